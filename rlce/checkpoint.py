@@ -1,0 +1,104 @@
+"""One file holds tensors (safetensors) and configuration (JSON in its header). Loading runs no code.
+
+Writing is atomic: the bytes go to a temporary file beside the target, reach the disk, and then take its name, so
+a reader or a power cut sees the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT = "rlce-1"
+
+
+def save(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write atomically.
+
+    Args:
+        path: the file; its directory must exist. An existing file is replaced whole.
+        kind: what the file holds, such as "PolicyGradient"; `load` checks it.
+        config: anything JSON can hold.
+        tensors: by name, on any device.
+
+    Raises:
+        ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
+        TypeError: ``config`` holds what JSON cannot; the old file is untouched.
+    """
+    from safetensors.torch import save as serialize
+
+    target = Path(path)
+    if target.is_dir():
+        raise ValueError(f"path: {str(target)!r} is a directory, expected a file name")
+    header = {"format": FORMAT, "kind": kind, "config": json.dumps(config)}
+    payload = serialize({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, header)
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    except OSError as error:
+        raise ValueError(f"path: cannot write {str(target)!r}: {error}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
+
+
+def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read configuration and tensors (on the CPU).
+
+    Args:
+        path: the file.
+        kind: what it must hold.
+
+    Returns:
+        (config, tensors).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no file of this library, of another kind, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    target = Path(path)
+    if not target.is_file():
+        raise FileNotFoundError(f"path: no file {str(target)!r}")
+    try:
+        with safe_open(str(target), framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ValueError(f"path: {str(target)!r} is no {FORMAT} file: format {header.get('format')!r}")
+            if header.get("kind") != kind:
+                raise ValueError(f"path: {str(target)!r} holds a {header.get('kind')}, expected a {kind}")
+            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return json.loads(header["config"]), tensors
+    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"path: {str(target)!r} is damaged or no {FORMAT} file: {error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the new name itself durable, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,135 @@
+"""Arrays in memory: minibatches by index, and standardisation that both halves share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def minibatches(rows: int, batch_size: int | None, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices of one pass in random order, each row once; the last batch may be smaller.
+
+    Args:
+        rows: how many rows there are.
+        batch_size: rows a batch; None (or at least ``rows``) for all rows in one batch.
+        generator: the source of the order, on the CPU.
+
+    Yields:
+        int64 ``[B]``.
+
+    Raises:
+        ValueError: no rows, or a batch size below 1.
+
+    Example:
+        >>> [len(index) for index in minibatches(5, 2, torch.Generator().manual_seed(0))]
+        [2, 2, 1]
+    """
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1, got {rows}")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    order = torch.randperm(rows, generator=generator)
+    yield from order.split(rows if batch_size is None else batch_size)
+
+
+@dataclass
+class Standardizer:
+    """Running mean and variance of rows; a call shifts and scales them. Part of whatever was trained behind it.
+
+    `update` merges a batch exactly (Chan et al. 1979), so one call with all rows and many calls with parts agree.
+    Calls never update: evaluation is frozen by construction.
+
+    Attributes:
+        width: D, the width of a row.
+        clip: bound on the standardised values, in standard deviations; None for no bound.
+        mean: ``[D]`` float64.
+        variance: ``[D]`` float64, the population variance; a constant column scales by 1.
+        count: rows seen.
+
+    Example:
+        >>> standardizer = Standardizer(1)
+        >>> standardizer.update(np.array([[1.0], [3.0]]))
+        >>> standardizer(np.array([[3.0]]))
+        array([[1.]], dtype=float32)
+    """
+
+    width: int
+    clip: float | None = None
+    mean: NDArray[np.float64] = field(init=False)
+    variance: NDArray[np.float64] = field(init=False)
+    count: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.restore(np.zeros(self.width), np.ones(self.width), 0)
+
+    def update(self, rows: NDArray[Any]) -> None:
+        """Merge ``rows``, ``[B, D]``, into the statistics; no rows change nothing."""
+        if len(rows) == 0:
+            return
+        rows = rows.astype(np.float64)
+        mean, variance, count = rows.mean(axis=0), rows.var(axis=0), len(rows)
+        total = self.count + count
+        shift = mean - self.mean if self.count else np.zeros(self.width)
+        merged = mean if self.count == 0 else self.mean + shift * count / total
+        squares = self.variance * self.count + variance * count + shift**2 * self.count * count / total
+        self.restore(merged, squares / total, total)
+
+    def restore(self, mean: NDArray[np.float64], variance: NDArray[np.float64], count: int) -> None:
+        """Put back statistics that were saved: ``[D]``, ``[D]`` and a number of rows."""
+        self.mean, self.variance, self.count = mean, variance, count
+        # A column that never varied leaves rounding noise behind; dividing by that would blow it up.
+        constant = variance <= 1e-12 * np.maximum(1.0, mean**2)
+        self._scale = (1.0 / np.sqrt(np.where(constant, 1.0, variance))).astype(np.float32)
+
+    def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """Standardised rows: ``[B, D]`` → ``[B, D]`` float32."""
+        result = ((rows - self.mean) * self._scale).astype(np.float32)
+        return result if self.clip is None else np.clip(result, -self.clip, self.clip, out=result)
+
+
+class ReturnScale:
+    """Scale of rewards: 1 / running standard deviation of the discounted return so far, g_t = γ g_{t−1} + r_t.
+
+    The sum starts at zero in every episode (carrying it across a truncation would mix two episodes), and
+    rows that are not valid do not count.
+
+    Args:
+        discount: γ in [0, 1].
+
+    Source:
+        Engstrom et al. (2020), arXiv 2005.12729, appendix; the resets are ours.
+
+    Example:
+        >>> scale = ReturnScale(discount=1.0)
+        >>> on, off = np.ones((2, 1), bool), np.zeros((2, 1), bool)
+        >>> scale.update(np.array([[1.0], [2.0]]), done=off, valid=on)  # g = 1, 3
+        >>> scale.factor
+        1.0
+    """
+
+    def __init__(self, discount: float = 0.99) -> None:
+        self.discount = discount
+        self.statistics = Standardizer(1)
+        self._so_far: NDArray[np.float64] | None = None
+
+    def update(self, reward: NDArray[Any], done: NDArray[np.bool_], valid: NDArray[np.bool_], fresh: bool = False) -> None:
+        """Merge a rollout's rewards, all ``[T, N]``; ``fresh`` where its columns are episodes from their start."""
+        so_far = np.zeros(reward.shape[1]) if fresh or self._so_far is None else self._so_far
+        sums = np.empty(reward.shape)
+        for t in range(len(reward)):
+            sums[t] = so_far = np.where(valid[t], self.discount * so_far + reward[t], so_far)
+            so_far = np.where(done[t], 0.0, so_far)
+        self._so_far = so_far
+        self.statistics.update(sums[valid][:, None])
+
+    @property
+    def factor(self) -> float:
+        """What rewards are multiplied with; 1 before anything was seen or where returns never vary."""
+        deviation = float(np.sqrt(self.statistics.variance[0]))
+        return 1.0 / deviation if deviation > 1e-8 else 1.0

@@ -1,0 +1,153 @@
+"""How good an agent is: returns of whole episodes, without the usual bias towards short ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from rlce.rollout import EnvLike, Environments, episode_shares, make_environments, seed_sequence
+
+
+class Agent(Protocol):
+    """What can be evaluated."""
+
+    def predict(
+        self, observation: Any, deterministic: bool = False, *, generator: np.random.Generator | None = None
+    ) -> Any:
+        """Actions for a batch of observations; ``generator`` is the source of randomness where not deterministic."""
+
+
+class EpisodeResults(NamedTuple):
+    """Undiscounted returns and lengths in steps, both ``[episodes]``."""
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+    def scalars(self) -> dict[str, float]:
+        """Mean and spread under the names that TensorBoard shows."""
+        return {
+            "eval/mean_reward": float(self.returns.mean()),
+            "eval/std_reward": float(self.returns.std()),
+            "eval/mean_ep_length": float(self.lengths.mean()),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Evaluation during training, on environments and generators of its own.
+
+    Attributes:
+        every: environment steps between evaluations: at the first end of a round past each multiple.
+        episodes: how many.
+        deterministic: greedy (True) or sampled actions.
+        env: where, if not in the training task; needed where training was given a VectorEnv, which cannot be made twice.
+    """
+
+    every: int = 10_000
+    episodes: int = 20
+    deterministic: bool = True
+    env: EnvLike | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def evaluate_policy(
+    agent: Agent,
+    env: EnvLike,
+    episodes: int = 100,
+    deterministic: bool = True,
+    seed: int | np.random.SeedSequence = 0,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> EpisodeResults:
+    """Play whole episodes and return what each gave.
+
+    Each copy of the environment plays a share fixed beforehand and anything beyond is dropped: taking the first
+    ``episodes`` to finish would favour short ones. The result is the same for the same agent, arguments and seed.
+
+    Args:
+        agent: anything with `Agent.predict`; its own generators are not touched.
+        env: an id, a factory or a VectorEnv (which is reset, and stays open).
+        episodes: how many.
+        deterministic: greedy (True) or sampled actions.
+        seed: of the environments and the sampled actions.
+        env_kwargs: keyword arguments of the environment, for an id.
+
+    Returns:
+        ``(returns, lengths)``, both ``[episodes]``.
+
+    Raises:
+        ValueError: fewer than one episode, an unknown environment, a seed that is none, or a VectorEnv that does not say how it resets.
+        FloatingPointError: a reward is NaN or infinite.
+
+    Source:
+        The bias: episode lengths 10 or 500 with mean 255 measure 78 if the first 16 of 16 environments count.
+
+    Example:
+        >>> class AlwaysLeft:
+        ...     def predict(self, observation, deterministic=False, *, generator=None):
+        ...         return np.zeros(len(observation), np.int64)
+        >>> returns, lengths = evaluate_policy(AlwaysLeft(), "CartPole-v1", episodes=10)
+        >>> bool(returns.max() <= 11)
+        True
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    seeds = seed if isinstance(seed, np.random.SeedSequence) else seed_sequence(seed)
+    envs, how = make_environments(env, evaluation_width(env, episodes), env_kwargs)
+    try:
+        return _play(agent, Environments(envs), episodes, deterministic, seeds)
+    finally:
+        if how != "given":
+            envs.close()
+
+
+def evaluation_width(env: EnvLike, episodes: int) -> int:
+    """How many copies to play on: many where the task is vectorised in itself, few where copies take turns."""
+    if isinstance(env, VectorEnv):
+        return env.num_envs
+    if isinstance(env, str):
+        import gymnasium
+
+        spec = gymnasium.registry.get(env)
+        if spec is not None and spec.vector_entry_point is not None:
+            return min(episodes, 100)
+    return min(episodes, 10)
+
+
+def _play(
+    agent: Agent, environments: Environments, episodes: int, deterministic: bool, seeds: np.random.SeedSequence
+) -> EpisodeResults:
+    reset_seeds, action_seeds = seeds.spawn(2)
+    generator = np.random.Generator(np.random.PCG64(action_seeds))
+    environments.reset(reset_seeds)
+    missing = episode_shares(episodes, environments.n)
+    total, length = np.zeros(environments.n), np.zeros(environments.n, np.int64)
+    returns: list[float] = []
+    lengths: list[int] = []
+    while missing.any():
+        real = environments.real
+        step = environments.step(
+            agent.predict(environments.raw_observation, deterministic=deterministic, generator=generator)
+        )
+        total += np.where(real, step.reward, 0.0)
+        length += real
+        if step.done.any():
+            ended = step.done & real
+            if not np.isfinite(total[ended]).all():
+                raise FloatingPointError(f"an episode's return is not finite: {total[ended]}")
+            kept = ended & (missing > 0)
+            returns.extend(total[kept].tolist())
+            lengths.extend(length[kept].tolist())
+            missing -= kept
+            total[ended] = 0.0
+            length[ended] = 0
+    return EpisodeResults(np.array(returns), np.array(lengths))

@@ -1,0 +1,200 @@
+"""The one multilayer perceptron, used as policy, critic and classifier, and its fast NumPy forward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Forward = Callable[[NDArray[np.float32]], NDArray[Any]]
+
+# Name → (torch module, orthogonal gain, Kaiming slope or None). The gain keeps a layer's variance at
+# initialisation; the slope is that of the negative half-axis, and None where the activation is no rectifier.
+_ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, float | None]] = {
+    "sigmoid": (nn.Sigmoid, 1.0, None),
+    "tanh": (nn.Tanh, math.sqrt(2.0), None),
+    "relu": (nn.ReLU, math.sqrt(2.0), 0.0),
+    "leaky_relu": (nn.LeakyReLU, math.sqrt(2.0 / (1 + 0.01**2)), 0.01),
+    "prelu": (nn.PReLU, math.sqrt(2.0 / (1 + 0.25**2)), 0.25),
+    "softplus": (nn.Softplus, 1.0, None),
+}
+_INITIALISATIONS = ("orthogonal", "kaiming")
+
+
+class Dropout(nn.Module):
+    """Inverted dropout on a generator of its own, so that a seed fixes it and no global state is touched.
+
+    Args:
+        rate: the probability of zeroing a unit in training; survivors are scaled by 1/(1 − rate).
+        seed: of the generator, made on the input's device at the first use.
+
+    Source:
+        Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting".
+    """
+
+    def __init__(self, rate: float, seed: int) -> None:
+        super().__init__()
+        self.rate, self.seed = rate, seed
+        self._generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., D]`` → ``[..., D]``; the identity in evaluation mode."""
+        if not self.training or self.rate == 0.0:
+            return x
+        if self._generator is None or self._generator.device != x.device:
+            self._generator = torch.Generator(x.device).manual_seed(self.seed)
+        keep = torch.rand(x.shape, generator=self._generator, device=x.device) >= self.rate
+        return x * keep / (1.0 - self.rate)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A generator cannot be pickled or deep-copied: the copy starts its stream anew."""
+        return {**self.__dict__, "_generator": None}
+
+
+class MLP(nn.Module):
+    """Multilayer perceptron: n_inputs → hidden … → n_outputs, an activation after each hidden layer.
+
+    Args:
+        n_inputs: width of a row of inputs.
+        n_outputs: width of a row of outputs (logits, a mean …); the last layer is linear.
+        hidden: widths of the hidden layers; empty for a linear model.
+        activation: "sigmoid", "tanh", "relu", "leaky_relu", "prelu" (one learnt slope a layer) or "softplus".
+        dropout: probability of zeroing a hidden unit in training, in [0, 1).
+        initialisation: "orthogonal" or "kaiming" (He et al. 2015, arXiv 1502.01852); biases start at zero.
+        output_gain: factor on the last layer's initial weights; a policy starts near uniform with 0.01.
+        seed: of the initial weights and of dropout; the global generator is neither read nor advanced.
+
+    Raises:
+        ValueError: a width below 1, an unknown name, or a dropout outside [0, 1).
+
+    Example:
+        >>> network = MLP(4, 2, hidden=(8,), activation="relu")
+        >>> network(torch.zeros(5, 4)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        hidden: Sequence[int] = (64, 64),
+        *,
+        activation: str = "tanh",
+        dropout: float = 0.0,
+        initialisation: str = "orthogonal",
+        output_gain: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+        if initialisation not in _INITIALISATIONS:
+            raise ValueError(f"initialisation must be one of {', '.join(_INITIALISATIONS)}, got {initialisation!r}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        widths = [n_inputs, *hidden, n_outputs]
+        if any(not isinstance(width, (int, np.integer)) or width < 1 for width in widths):
+            raise ValueError(f"n_inputs, hidden and n_outputs must be whole numbers >= 1, got {widths}")
+        make, gain, slope = _ACTIVATIONS[activation]
+        generator = torch.Generator().manual_seed(seed)
+        # skip_init: the layers' own initialisation would draw from the global generator, only to be overwritten.
+        self.layers = nn.ModuleList(
+            nn.utils.skip_init(nn.Linear, n_in, n_out)
+            for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.activations = nn.ModuleList(make() for _ in hidden)
+        self.dropouts = nn.ModuleList(Dropout(dropout, seed + 1 + i) for i in range(len(hidden)))
+        self.activation_name = activation
+        with torch.no_grad():
+            for i, layer in enumerate(self.layers):
+                last = i == len(hidden)
+                assert isinstance(layer, nn.Linear)
+                if initialisation == "orthogonal":
+                    nn.init.orthogonal_(layer.weight, output_gain if last else gain, generator=generator)
+                else:
+                    rectifier = not last and slope is not None
+                    nn.init.kaiming_normal_(
+                        layer.weight,
+                        a=slope or 0.0,
+                        nonlinearity="leaky_relu" if rectifier else "linear",
+                        generator=generator,
+                    )
+                    if last:
+                        layer.weight.mul_(output_gain)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., n_inputs]`` → ``[..., n_outputs]``."""
+        *hidden, last = self.layers
+        for layer, activation, dropout in zip(hidden, self.activations, self.dropouts, strict=True):
+            x = dropout(activation(layer(x)))
+        return last(x)
+
+
+def numpy_forward(network: nn.Module) -> Forward:
+    """A function ``[B, n_inputs]`` float32 → ``[B, n_outputs]`` in NumPy, without dropout, for acting.
+
+    For an `MLP` on the CPU it reads the live weights (a CPU tensor and its array share memory), so steps in
+    place are seen at once; make it anew after the parameters themselves were replaced. Any other network, on any device, runs
+    in torch's inference mode, in evaluation mode.
+
+    Example:
+        >>> network = MLP(4, 2)
+        >>> x = np.ones((3, 4), np.float32)
+        >>> np.allclose(numpy_forward(network)(x), network(torch.from_numpy(x)).detach(), atol=1e-6)
+        True
+    """
+    first = next(network.parameters(), None)
+    if not isinstance(network, MLP) or first is None or first.device.type != "cpu" or first.dtype != torch.float32:
+        return _torch_forward(network, first)
+    weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in network.layers]  # type: ignore[union-attr, operator]
+    activations = [_numpy_activation(network.activation_name, module) for module in network.activations]
+
+    def forward(x: NDArray[np.float32]) -> NDArray[Any]:
+        for (weight, bias), activation in zip(weights, activations, strict=False):
+            x = x @ weight
+            x += bias
+            activation(x)
+        weight, bias = weights[-1]
+        x = x @ weight
+        x += bias
+        return x
+
+    return forward
+
+
+def _torch_forward(network: nn.Module, first: nn.Parameter | None) -> Forward:
+    device = torch.device("cpu") if first is None else first.device
+
+    def forward(x: NDArray[np.float32]) -> NDArray[Any]:
+        training = network.training
+        network.eval()
+        try:
+            with torch.inference_mode():
+                return network(torch.from_numpy(x).to(device)).cpu().numpy()
+        finally:
+            network.train(training)
+
+    return forward
+
+
+def _numpy_activation(name: str, module: nn.Module) -> Callable[[NDArray[np.float32]], object]:
+    """The activation, in place on an array."""
+    if name == "tanh":
+        return lambda x: np.tanh(x, out=x)
+    if name == "relu":
+        return lambda x: np.maximum(x, 0.0, out=x)
+    if name == "leaky_relu":
+        return lambda x: np.maximum(x, 0.01 * x, out=x)
+    if name == "prelu":
+        slope = module.weight.detach().numpy()  # type: ignore[union-attr, operator]
+        return lambda x: np.copyto(x, slope * x, where=x < 0)
+    if name == "softplus":
+        return lambda x: np.logaddexp(x, np.float32(0.0), out=x)
+    # tanh never overflows, where exp(−x) would: σ(x) = ½(1 + tanh(x/2)).
+    return lambda x: np.multiply(np.tanh(x * np.float32(0.5), out=x) + 1, np.float32(0.5), out=x)

@@ -1,0 +1,152 @@
+"""Observation spaces: their width as network input, flattening a batch at once, and their description in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+Observations = NDArray[np.float32]
+
+
+
+def flat_width(space: gymnasium.Space[Any]) -> int:
+    """Width D of a flattened observation.
+
+    Raises:
+        TypeError: a space without a fixed width; the message names those that are served.
+
+    Example:
+        >>> flat_width(gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(3), gymnasium.spaces.Box(0, 1, (2, 2))]))
+        7
+    """
+    _check_served(space)
+    return gymnasium.spaces.flatdim(space)
+
+
+def flatten_batch(space: gymnasium.Space[Any], batch: Any) -> Observations:
+    """Rows of `gymnasium.spaces.flatten`, made for a whole batch at once.
+
+    Args:
+        space: the space of one observation: Box, Discrete, MultiDiscrete, MultiBinary, or Tuple and Dict of these.
+        batch: observations as a vector environment returns them, batched leaf by leaf.
+
+    Returns:
+        ``[B, D]`` float32; discrete parts are one-hot.
+
+    Example:
+        >>> flatten_batch(gymnasium.spaces.Discrete(3, start=1), np.array([1, 3]))
+        array([[1., 0., 0.],
+               [0., 0., 1.]], dtype=float32)
+    """
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict):
+        return np.concatenate([flatten_batch(part, batch[key]) for key, part in space.items()], axis=1)
+    if isinstance(space, spaces.Tuple):
+        return np.concatenate([flatten_batch(p, b) for p, b in zip(space.spaces, batch, strict=True)], axis=1)
+    array = np.asarray(batch)
+    if isinstance(space, spaces.Discrete):
+        return (array[:, None] == np.arange(space.start, space.start + space.n)).astype(np.float32)
+    array = array.reshape(len(array), -1)
+    if isinstance(space, spaces.MultiDiscrete):
+        columns = zip(array.T, space.nvec.ravel(), space.start.ravel(), strict=True)
+        parts = [column[:, None] == np.arange(start, start + n) for column, n, start in columns]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+    return array.astype(np.float32, copy=False)
+
+
+def is_batch(space: gymnasium.Space[Any], observation: Any) -> bool:
+    """Whether an observation of this space has a leading batch dimension.
+
+    Raises:
+        ValueError: it is neither one observation nor a batch of them.
+
+    Example:
+        >>> is_batch(gymnasium.spaces.Discrete(3), 1), is_batch(gymnasium.spaces.Discrete(3), np.array([1, 2]))
+        (False, True)
+    """
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict):
+        key = next(iter(space))
+        return is_batch(space[key], observation[key])
+    if isinstance(space, spaces.Tuple):
+        return is_batch(space.spaces[0], observation[0])
+    shape, expected = np.shape(observation), space.shape or ()
+    if shape == expected:
+        return False
+    if shape[1:] == expected:
+        return True
+    raise ValueError(
+        f"observation must have shape {list(expected)}, or [B, ...] for a batch of B, got {list(shape)}"
+    )
+
+
+def batch_of_one(space: gymnasium.Space[Any], observation: Any) -> Any:
+    """One observation with a leading batch dimension, leaf by leaf."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {key: batch_of_one(part, observation[key]) for key, part in space.items()}
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return tuple(batch_of_one(p, o) for p, o in zip(space.spaces, observation, strict=True))
+    return np.asarray(observation)[None]
+
+
+def _check_served(space: gymnasium.Space[Any]) -> None:
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        for part in space.values() if isinstance(space, spaces.Dict) else space.spaces:
+            _check_served(part)
+    elif not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise TypeError(
+            f"no network input for the observation space {space}; "
+            "served: Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
+        )
+
+
+def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
+    """What `from_json` needs to make the space again, in JSON's types.
+
+    Example:
+        >>> from_json(to_json(gymnasium.spaces.Discrete(3, start=1)))
+        Discrete(3, start=1)
+    """
+    _check_served(space)
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict):
+        return {"kind": "Dict", "parts": {key: to_json(part) for key, part in space.items()}}
+    if isinstance(space, spaces.Tuple):
+        return {"kind": "Tuple", "parts": [to_json(part) for part in space.spaces]}
+    if isinstance(space, spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"kind": "MultiDiscrete", "n": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"kind": "MultiBinary", "shape": list(space.shape)}
+    assert isinstance(space, spaces.Box)
+    bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
+    return {"kind": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}
+
+
+def from_json(description: dict[str, Any]) -> gymnasium.Space[Any]:
+    """The space that `to_json` described.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    spaces, kind = gymnasium.spaces, description["kind"]
+    if kind == "Dict":
+        return spaces.Dict({key: from_json(part) for key, part in description["parts"].items()})
+    if kind == "Tuple":
+        return spaces.Tuple([from_json(part) for part in description["parts"]])
+    if kind == "Discrete":
+        return spaces.Discrete(description["n"], start=description["start"])
+    if kind == "MultiDiscrete":
+        return spaces.MultiDiscrete(np.array(description["n"]), start=np.array(description["start"]))
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(description["shape"])
+    if kind == "Box":
+        dtype = np.dtype(description["dtype"])
+        low, high = (np.array(description[name], dtype) for name in ("low", "high"))
+        return spaces.Box(low, high, tuple(description["shape"]), dtype.type)
+    raise ValueError(f"no space of kind {kind!r}")

@@ -1,0 +1,107 @@
+"""TensorBoard, and nothing else in the library knows it. Scalars leave the loop as plain numbers.
+
+The x-axis is environment steps for `PolicyGradient` and samples seen for `Classifier`.
+
+==============================  ==================================================================================
+scalar                          what it is
+==============================  ==================================================================================
+``rollout/ep_rew_mean``         mean undiscounted, unscaled return of the last 100 finished training episodes
+``rollout/ep_len_mean``         mean length of the same episodes, in steps
+``eval/mean_reward``            mean return of the evaluation episodes, greedy or sampled as configured
+``eval/std_reward``             their standard deviation
+``eval/mean_ep_length``         their mean length
+``time/fps``                    environment steps (or samples) a second since `learn` (or `fit`) began
+``train/loss``                  the objective's value; with signed weights it says nothing about return
+``train/policy_loss``           −(1/Z) Σ w log π(a|s), mean over the gradient steps of the round
+``train/value_loss``            mean ½(V − target)², before ``value_weight``
+``train/entropy``               mean entropy of the policy, nats
+``train/approx_kl``             mean of ρ − 1 − log ρ over the round, ρ = π now / π when the action was taken
+``train/clip_fraction``         share of rows whose weight the rule set to zero although the advantage was not zero
+``train/explained_variance``    1 − Var(target − V) / Var(target) over the round, before its gradient steps
+``train/learning_rate``         the optimiser's step size in the round
+``train/gradient_norm``         mean Euclidean norm of the gradient before clipping
+``train/accuracy``              share of training rows classified rightly in the epoch, while it trained
+``val/loss``                    mean cross-entropy on the validation rows, nats
+``val/accuracy``                share of validation rows classified rightly
+==============================  ==================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Tracker:
+    """Writes scalars, text and hyperparameters of one run; with no directory it does nothing.
+
+    Args:
+        log_dir: the run's directory, made if need be; None for no output.
+
+    Raises:
+        ValueError: the directory cannot be written to; nothing has been trained by then.
+
+    Example:
+        >>> Tracker(None).scalars({"train/loss": 1.0}, step=0)
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str] | None) -> None:
+        self.log_dir = None if log_dir is None else Path(log_dir)
+        self._open_writer: Any = None
+        if self.log_dir is None:
+            return
+        try:
+            self.log_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"log_dir: cannot make the directory {str(self.log_dir)!r}: {error}") from error
+        if not os.access(self.log_dir, os.W_OK | os.X_OK):
+            raise ValueError(f"log_dir: the directory {str(self.log_dir)!r} is not writable")
+
+    @property
+    def _writer(self) -> Any:
+        """TensorBoard's writer, imported and opened at the first write, and again after `close`."""
+        if self._open_writer is None and self.log_dir is not None:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._open_writer = SummaryWriter(str(self.log_dir))
+        return self._open_writer
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Write named numbers at an x-axis position."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def config(self, config: Mapping[str, Any]) -> None:
+        """Write the run's configuration as text."""
+        if self._writer is not None:
+            listing = json.dumps(config, indent=2, default=str)
+            self._writer.add_text("config", f"```json\n{listing}\n```")
+
+    def hyperparameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Write hyperparameters and final metrics into the same run.
+
+        SummaryWriter.add_hparams would start a sub-run at every call.
+        """
+        if self._writer is not None:
+            from torch.utils.tensorboard.summary import hparams
+
+            flat = {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in config.items()}
+            for summary in hparams(flat, dict(metrics)):
+                self._writer.file_writer.add_summary(summary)
+            for name, value in metrics.items():
+                self._writer.add_scalar(name, value)
+
+    def flush(self) -> None:
+        """Put on disk what was written."""
+        if self._open_writer is not None:
+            self._open_writer.flush()
+
+    def close(self) -> None:
+        """Put on disk what was written and close the file; a later write opens another in the same directory."""
+        if self._open_writer is not None:
+            self._open_writer.close()
+            self._open_writer = None

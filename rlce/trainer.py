@@ -1,0 +1,284 @@
+"""The one loop. It knows no method, no environment and no data set.
+
+    rounds ─► batches ─► loss(batch) ─► backward ─► clip ─► step ─► log
+
+A round is what is gathered at once and then used: a rollout, or an epoch. Since rounds and batches are drawn lazily, a
+source may look at the network as it is after the last step; that is how a policy gathers its own data.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlce.optimization import FlatParameters, Optimization, Optimizer
+from rlce.tracking import Tracker
+
+Loss = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
+
+
+class Round(NamedTuple):
+    """What is gathered at once: batches, one gradient step each, and where on the x-axis it ends."""
+
+    batches: Iterable[Any]
+    step: int
+    scalars: Mapping[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop before the rounds run out.
+
+    Attributes:
+        target: stop once the monitored value is at least (or, where less is better, at most) this.
+        patience: stop after this many monitored values in a row without an improvement.
+        seconds: stop at the first end of a round past this many seconds of this call.
+    """
+
+    target: float | None = None
+    patience: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1, got {self.patience}")
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Watch a scalar, and how to make it.
+
+    Attributes:
+        name: the scalar.
+        maximize: whether more is better.
+        evaluate: makes scalars, ``name`` among them; None where the rounds or the loss do. The parameters at the best value
+            are kept only where it is given, since only then do they belong to the value.
+        every: steps (x-axis) between evaluations: at the first end of a round past each multiple.
+    """
+
+    name: str
+    maximize: bool = True
+    evaluate: Callable[[], Mapping[str, float]] | None = None
+    every: int = 1
+
+
+@dataclass
+class Progress:
+    """Where training stands; what a callback gets at the end of every round.
+
+    Attributes:
+        step: x-axis: environment steps, or samples.
+        rounds: rollouts or epochs so far.
+        updates: gradient steps so far.
+        seconds: since this call began.
+        scalars: what was logged for this round.
+    """
+
+    step: int = 0
+    rounds: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    scalars: dict[str, float] = field(default_factory=dict)
+
+
+Callback = Callable[[Progress], bool | None]
+
+
+class Trainer:
+    """Steps a module's parameters down the gradient of whatever loss it is given.
+
+    Args:
+        module: what is trained; move it to its device first. Its parameters become views of one flat tensor.
+        optimization: optimiser, schedule, clipping.
+        tracker: where scalars go.
+
+    Attributes:
+        progress: where training stands; goes on over several calls of `fit`.
+        best: the monitored value and the module's state where it was best, once something was evaluated.
+
+    Example:
+        >>> network = nn.Linear(1, 1, bias=False)
+        >>> trainer = Trainer(network, Optimization("sgd", learning_rate=0.5, momentum=0.0))
+        >>> x = torch.ones(1, 1)
+        >>> progress = trainer.fit(
+        ...     (Round(batches=[x], step=i) for i in range(1, 21)),
+        ...     lambda batch: (0.5 * (network(batch) - 3.0).square().mean(), {}),
+        ... )
+        >>> progress.updates, round(network.weight.item(), 3)
+        (20, 3.0)
+    """
+
+    def __init__(
+        self, module: nn.Module, optimization: Optimization | None = None, tracker: Tracker | None = None
+    ) -> None:
+        self.module = module
+        self.optimization = optimization or Optimization()
+        self.tracker = tracker or Tracker(None)
+        self.flat = FlatParameters(module)
+        self.optimizer = Optimizer(self.flat, self.optimization)
+        self.progress = Progress()
+        self.horizon: int | None = self.optimization.schedule_timesteps
+        self.best: tuple[float, dict[str, Tensor]] | None = None
+        self.plateau_factor = 1.0
+        self._best_value: float | None = None
+        self._without_improvement = 0
+        self._last_evaluation = 0
+
+    def fit(
+        self,
+        rounds: Iterable[Round],
+        loss: Loss,
+        *,
+        total: int | None = None,
+        monitor: Monitor | None = None,
+        stopping: Stopping | None = None,
+        callback: Callback | None = None,
+        progress_bar: bool = False,
+    ) -> Progress:
+        """Train until the rounds run out, a stop condition holds or the callback says so.
+
+        Args:
+            rounds: the source of data.
+            loss: batch → (scalar to descend, detached tensors to log by name).
+            total: the x-axis position where ``rounds`` will end: for the progress bar, and for a schedule without
+                ``schedule_timesteps``, which keeps the first call's.
+            monitor: what to evaluate and watch, for stop conditions, "plateau" and the best parameters.
+            stopping: stop conditions.
+            callback: called at the end of each round, after evaluation; a true answer stops training.
+            progress_bar: show steps, speed and the monitored value on standard error.
+
+        Returns:
+            Where training stands.
+
+        Raises:
+            FloatingPointError: a loss or a gradient is NaN or infinite; it names where that began, and the parameters are
+                those before the step.
+        """
+        stopping = stopping or Stopping()
+        progress, began, first_step = self.progress, time.perf_counter(), self.progress.step
+        if self.horizon is None:
+            self.horizon = total
+        bar = _bar(total, first_step) if progress_bar else None
+        try:
+            for round_ in rounds:
+                learning_rate = self._learning_rate()
+                logged = [self._step(batch, loss, learning_rate) for batch in round_.batches]
+                progress.rounds += 1
+                progress.updates += len(logged)
+                progress.step = round_.step
+                progress.seconds = time.perf_counter() - began
+                speed = (progress.step - first_step) / max(progress.seconds, 1e-9)
+                progress.scalars = {
+                    **round_.scalars,
+                    **_means(logged),
+                    "train/learning_rate": learning_rate,
+                    "time/fps": speed,
+                }
+                stop = self._watch(monitor, stopping) if monitor is not None else False
+                self.tracker.scalars(progress.scalars, progress.step)
+                if callback is not None and callback(progress):
+                    stop = True
+                if bar is not None:
+                    bar.update(progress.step - bar.n)
+                    if monitor is not None and monitor.name in progress.scalars:
+                        bar.set_postfix_str(f"{monitor.name} {progress.scalars[monitor.name]:.4g}", refresh=False)
+                if stop or (stopping.seconds is not None and progress.seconds >= stopping.seconds):
+                    break
+        finally:
+            if bar is not None:
+                bar.close()
+            self.tracker.flush()
+        return progress
+
+    def restore_best(self) -> float:
+        """Put the best evaluated parameters back, and return their value.
+
+        Raises:
+            ValueError: nothing was evaluated.
+        """
+        if self.best is None:
+            raise ValueError("there are no best parameters: nothing was evaluated in training")
+        value, state = self.best
+        self.module.load_state_dict(state)
+        return value
+
+    def _learning_rate(self) -> float:
+        done = self.progress.step / self.horizon if self.horizon else 0.0
+        return self.optimization.learning_rate * self.optimization.factor(done) * self.plateau_factor
+
+    def _step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, Tensor]:
+        """One gradient step; returns what to log."""
+        gradient = self.flat.gradient
+        gradient.zero_()
+        value, scalars = loss(batch)
+        value.backward()
+        norm = torch.linalg.vector_norm(gradient)
+        size = float(norm)
+        if not math.isfinite(size):
+            raise FloatingPointError(self._explain(batch, value))
+        limit = self.optimization.max_gradient_norm
+        if limit is not None and size > limit:
+            gradient.mul_(limit / size)
+        self.optimizer.step(learning_rate)
+        return {"train/loss": value.detach(), **scalars, "train/gradient_norm": norm}
+
+    def _watch(self, monitor: Monitor, stopping: Stopping) -> bool:
+        """Evaluate if it is time, keep the best, and say whether to stop."""
+        progress = self.progress
+        if monitor.evaluate is not None and progress.step // monitor.every > self._last_evaluation // monitor.every:
+            self._last_evaluation = progress.step
+            progress.scalars.update(monitor.evaluate())
+        value = progress.scalars.get(monitor.name)
+        if value is None:
+            return False
+        sign = 1.0 if monitor.maximize else -1.0
+        if self._best_value is None or sign * value > sign * self._best_value:
+            self._best_value, self._without_improvement = value, 0
+            if monitor.evaluate is not None:
+                self.best = value, {name: t.detach().clone() for name, t in self.module.state_dict().items()}
+        else:
+            self._without_improvement += 1
+            patience = self.optimization.plateau_patience
+            if self.optimization.schedule == "plateau" and self._without_improvement % patience == 0:
+                self.plateau_factor /= 10.0
+        if stopping.target is not None and sign * value >= sign * stopping.target:
+            return True
+        return stopping.patience is not None and self._without_improvement >= stopping.patience
+
+    def _explain(self, batch: Any, value: Tensor) -> str:
+        """Where a NaN or an infinity came from: the batch, the parameters, the loss, or the gradient, in this order."""
+        where = f"at gradient step {self.progress.updates + 1} or soon after, after {self.progress.step:,} steps of data"
+        fields = batch._asdict() if hasattr(batch, "_asdict") else {"batch": batch}
+        for name, array in fields.items():
+            if isinstance(array, Tensor) and not array.isfinite().all():
+                return f"the batch's {name} is not finite, {where}"
+        for name, parameter in self.module.named_parameters():
+            if not parameter.isfinite().all():
+                return f"the parameter {name} is not finite, {where}"
+        if not value.isfinite():
+            return f"the loss is {value.item()} from finite data and parameters, {where}"
+        for name, parameter in self.module.named_parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                return f"the gradient of {name} is not finite although the loss is {value.item():.4g}, {where}"
+        return f"the gradient's norm overflows, {where}; a smaller learning rate or target scale may help"
+
+
+def _means(logged: list[dict[str, Tensor]]) -> dict[str, float]:
+    """The mean of each scalar over the gradient steps of a round, in one transfer."""
+    if not logged:
+        return {}
+    names = list(logged[0])
+    table = torch.stack([torch.stack([row[name] for name in names]) for row in logged])
+    return dict(zip(names, table.mean(dim=0).tolist(), strict=True))
+
+
+def _bar(total: int | None, initial: int) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=initial, unit=" steps", unit_scale=True, dynamic_ncols=True)
