@@ -118,7 +118,9 @@ class ReturnScale:
         self.statistics = Standardizer(1)
         self._so_far: NDArray[np.float64] | None = None
 
-    def update(self, reward: NDArray[Any], done: NDArray[np.bool_], valid: NDArray[np.bool_], fresh: bool = False) -> None:
+    def update(
+        self, reward: NDArray[Any], done: NDArray[np.bool_], valid: NDArray[np.bool_], fresh: bool = False
+    ) -> None:
         """Merge a rollout's rewards, all ``[T, N]``; ``fresh`` where its columns are episodes from their start."""
         so_far = np.zeros(reward.shape[1]) if fresh or self._so_far is None else self._so_far
         sums = np.empty(reward.shape)

@@ -124,7 +124,11 @@ def evaluation_width(env: EnvLike, episodes: int) -> int:
 
 
 def _play(
-    agent: Agent, environments: Environments, episodes: int, deterministic: bool, seeds: np.random.SeedSequence
+    agent: Agent,
+    environments: Environments,
+    episodes: int,
+    deterministic: bool,
+    seeds: np.random.SeedSequence,
 ) -> EpisodeResults:
     reset_seeds, action_seeds = seeds.spawn(2)
     generator = np.random.Generator(np.random.PCG64(action_seeds))

@@ -134,7 +134,9 @@ def score(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Te
     return advantage
 
 
-def clipped_ratio(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, clip: float = 0.2) -> Tensor:
+def clipped_ratio(
+    advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, clip: float = 0.2
+) -> Tensor:
     """w = sg(ρ) A · 1[not ((A > 0 and ρ > 1+ε) or (A < 0 and ρ < 1−ε))]: PPO's clip as a mask (tier C).
 
     ρ = π(a|s) now / π(a|s) when a was taken. The gradient equals that of −min(ρA, clip(ρ, 1−ε, 1+ε)A) at the
@@ -440,7 +442,11 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
         >>> named("actor-critic").name
         'actor_critic'
     """
-    makers: dict[str, Callable[..., Method]] = {"reinforce": reinforce, "actor_critic": actor_critic, "ppo": ppo}
+    makers: dict[str, Callable[..., Method]] = {
+        "reinforce": reinforce,
+        "actor_critic": actor_critic,
+        "ppo": ppo,
+    }
     maker = makers.get(name.replace("-", "_"))
     if maker is None:
         raise ValueError(f"method must be one of {', '.join(makers)}, or a Method, got {name!r}")

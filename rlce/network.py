@@ -94,7 +94,9 @@ class MLP(nn.Module):
         if activation not in _ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         if initialisation not in _INITIALISATIONS:
-            raise ValueError(f"initialisation must be one of {', '.join(_INITIALISATIONS)}, got {initialisation!r}")
+            raise ValueError(
+                f"initialisation must be one of {', '.join(_INITIALISATIONS)}, got {initialisation!r}"
+            )
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         widths = [n_inputs, *hidden, n_outputs]
@@ -150,7 +152,12 @@ def numpy_forward(network: nn.Module) -> Forward:
         True
     """
     first = next(network.parameters(), None)
-    if not isinstance(network, MLP) or first is None or first.device.type != "cpu" or first.dtype != torch.float32:
+    if (
+        not isinstance(network, MLP)
+        or first is None
+        or first.device.type != "cpu"
+        or first.dtype != torch.float32
+    ):
         return _torch_forward(network, first)
     weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in network.layers]  # type: ignore[union-attr, operator]
     activations = [_numpy_activation(network.activation_name, module) for module in network.activations]

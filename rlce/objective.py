@@ -141,12 +141,16 @@ def _checked(
                 "class indices must be integers"
             )
         if not targets.isfinite().all():
-            raise ValueError(f"targets must be finite, got a NaN or infinity at index {_first(~targets.isfinite())}")
+            raise ValueError(
+                f"targets must be finite, got a NaN or infinity at index {_first(~targets.isfinite())}"
+            )
         targets = targets.to(logits.dtype)
         on_masked = (masked & (targets != 0)).any(dim=-1)
     else:
         if targets.dtype == torch.bool or targets.is_complex():
-            raise TypeError(f"targets must be integer class indices or floating-point class weights, got {targets.dtype}")
+            raise TypeError(
+                f"targets must be integer class indices or floating-point class weights, got {targets.dtype}"
+            )
         if targets.shape != rows:
             raise ValueError(
                 f"integer targets must have the leading shape of logits, {list(rows)}, got {list(targets.shape)}; "
@@ -171,13 +175,19 @@ def _checked(
             )
         weights = weights.to(logits.dtype)
         if not weights.isfinite().all():
-            raise ValueError(f"weights must be finite, got a NaN or infinity at index {_first(~weights.isfinite())}")
+            raise ValueError(
+                f"weights must be finite, got a NaN or infinity at index {_first(~weights.isfinite())}"
+            )
         on_masked = on_masked & (weights != 0)
     if on_masked.any():
-        raise ValueError(f"a masked class (logit -inf) carries a non-zero weight in the row at {_first(on_masked)}")
+        raise ValueError(
+            f"a masked class (logit -inf) carries a non-zero weight in the row at {_first(on_masked)}"
+        )
     if normalizer is not None:
         if isinstance(normalizer, Tensor) and normalizer.ndim != 0:
-            raise ValueError(f"normalizer must be a number or a 0-d tensor, got shape {list(normalizer.shape)}")
+            raise ValueError(
+                f"normalizer must be a number or a 0-d tensor, got shape {list(normalizer.shape)}"
+            )
         if not 0 < float(normalizer) < math.inf:
             raise ValueError(f"normalizer must be positive and finite, got {float(normalizer)}")
     return targets, weights

@@ -44,9 +44,13 @@ class Optimization:
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adam", "sgd", "adadelta", "rmsprop"):
-            raise ValueError(f'optimizer must be "adam", "sgd", "adadelta" or "rmsprop", got {self.optimizer!r}')
+            raise ValueError(
+                f'optimizer must be "adam", "sgd", "adadelta" or "rmsprop", got {self.optimizer!r}'
+            )
         if self.schedule not in ("constant", "linear", "cosine", "plateau"):
-            raise ValueError(f'schedule must be "constant", "linear", "cosine" or "plateau", got {self.schedule!r}')
+            raise ValueError(
+                f'schedule must be "constant", "linear", "cosine" or "plateau", got {self.schedule!r}'
+            )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.floor <= 1:
@@ -104,7 +108,9 @@ class FlatParameters:
             raise ValueError("network: there is no trainable parameter")
         kinds = {(p.dtype, p.device) for p in parameters}
         if len(kinds) > 1:
-            raise ValueError(f"network: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
+            raise ValueError(
+                f"network: parameters must share one dtype and device, got {sorted(map(str, kinds))}"
+            )
         self.value = torch.cat([p.detach().reshape(-1) for p in parameters])
         self.gradient = torch.zeros_like(self.value)
         start = 0
@@ -130,7 +136,11 @@ class Optimizer:
         self.state: dict[str, Tensor]
         self._flat, self._settings = flat, settings
         self._optimizer: torch.optim.Optimizer | None = None
-        if settings.optimizer == "adam" and hasattr(torch, "_fused_adam_") and flat.value.device.type in ("cpu", "cuda"):
+        if (
+            settings.optimizer == "adam"
+            and hasattr(torch, "_fused_adam_")
+            and flat.value.device.type in ("cpu", "cuda")
+        ):
             self.state = {
                 "step": torch.zeros((), device=flat.value.device),
                 "exp_avg": torch.zeros_like(flat.value),

@@ -21,13 +21,23 @@ from rlce.methods import Experience, Method
 from rlce.network import MLP, numpy_forward
 from rlce.objective import weighted_mean
 from rlce.optimization import Optimization
-from rlce.rollout import Collector, EnvLike, Environments, Rollout, make_environments, seed_sequence, spawn_ints
+from rlce.rollout import (
+    Collector,
+    EnvLike,
+    Environments,
+    Rollout,
+    make_environments,
+    seed_sequence,
+    spawn_ints,
+)
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Round, Stopping, Trainer
 
 NetworkFactory = Callable[[int, int], nn.Module]
 
-_DEFAULT_OPTIMIZATION = Optimization(learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
+_DEFAULT_OPTIMIZATION = Optimization(
+    learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5
+)
 
 
 class Transitions(NamedTuple):
@@ -131,9 +141,9 @@ class PolicyGradient:
         self.observation_space, self.action_space = observation_space, action_space
         self.head = head_for(action_space)
         width = spaces.flat_width(observation_space)
-        network_seeds, self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seed_sequence(
-            self._seed
-        ).spawn(5)
+        network_seeds, self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = (
+            seed_sequence(self._seed).spawn(5)
+        )
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
         networks = {"policy": self._network(width, self.head.n_outputs, policy_seed, output_gain=0.01)}
         if self.method.critic:
@@ -150,7 +160,14 @@ class PolicyGradient:
 
     def _network(self, n_inputs: int, n_outputs: int, seed: int, output_gain: float) -> nn.Module:
         if self._network_factory is None:
-            return MLP(n_inputs, n_outputs, self._hidden, activation=self._activation, output_gain=output_gain, seed=seed)
+            return MLP(
+                n_inputs,
+                n_outputs,
+                self._hidden,
+                activation=self._activation,
+                output_gain=output_gain,
+                seed=seed,
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self._network_factory(n_inputs, n_outputs)
@@ -191,7 +208,9 @@ class PolicyGradient:
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
         if self.method.arguments == {}:
-            raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
+            raise ValueError(
+                f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)"
+            )
         collector = self._ready_collector()
         tracker, end = self.trainer.tracker, self.steps + total_timesteps
         if self.trainer.progress.rounds == 0:
@@ -210,7 +229,11 @@ class PolicyGradient:
                     progress_bar=progress_bar,
                 )
             last = self.trainer.progress.scalars
-            metrics = {f"hparam/{name}": last[name] for name in ("rollout/ep_rew_mean", "eval/mean_reward") if name in last}
+            metrics = {
+                f"hparam/{name}": last[name]
+                for name in ("rollout/ep_rew_mean", "eval/mean_reward")
+                if name in last
+            }
             tracker.hyperparameters(self._flat_config(), metrics)
         finally:
             tracker.close()
@@ -275,9 +298,7 @@ class PolicyGradient:
                 for x in (observation, next_observation)
             )
         credit = method.credit(
-            Experience(
-                reward, rollout.terminated, rollout.truncated, valid, rollout.time, value, next_value
-            )
+            Experience(reward, rollout.terminated, rollout.truncated, valid, rollout.time, value, next_value)
         )
         advantage = credit.advantage[valid]
         if method.standardize:
@@ -289,7 +310,10 @@ class PolicyGradient:
             variance = float(target.var())
             if variance > 0:
                 scalars["train/explained_variance"] = 1.0 - float((target - value[valid]).var()) / variance
-        rows = [torch.from_numpy(x).to(self.device) for x in (observation[valid], rollout.action[valid], advantage, target)]
+        rows = [
+            torch.from_numpy(x).to(self.device)
+            for x in (observation[valid], rollout.action[valid], advantage, target)
+        ]
         transitions = Transitions(rows[0], rows[1], rows[2], torch.empty(0), rows[3])
         if method.ratio:
             with torch.no_grad():
@@ -361,7 +385,11 @@ class PolicyGradient:
             ValueError: it cannot be written.
         """
         tensors = {f"networks.{name}": tensor for name, tensor in self.networks.state_dict().items()}
-        tensors |= {f"optimizer.{name}": t for name, t in self.trainer.optimizer.state.items() if isinstance(t, Tensor)}
+        tensors |= {
+            f"optimizer.{name}": t
+            for name, t in self.trainer.optimizer.state.items()
+            if isinstance(t, Tensor)
+        }
         for name, statistics in self._statistics().items():
             tensors[f"{name}.mean"] = torch.from_numpy(statistics.mean)
             tensors[f"{name}.variance"] = torch.from_numpy(statistics.variance)
@@ -408,7 +436,9 @@ class PolicyGradient:
         """
         config, tensors = checkpoint.load(path, cls.__name__)
         if config["network"] is None and network is None:
-            raise ValueError(f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again")
+            raise ValueError(
+                f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again"
+            )
         agent = cls.__new__(cls)
         agent._env, agent._env_kwargs = env if env is not None else config["env"], config["env_kwargs"]
         if env is not None:
@@ -421,7 +451,10 @@ class PolicyGradient:
         agent._network_factory = network
         agent.optimization = Optimization(**config["optimization"])
         agent.evaluation = Evaluation(**config["evaluation"]) if config["evaluation"] else None
-        agent._normalize_observations, agent._scale_rewards = config["normalize_observations"], config["scale_rewards"]
+        agent._normalize_observations, agent._scale_rewards = (
+            config["normalize_observations"],
+            config["scale_rewards"],
+        )
         agent.device = torch.device(device)
         saved = config["method"]
         agent.method = method or (
@@ -430,7 +463,9 @@ class PolicyGradient:
             else Method(saved["name"], _missing_rule, _missing_rule, saved["critic"], arguments={})
         )
         agent._build(
-            spaces.from_json(config["observation_space"]), spaces.from_json(config["action_space"]), Tracker(log_dir)
+            spaces.from_json(config["observation_space"]),
+            spaces.from_json(config["action_space"]),
+            Tracker(log_dir),
         )
         agent._environments = agent._collector = None
         agent._restore(config["state"], tensors, path)
@@ -447,12 +482,16 @@ class PolicyGradient:
                 saved = part(f"{name}.")
                 statistics.restore(saved["mean"].numpy(), saved["variance"].numpy(), int(saved["count"]))
         except (RuntimeError, KeyError) as error:
-            raise ValueError(f"path: {str(path)!r} does not fit the network or settings it names: {error}") from error
+            raise ValueError(
+                f"path: {str(path)!r} does not fit the network or settings it names: {error}"
+            ) from error
         trainer = self.trainer
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
         trainer.horizon, trainer.plateau_factor = state["horizon"], state["plateau_factor"]
-        *_, self._collector_seeds, self._evaluation_seeds = np.random.SeedSequence([self._seed, self.steps]).spawn(2)
+        *_, self._collector_seeds, self._evaluation_seeds = np.random.SeedSequence(
+            [self._seed, self.steps]
+        ).spawn(2)
 
     def _statistics(self) -> dict[str, Standardizer]:
         both = {
@@ -464,7 +503,9 @@ class PolicyGradient:
     def _ready_collector(self) -> Collector:
         if self._collector is None:
             if self._env is None:
-                raise ValueError("env: the saved agent's environment was no id; pass env to load() before learning")
+                raise ValueError(
+                    "env: the saved agent's environment was no id; pass env to load() before learning"
+                )
             envs, self.vectorization = make_environments(
                 self._env, self._num_envs, self._env_kwargs, self._asked_vectorization
             )
@@ -514,7 +555,10 @@ class PolicyGradient:
         config = self._config()
         method = {f"method.{name}": value for name, value in (self.method.arguments or {}).items()}
         optimization = {f"optimization.{name}": value for name, value in config["optimization"].items()}
-        plain = {name: config[name] for name in ("env", "num_envs", "seed", "normalize_observations", "scale_rewards")}
+        plain = {
+            name: config[name]
+            for name in ("env", "num_envs", "seed", "normalize_observations", "scale_rewards")
+        }
         return {**plain, "method": self.method.name, "hidden": list(self._hidden), **method, **optimization}
 
     def close(self) -> None:

@@ -213,4 +213,6 @@ def _same_shape(**arrays: NDArray[Any]) -> None:
         raise ValueError(f"{first_name} must have shape [T, N], got {list(first.shape)}")
     for name, array in rest:
         if array.shape != first.shape:
-            raise ValueError(f"{name} must have the shape of {first_name}, {list(first.shape)}, got {list(array.shape)}")
+            raise ValueError(
+                f"{name} must have the shape of {first_name}, {list(first.shape)}, got {list(array.shape)}"
+            )

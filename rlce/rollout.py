@@ -72,10 +72,14 @@ def make_environments(
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if vectorization not in (None, "vector_entry_point", "sync", "async"):
-        raise ValueError(f'vectorization must be "vector_entry_point", "sync" or "async", got {vectorization!r}')
+        raise ValueError(
+            f'vectorization must be "vector_entry_point", "sync" or "async", got {vectorization!r}'
+        )
     if isinstance(env, VectorEnv):
         if env_kwargs or vectorization is not None:
-            raise ValueError("env_kwargs and vectorization do not apply to a VectorEnv, which is made already")
+            raise ValueError(
+                "env_kwargs and vectorization do not apply to a VectorEnv, which is made already"
+            )
         return env, "given"
     if isinstance(env, str):
         try:
@@ -93,7 +97,9 @@ def make_environments(
             raise ValueError('a factory makes single environments: vectorization must be "sync" or "async"')
         maker = AsyncVectorEnv if vectorization == "async" else SyncVectorEnv
         return maker([env] * num_envs), vectorization or "sync"
-    raise TypeError(f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {type(env).__name__}")
+    raise TypeError(
+        f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {type(env).__name__}"
+    )
 
 
 # ------------------------------------------------------------------------------------- one face for three autoreset modes

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 Observations = NDArray[np.float32]
 
 
-
 def flat_width(space: gymnasium.Space[Any]) -> int:
     """Width D of a flattened observation.
 

@@ -89,7 +89,10 @@ class Tracker:
         if self._writer is not None:
             from torch.utils.tensorboard.summary import hparams
 
-            flat = {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in config.items()}
+            flat = {
+                name: value if isinstance(value, bool | int | float | str) else str(value)
+                for name, value in config.items()
+            }
             for summary in hparams(flat, dict(metrics)):
                 self._writer.file_writer.add_summary(summary)
             for name, value in metrics.items():

@@ -187,7 +187,9 @@ class Trainer:
                 if bar is not None:
                     bar.update(progress.step - bar.n)
                     if monitor is not None and monitor.name in progress.scalars:
-                        bar.set_postfix_str(f"{monitor.name} {progress.scalars[monitor.name]:.4g}", refresh=False)
+                        bar.set_postfix_str(
+                            f"{monitor.name} {progress.scalars[monitor.name]:.4g}", refresh=False
+                        )
                 if stop or (stopping.seconds is not None and progress.seconds >= stopping.seconds):
                     break
         finally:
@@ -231,7 +233,10 @@ class Trainer:
     def _watch(self, monitor: Monitor, stopping: Stopping) -> bool:
         """Evaluate if it is time, keep the best, and say whether to stop."""
         progress = self.progress
-        if monitor.evaluate is not None and progress.step // monitor.every > self._last_evaluation // monitor.every:
+        if (
+            monitor.evaluate is not None
+            and progress.step // monitor.every > self._last_evaluation // monitor.every
+        ):
             self._last_evaluation = progress.step
             progress.scalars.update(monitor.evaluate())
         value = progress.scalars.get(monitor.name)
@@ -265,7 +270,9 @@ class Trainer:
             return f"the loss is {value.item()} from finite data and parameters, {where}"
         for name, parameter in self.module.named_parameters():
             if parameter.grad is not None and not parameter.grad.isfinite().all():
-                return f"the gradient of {name} is not finite although the loss is {value.item():.4g}, {where}"
+                return (
+                    f"the gradient of {name} is not finite although the loss is {value.item():.4g}, {where}"
+                )
         return f"the gradient's norm overflows, {where}; a smaller learning rate or target scale may help"
 
 

@@ -1,0 +1,1 @@
+"""Small environments whose right answer is known."""
