@@ -19,9 +19,7 @@ from torch import Tensor
 FORMAT = "rlce-1"
 
 
-def save(
-    path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> None:
+def save(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write atomically.
 
     Args:
@@ -40,9 +38,7 @@ def save(
     if target.is_dir():
         raise ValueError(f"path: {str(target)!r} is a directory, expected a file name")
     header = {"format": FORMAT, "kind": kind, "config": json.dumps(config)}
-    payload = serialize(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, header
-    )
+    payload = serialize({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, header)
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     except OSError as error:
@@ -83,9 +79,7 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         with safe_open(str(target), framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise ValueError(
-                    f"path: {str(target)!r} is no {FORMAT} file: format {header.get('format')!r}"
-                )
+                raise ValueError(f"path: {str(target)!r} is no {FORMAT} file: format {header.get('format')!r}")
             if header.get("kind") != kind:
                 raise ValueError(f"path: {str(target)!r} holds a {header.get('kind')}, expected a {kind}")
             tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from rlce.rollout import EnvLike, Environments, episode_shares, make_environments, seed_sequence
+from rlce.rollout import Environments, EnvLike, episode_shares, make_environments, seed_sequence
 
 
 class Agent(Protocol):
@@ -45,7 +45,8 @@ class Evaluation:
         every: environment steps between evaluations: at the first end of a round past each multiple.
         episodes: how many.
         deterministic: greedy (True) or sampled actions.
-        env: where, if not in the training task; needed where training was given a VectorEnv, which cannot be made twice.
+        env: where, if not in the training task; needed where training was given a VectorEnv, which cannot be made
+            twice.
     """
 
     every: int = 10_000
@@ -85,7 +86,8 @@ def evaluate_policy(
         ``(returns, lengths)``, both ``[episodes]``.
 
     Raises:
-        ValueError: fewer than one episode, an unknown environment, a seed that is none, or a VectorEnv that does not say how it resets.
+        ValueError: fewer than one episode, an unknown environment, a seed that is none, or a VectorEnv that does not
+            say how it resets.
         FloatingPointError: a reward is NaN or infinite.
 
     Source:

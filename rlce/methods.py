@@ -102,7 +102,8 @@ class Method:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if self.epochs > 1 and not self.ratio:
             raise ValueError(
-                f"{self.name}: epochs={self.epochs} would reuse actions of a policy that has since moved, and signed weights "
+                f"{self.name}: epochs={self.epochs} would reuse actions of a policy that has since moved, and "
+                "signed weights "
                 "then make the objective unbounded below; use epochs=1 or a weight rule with a ratio"
             )
         if self.minibatch_size is not None and not self.ratio:
@@ -118,7 +119,7 @@ class Method:
 
 
 def score(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
-    """w = sg(A): the score-function weight of REINFORCE and actor-critic (tier B).
+    """Weights w = sg(A): the score-function weight of REINFORCE and actor-critic (tier B).
 
     Args:
         advantage: ``[B]``.
@@ -134,10 +135,8 @@ def score(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Te
     return advantage
 
 
-def clipped_ratio(
-    advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, clip: float = 0.2
-) -> Tensor:
-    """w = sg(ρ) A · 1[not ((A > 0 and ρ > 1+ε) or (A < 0 and ρ < 1−ε))]: PPO's clip as a mask (tier C).
+def clipped_ratio(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, clip: float = 0.2) -> Tensor:
+    """Weights w = sg(ρ) A · 1[not ((A > 0 and ρ > 1+ε) or (A < 0 and ρ < 1−ε))]: PPO's clip as a mask (tier C).
 
     ρ = π(a|s) now / π(a|s) when a was taken. The gradient equals that of −min(ρA, clip(ρ, 1−ε, 1+ε)A) at the
     current parameters; the value does not.
@@ -182,16 +181,19 @@ def monte_carlo(
     Args:
         experience: the rollout; without a critic its columns must be whole episodes, one a column.
         discount: γ in [0, 1].
-        baseline: "none"; "mean" over the columns at the same time step (an ended episode counts as zero; the expected gradient
-            is then exactly (n−1)/n of the true one); "leave-one-out", the mean of the other columns (unbiased); "value", V(s).
+        baseline: "none"; "mean" over the columns at the same time step (an ended episode counts as zero; the
+            expected gradient is then exactly (n−1)/n of the true one); "leave-one-out", the mean of the other
+            columns (unbiased); "value", V(s).
         whole_return: weight every action of an episode with the return from its start, as in Williams's first form.
-        exact_discount: multiply by γ^t, which makes it the gradient of the *discounted* objective; usual practice omits it.
+        exact_discount: multiply by γ^t, which makes it the gradient of the *discounted* objective; usual practice
+            omits it.
 
     Returns:
         Advantage, and the return as the critic's target.
     """
     reward, done = experience.reward, experience.done
-    returned = returns.reward_to_go(reward, experience.terminated, done, discount, experience.next_value)
+    advantage: Array
+    returned: Array = returns.reward_to_go(reward, experience.terminated, done, discount, experience.next_value)
     target = returned if experience.value is not None else None
     if whole_return:
         returned = np.where(experience.valid, returned[:1], 0.0).astype(reward.dtype)

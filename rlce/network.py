@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -94,9 +95,7 @@ class MLP(nn.Module):
         if activation not in _ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         if initialisation not in _INITIALISATIONS:
-            raise ValueError(
-                f"initialisation must be one of {', '.join(_INITIALISATIONS)}, got {initialisation!r}"
-            )
+            raise ValueError(f"initialisation must be one of {', '.join(_INITIALISATIONS)}, got {initialisation!r}")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         widths = [n_inputs, *hidden, n_outputs]
@@ -106,8 +105,7 @@ class MLP(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         # skip_init: the layers' own initialisation would draw from the global generator, only to be overwritten.
         self.layers = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, n_in, n_out)
-            for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+            nn.utils.skip_init(nn.Linear, n_in, n_out) for n_in, n_out in itertools.pairwise(widths)
         )
         self.activations = nn.ModuleList(make() for _ in hidden)
         self.dropouts = nn.ModuleList(Dropout(dropout, seed + 1 + i) for i in range(len(hidden)))
@@ -142,8 +140,8 @@ def numpy_forward(network: nn.Module) -> Forward:
     """A function ``[B, n_inputs]`` float32 → ``[B, n_outputs]`` in NumPy, without dropout, for acting.
 
     For an `MLP` on the CPU it reads the live weights (a CPU tensor and its array share memory), so steps in
-    place are seen at once; make it anew after the parameters themselves were replaced. Any other network, on any device, runs
-    in torch's inference mode, in evaluation mode.
+    place are seen at once; make it anew after the parameters themselves were replaced. Any other network, on any
+    device, runs in torch's inference mode, in evaluation mode.
 
     Example:
         >>> network = MLP(4, 2)
@@ -152,14 +150,9 @@ def numpy_forward(network: nn.Module) -> Forward:
         True
     """
     first = next(network.parameters(), None)
-    if (
-        not isinstance(network, MLP)
-        or first is None
-        or first.device.type != "cpu"
-        or first.dtype != torch.float32
-    ):
+    if not isinstance(network, MLP) or first is None or first.device.type != "cpu" or first.dtype != torch.float32:
         return _torch_forward(network, first)
-    weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in network.layers]  # type: ignore[union-attr, operator]
+    weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in network.layers]  # type: ignore[operator]
     activations = [_numpy_activation(network.activation_name, module) for module in network.activations]
 
     def forward(x: NDArray[np.float32]) -> NDArray[Any]:
@@ -199,7 +192,7 @@ def _numpy_activation(name: str, module: nn.Module) -> Callable[[NDArray[np.floa
     if name == "leaky_relu":
         return lambda x: np.maximum(x, 0.01 * x, out=x)
     if name == "prelu":
-        slope = module.weight.detach().numpy()  # type: ignore[union-attr, operator]
+        slope = module.weight.detach().numpy()  # type: ignore[operator]
         return lambda x: np.copyto(x, slope * x, where=x < 0)
     if name == "softplus":
         return lambda x: np.logaddexp(x, np.float32(0.0), out=x)

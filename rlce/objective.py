@@ -33,9 +33,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
-def weighted_mean(
-    cost: Tensor, weights: Tensor | None = None, normalizer: float | Tensor | None = None
-) -> Tensor:
+def weighted_mean(cost: Tensor, weights: Tensor | None = None, normalizer: float | Tensor | None = None) -> Tensor:
     """Unchecked kernel: (1/Z) Σ_i weights_i cost_i, for any cost per row.
 
     Args:
@@ -127,7 +125,8 @@ def _checked(
     bad = values.isnan() | (values == math.inf)
     if bad.any():
         raise ValueError(
-            f"logits must be finite or -inf, got {values[bad][0].item()} at index {_first(bad)} of shape {list(logits.shape)}"
+            f"logits must be finite or -inf, got {values[bad][0].item()} at index {_first(bad)} "
+            f"of shape {list(logits.shape)}"
         )
     masked = values == -math.inf
     if masked.all(dim=-1).any():
@@ -137,13 +136,12 @@ def _checked(
     if targets.is_floating_point():
         if targets.shape != logits.shape:
             raise ValueError(
-                f"floating-point targets must have the shape of logits, {list(logits.shape)}, got {list(targets.shape)}; "
+                f"floating-point targets must have the shape of logits, {list(logits.shape)}, "
+                f"got {list(targets.shape)}; "
                 "class indices must be integers"
             )
         if not targets.isfinite().all():
-            raise ValueError(
-                f"targets must be finite, got a NaN or infinity at index {_first(~targets.isfinite())}"
-            )
+            raise ValueError(f"targets must be finite, got a NaN or infinity at index {_first(~targets.isfinite())}")
         targets = targets.to(logits.dtype)
         on_masked = (masked & (targets != 0)).any(dim=-1)
     else:
@@ -175,19 +173,13 @@ def _checked(
             )
         weights = weights.to(logits.dtype)
         if not weights.isfinite().all():
-            raise ValueError(
-                f"weights must be finite, got a NaN or infinity at index {_first(~weights.isfinite())}"
-            )
+            raise ValueError(f"weights must be finite, got a NaN or infinity at index {_first(~weights.isfinite())}")
         on_masked = on_masked & (weights != 0)
     if on_masked.any():
-        raise ValueError(
-            f"a masked class (logit -inf) carries a non-zero weight in the row at {_first(on_masked)}"
-        )
+        raise ValueError(f"a masked class (logit -inf) carries a non-zero weight in the row at {_first(on_masked)}")
     if normalizer is not None:
         if isinstance(normalizer, Tensor) and normalizer.ndim != 0:
-            raise ValueError(
-                f"normalizer must be a number or a 0-d tensor, got shape {list(normalizer.shape)}"
-            )
+            raise ValueError(f"normalizer must be a number or a 0-d tensor, got shape {list(normalizer.shape)}")
         if not 0 < float(normalizer) < math.inf:
             raise ValueError(f"normalizer must be positive and finite, got {float(normalizer)}")
     return targets, weights

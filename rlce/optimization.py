@@ -22,8 +22,8 @@ class Optimization:
     Attributes:
         optimizer: "adam", "sgd", "adadelta" or "rmsprop", as in torch.optim.
         learning_rate: the step size at the start.
-        schedule: "constant"; "linear" or "cosine", falling to ``floor`` × ``learning_rate``; "plateau", divided by 10 each
-            time the monitored value has not improved ``plateau_patience`` times in a row.
+        schedule: "constant"; "linear" or "cosine", falling to ``floor`` × ``learning_rate``; "plateau", divided by
+            10 each time the monitored value has not improved ``plateau_patience`` times in a row.
         floor: where "linear" and "cosine" end, as a fraction of ``learning_rate``.
         schedule_timesteps: where they end, in environment steps (or samples); by default the first call's total.
         plateau_patience: for "plateau", how many monitored values without an improvement.
@@ -44,13 +44,9 @@ class Optimization:
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adam", "sgd", "adadelta", "rmsprop"):
-            raise ValueError(
-                f'optimizer must be "adam", "sgd", "adadelta" or "rmsprop", got {self.optimizer!r}'
-            )
+            raise ValueError(f'optimizer must be "adam", "sgd", "adadelta" or "rmsprop", got {self.optimizer!r}')
         if self.schedule not in ("constant", "linear", "cosine", "plateau"):
-            raise ValueError(
-                f'schedule must be "constant", "linear", "cosine" or "plateau", got {self.schedule!r}'
-            )
+            raise ValueError(f'schedule must be "constant", "linear", "cosine" or "plateau", got {self.schedule!r}')
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.floor <= 1:
@@ -108,9 +104,7 @@ class FlatParameters:
             raise ValueError("network: there is no trainable parameter")
         kinds = {(p.dtype, p.device) for p in parameters}
         if len(kinds) > 1:
-            raise ValueError(
-                f"network: parameters must share one dtype and device, got {sorted(map(str, kinds))}"
-            )
+            raise ValueError(f"network: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
         self.value = torch.cat([p.detach().reshape(-1) for p in parameters])
         self.gradient = torch.zeros_like(self.value)
         start = 0
@@ -124,8 +118,8 @@ class FlatParameters:
 class Optimizer:
     """One of torch.optim's optimisers over `FlatParameters`, chosen by name.
 
-    Adam calls torch's fused kernel itself where there is one: the same arithmetic as ``torch.optim.Adam(fused=True)`` at a
-    third of the cost, and without loading torch._dynamo, which takes seconds.
+    Adam calls torch's fused kernel itself where there is one: the same arithmetic as ``torch.optim.Adam(fused=True)``
+    at a third of the cost, and without loading torch._dynamo, which takes seconds.
 
     Args:
         flat: what to step.

@@ -23,8 +23,8 @@ from rlce.objective import weighted_mean
 from rlce.optimization import Optimization
 from rlce.rollout import (
     Collector,
-    EnvLike,
     Environments,
+    EnvLike,
     Rollout,
     make_environments,
     seed_sequence,
@@ -35,9 +35,7 @@ from rlce.trainer import Callback, Monitor, Round, Stopping, Trainer
 
 NetworkFactory = Callable[[int, int], nn.Module]
 
-_DEFAULT_OPTIMIZATION = Optimization(
-    learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5
-)
+_DEFAULT_OPTIMIZATION = Optimization(learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
 
 
 class Transitions(NamedTuple):
@@ -141,9 +139,9 @@ class PolicyGradient:
         self.observation_space, self.action_space = observation_space, action_space
         self.head = head_for(action_space)
         width = spaces.flat_width(observation_space)
-        network_seeds, self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = (
-            seed_sequence(self._seed).spawn(5)
-        )
+        network_seeds, self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seed_sequence(
+            self._seed
+        ).spawn(5)
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
         networks = {"policy": self._network(width, self.head.n_outputs, policy_seed, output_gain=0.01)}
         if self.method.critic:
@@ -208,9 +206,7 @@ class PolicyGradient:
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
         if self.method.arguments == {}:
-            raise ValueError(
-                f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)"
-            )
+            raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
         collector = self._ready_collector()
         tracker, end = self.trainer.tracker, self.steps + total_timesteps
         if self.trainer.progress.rounds == 0:
@@ -230,9 +226,7 @@ class PolicyGradient:
                 )
             last = self.trainer.progress.scalars
             metrics = {
-                f"hparam/{name}": last[name]
-                for name in ("rollout/ep_rew_mean", "eval/mean_reward")
-                if name in last
+                f"hparam/{name}": last[name] for name in ("rollout/ep_rew_mean", "eval/mean_reward") if name in last
             }
             tracker.hyperparameters(self._flat_config(), metrics)
         finally:
@@ -311,8 +305,7 @@ class PolicyGradient:
             if variance > 0:
                 scalars["train/explained_variance"] = 1.0 - float((target - value[valid]).var()) / variance
         rows = [
-            torch.from_numpy(x).to(self.device)
-            for x in (observation[valid], rollout.action[valid], advantage, target)
+            torch.from_numpy(x).to(self.device) for x in (observation[valid], rollout.action[valid], advantage, target)
         ]
         transitions = Transitions(rows[0], rows[1], rows[2], torch.empty(0), rows[3])
         if method.ratio:
@@ -351,7 +344,8 @@ class PolicyGradient:
         """Actions that the environment accepts.
 
         Args:
-            observation: one observation of the environment, or a batch of them (leaf by leaf for Tuple and Dict spaces).
+            observation: one observation of the environment, or a batch of them (leaf by leaf for Tuple and Dict
+                spaces).
             deterministic: the most probable action; by default one drawn from the policy.
             generator: the source of the draw; by default the agent's own.
 
@@ -373,7 +367,8 @@ class PolicyGradient:
         action = self.head.to_action(index)
         return action if batched else action[0]
 
-    # --------------------------------------------------------------------------------------------------- saving, loading
+    # --------------------------------------------------------------------------------------------------- saving,
+    # loading
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write policy, critic, statistics and optimiser into one file, atomically; no pickle.
@@ -385,11 +380,7 @@ class PolicyGradient:
             ValueError: it cannot be written.
         """
         tensors = {f"networks.{name}": tensor for name, tensor in self.networks.state_dict().items()}
-        tensors |= {
-            f"optimizer.{name}": t
-            for name, t in self.trainer.optimizer.state.items()
-            if isinstance(t, Tensor)
-        }
+        tensors |= {f"optimizer.{name}": t for name, t in self.trainer.optimizer.state.items() if isinstance(t, Tensor)}
         for name, statistics in self._statistics().items():
             tensors[f"{name}.mean"] = torch.from_numpy(statistics.mean)
             tensors[f"{name}.variance"] = torch.from_numpy(statistics.variance)
@@ -421,7 +412,8 @@ class PolicyGradient:
 
         Args:
             path: the file.
-            env: where to learn on, if not in the environment that was saved by id; needed for one from a factory or a VectorEnv.
+            env: where to learn on, if not in the environment that was saved by id; needed for one from a factory or
+                a VectorEnv.
             network: the factory, where the saved network is not the library's MLP.
             method: the method, where the saved one is not the library's own; needed for `learn` alone.
             log_dir: TensorBoard directory.
@@ -482,16 +474,12 @@ class PolicyGradient:
                 saved = part(f"{name}.")
                 statistics.restore(saved["mean"].numpy(), saved["variance"].numpy(), int(saved["count"]))
         except (RuntimeError, KeyError) as error:
-            raise ValueError(
-                f"path: {str(path)!r} does not fit the network or settings it names: {error}"
-            ) from error
+            raise ValueError(f"path: {str(path)!r} does not fit the network or settings it names: {error}") from error
         trainer = self.trainer
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
         trainer.horizon, trainer.plateau_factor = state["horizon"], state["plateau_factor"]
-        *_, self._collector_seeds, self._evaluation_seeds = np.random.SeedSequence(
-            [self._seed, self.steps]
-        ).spawn(2)
+        *_, self._collector_seeds, self._evaluation_seeds = np.random.SeedSequence([self._seed, self.steps]).spawn(2)
 
     def _statistics(self) -> dict[str, Standardizer]:
         both = {
@@ -503,9 +491,7 @@ class PolicyGradient:
     def _ready_collector(self) -> Collector:
         if self._collector is None:
             if self._env is None:
-                raise ValueError(
-                    "env: the saved agent's environment was no id; pass env to load() before learning"
-                )
+                raise ValueError("env: the saved agent's environment was no id; pass env to load() before learning")
             envs, self.vectorization = make_environments(
                 self._env, self._num_envs, self._env_kwargs, self._asked_vectorization
             )
@@ -555,10 +541,7 @@ class PolicyGradient:
         config = self._config()
         method = {f"method.{name}": value for name, value in (self.method.arguments or {}).items()}
         optimization = {f"optimization.{name}": value for name, value in config["optimization"].items()}
-        plain = {
-            name: config[name]
-            for name in ("env", "num_envs", "seed", "normalize_observations", "scale_rewards")
-        }
+        plain = {name: config[name] for name in ("env", "num_envs", "seed", "normalize_observations", "scale_rewards")}
         return {**plain, "method": self.method.name, "hidden": list(self._hidden), **method, **optimization}
 
     def close(self) -> None:

@@ -122,9 +122,7 @@ def gae(
     return discounted_sum(delta, discount * trace * _open(done, reward))
 
 
-def n_step(
-    reward: Array, next_value: Array, terminated: Flags, done: Flags, discount: float, steps: int
-) -> Array:
+def n_step(reward: Array, next_value: Array, terminated: Flags, done: Flags, discount: float, steps: int) -> Array:
     """n-step return: n rewards, then γ^n V; fewer where the episode or the rollout ends before.
 
     Args:

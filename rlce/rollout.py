@@ -55,8 +55,8 @@ def make_environments(
         env: an environment id; a function that returns a `gymnasium.Env`; or a `VectorEnv`, used as it is.
         num_envs: how many copies; for a VectorEnv its own number counts.
         env_kwargs: keyword arguments of the environment, for an id.
-        vectorization: "vector_entry_point" (the task's own vector class), "sync" or "async"; by default the first where the
-            task has one, else "sync".
+        vectorization: "vector_entry_point" (the task's own vector class), "sync" or "async"; by default the first
+            where the task has one, else "sync".
 
     Returns:
         The environments, and how they were made: "vector_entry_point", "sync", "async" or "given".
@@ -72,14 +72,10 @@ def make_environments(
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if vectorization not in (None, "vector_entry_point", "sync", "async"):
-        raise ValueError(
-            f'vectorization must be "vector_entry_point", "sync" or "async", got {vectorization!r}'
-        )
+        raise ValueError(f'vectorization must be "vector_entry_point", "sync" or "async", got {vectorization!r}')
     if isinstance(env, VectorEnv):
         if env_kwargs or vectorization is not None:
-            raise ValueError(
-                "env_kwargs and vectorization do not apply to a VectorEnv, which is made already"
-            )
+            raise ValueError("env_kwargs and vectorization do not apply to a VectorEnv, which is made already")
         return env, "given"
     if isinstance(env, str):
         try:
@@ -102,7 +98,8 @@ def make_environments(
     )
 
 
-# ------------------------------------------------------------------------------------- one face for three autoreset modes
+# ------------------------------------------------------------------------------------- one face for three autoreset
+# modes
 
 
 class Step(NamedTuple):
@@ -136,8 +133,9 @@ class Environments:
             self.mode = AutoresetMode(mode)
         except ValueError:
             raise ValueError(
-                f'env: {type(envs.unwrapped).__name__}.metadata["autoreset_mode"] must be a gymnasium.vector.AutoresetMode, '
-                f"got {mode!r}; without it, an episode's end and the next one's start cannot be told apart"
+                f'env: {type(envs.unwrapped).__name__}.metadata["autoreset_mode"] must be a '
+                f"gymnasium.vector.AutoresetMode, got {mode!r}; without it, an episode's end and the next one's start "
+                "cannot be told apart"
             ) from None
         self.envs, self.n = envs, envs.num_envs
         self.space = envs.single_observation_space
@@ -185,7 +183,8 @@ class Environments:
         final, successor = info["final_obs"], observation.copy()
         if isinstance(final, np.ndarray) and final.dtype == object:
             for i in np.flatnonzero(done):
-                successor[i] = gymnasium.spaces.flatten(self.space, final[i])
+                flat: Any = gymnasium.spaces.flatten(self.space, final[i])
+                successor[i] = flat
         else:
             successor[done] = flatten_batch(self.space, final)[done]
         return successor
@@ -301,10 +300,10 @@ class Collector:
                 done = self._step(act, chunk, t, missing > 0)
                 missing -= done & chunk.valid[t]
                 if not missing.any():
-                    chunk = Rollout(*(rows[: t + 1] for rows in chunk))
+                    chunk = Rollout._make(rows[: t + 1] for rows in chunk)
                     break
             chunks.append(chunk)
-        stream = Rollout(*(np.concatenate(rows) for rows in zip(*chunks, strict=True)))
+        stream = Rollout._make(np.concatenate(rows) for rows in zip(*chunks, strict=True))
         self._finish(stream)
         self._started = False  # the next rollout begins with a reset, whatever its kind
         return _one_episode_a_column(stream, count)
@@ -315,9 +314,7 @@ class Collector:
         self._time[:] = 0
         self._return_so_far[:] = 0.0
 
-    def _step(
-        self, act: Act, rollout: Rollout, t: int, wanted: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.bool_]:
+    def _step(self, act: Act, rollout: Rollout, t: int, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
         """Act once and write row t; an environment that is not ``wanted`` runs along and leaves no trace."""
         environments = self.environments
         real = environments.real if wanted is None else environments.real & wanted
@@ -395,9 +392,10 @@ def _one_episode_a_column(stream: Rollout, count: int) -> Rollout:
         pieces.extend((i, rows) for rows in np.split(real, ends)[: len(ends)])
     assert len(pieces) == count
     longest = max(len(rows) for _, rows in pieces)
-    result = Rollout(*(np.zeros((longest, count, *rows.shape[2:]), rows.dtype) for rows in stream))
+    result = Rollout._make(np.zeros((longest, count, *rows.shape[2:]), rows.dtype) for rows in stream)
     for column, (i, rows) in enumerate(pieces):
-        for source, destination in zip(stream, result, strict=True):
+        for field in Rollout._fields:
+            source, destination = getattr(stream, field), getattr(result, field)
             destination[: len(rows), column] = source[rows, i]
     return result
 

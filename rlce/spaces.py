@@ -77,9 +77,7 @@ def is_batch(space: gymnasium.Space[Any], observation: Any) -> bool:
         return False
     if shape[1:] == expected:
         return True
-    raise ValueError(
-        f"observation must have shape {list(expected)}, or [B, ...] for a batch of B, got {list(shape)}"
-    )
+    raise ValueError(f"observation must have shape {list(expected)}, or [B, ...] for a batch of B, got {list(shape)}")
 
 
 def batch_of_one(space: gymnasium.Space[Any], observation: Any) -> Any:

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     weight: Tensor  # [B], mean 1 over the training rows
 
 
-class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Classifier(ClassifierMixin, BaseEstimator):
     """A multilayer perceptron classifier with scikit-learn's interface; the loss is a rule away.
 
     Args:
@@ -56,8 +56,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         standardize: shift and scale every column by the training rows' mean and deviation.
         validation_fraction: part of the rows, stratified, that is held out to watch the zero-one error; the parameters
             that did best on it are restored at the end. 0 for none.
-        patience: stop after this many epochs without an improvement of the validation accuracy (without validation, of the
-            training loss); None to run all epochs.
+        patience: stop after this many epochs without an improvement of the validation accuracy (without validation,
+            of the training loss); None to run all epochs.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP.
         device: where the network lives.
         log_dir: TensorBoard directory; None for no output.
@@ -77,8 +77,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Example:
         >>> X = np.array([[0.0], [1.0], [2.0], [3.0]])
-        >>> Classifier(hidden=(8,), epochs=50, learning_rate=0.05, random_state=0).fit(X, ["a", "a", "b", "b"]).predict(X)
-        array(['a', 'a', 'b', 'b'], dtype='<U1')
+        >>> Classifier(hidden=(8,), epochs=50, learning_rate=0.05, random_state=0).fit(X, ["a", "a", "b",
+        "b"]).predict(X) array(['a', 'a', 'b', 'b'], dtype='<U1')
     """
 
     def __init__(
@@ -141,8 +141,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: ``[N, D]``.
             y: labels of any kind, ``[N]``.
-            sample_weight: one number >= 0 a row, ``[N]``; a row of weight zero counts as absent. Only ratios matter: the
-                weights are scaled to mean 1.
+            sample_weight: one number >= 0 a row, ``[N]``; a row of weight zero counts as absent. Only ratios
+                matter: the weights are scaled to mean 1.
             callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops.
 
         Returns:
@@ -160,21 +160,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weight_decay=self.weight_decay,
         )
         tracker = Tracker(self.log_dir)
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        rows, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
         check_classification_targets(y)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
         kept = weight > 0
         if not kept.any():
             raise ValueError("sample_weight must hold at least one positive number, got only zeros")
-        X, y, weight = X[kept], y[kept], weight[kept] / weight[kept].mean()
-        self.classes_, labels = np.unique(y, return_inverse=True)
+        rows, labels, weight = rows[kept], np.asarray(y)[kept], weight[kept] / weight[kept].mean()
+        self.classes_, labels = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must hold at least 2 classes, got one class: {self.classes_[0]!r}")
         random = check_random_state(self.random_state)
         network_seed, order_seed, split_seed = random.randint(np.iinfo(np.int32).max, size=3)
         held_out = None
         if self.validation_fraction > 0:
-            X, held_X, labels, held_labels, weight, _ = train_test_split(
+            rows, held_rows, labels, held_labels, weight, _ = train_test_split(
                 X,
                 labels,
                 weight,
@@ -182,14 +182,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 stratify=labels,
                 random_state=split_seed,
             )
-            held_out = held_X, held_labels
-        self._standardizer = Standardizer(X.shape[1])
+            held_out = held_rows, held_labels
+        self._standardizer = Standardizer(rows.shape[1])
         if self.standardize:
-            self._standardizer.update(X)
-        self.network_ = self._make_network(X.shape[1], int(network_seed))
+            self._standardizer.update(rows)
+        self.network_ = self._make_network(rows.shape[1], int(network_seed))
         device = torch.device(self.device)
-        rows = Batch(
-            torch.from_numpy(self._standardizer(X)).to(device),
+        training = Batch(
+            torch.from_numpy(self._standardizer(rows)).to(device),
             torch.from_numpy(labels.astype(np.int64)).to(device),
             torch.from_numpy(weight.astype(np.float32)).to(device),
         )
@@ -201,13 +201,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return callback(progress) if callback is not None else None
 
         tracker.config(
-            {**self._settings(), "classes": len(self.classes_), "rows": len(X), "features": X.shape[1]}
+            {**self._settings(), "classes": len(self.classes_), "rows": len(rows), "features": rows.shape[1]}
         )
         try:
             trainer.fit(
-                self._epochs(rows, torch.Generator().manual_seed(int(order_seed))),
+                self._epochs(training, torch.Generator().manual_seed(int(order_seed))),
                 self._loss,
-                total=self.epochs * len(X),
+                total=self.epochs * len(rows),
                 monitor=Monitor("train/loss", maximize=False)
                 if held_out is None
                 else Monitor("val/accuracy", evaluate=functools.partial(self._validate, *held_out)),
@@ -268,7 +268,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "val/accuracy": float((log_probabilities.argmax(axis=1) == labels).mean()),
         }
 
-    # --------------------------------------------------------------------------------------------------------- predicting
+    # ---------------------------------------------------------------------------------------------------------
+    # predicting
 
     def _log_probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
         logits = numpy_forward(self.network_)(self._standardizer(X)).astype(np.float64)
@@ -278,15 +279,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities of the classes in the order of ``classes_``: ``[N, D]`` → ``[N, K]``."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        return np.exp(self._log_probabilities(X))
+        rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return np.exp(self._log_probabilities(rows))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable labels: ``[N, D]`` → ``[N]``."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
-    # --------------------------------------------------------------------------------------------------- saving, loading
+    # --------------------------------------------------------------------------------------------------- saving,
+    # loading
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write network, standardisation, classes and settings into one file, atomically; no pickle.
@@ -302,9 +304,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.classes_.dtype.kind not in "biufUO" or not all(
             isinstance(label, bool | int | float | str) for label in self.classes_.tolist()
         ):
-            raise ValueError(
-                f"y: labels of dtype {self.classes_.dtype} cannot be saved; use numbers or strings"
-            )
+            raise ValueError(f"y: labels of dtype {self.classes_.dtype} cannot be saved; use numbers or strings")
         state = {
             "classes": self.classes_.tolist(),
             "dtype": self.classes_.dtype.str,
@@ -360,15 +360,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classifier._standardizer = Standardizer(state["features"])
         try:
             classifier.network_.load_state_dict(
-                {
-                    name.removeprefix("network."): t
-                    for name, t in tensors.items()
-                    if name.startswith("network.")
-                }
+                {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
             )
-            mean, variance, count = (
-                tensors[f"standardizer.{name}"] for name in ("mean", "variance", "count")
-            )
+            mean, variance, count = (tensors[f"standardizer.{name}"] for name in ("mean", "variance", "count"))
         except (RuntimeError, KeyError) as error:
             raise ValueError(f"path: {str(path)!r} does not fit the network it names: {error}") from error
         classifier._standardizer.restore(mean.numpy(), variance.numpy(), int(count))
@@ -383,9 +377,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "network": None if self.network is None else "foreign",
             "device": str(self.device),
             "log_dir": None,
-            "random_state": int(self.random_state)
-            if isinstance(self.random_state, int | np.integer)
-            else None,
+            "random_state": int(self.random_state) if isinstance(self.random_state, int | np.integer) else None,
         }
 
 
@@ -393,9 +385,7 @@ def _rule_to_json(rule: Rule | None) -> dict[str, Any] | str | None:
     if rule is None:
         return None
     function, arguments = (rule.func, rule.keywords) if isinstance(rule, functools.partial) else (rule, {})
-    if getattr(targets, getattr(function, "__name__", ""), None) is function and not getattr(
-        rule, "args", ()
-    ):
+    if getattr(targets, getattr(function, "__name__", ""), None) is function and not getattr(rule, "args", ()):
         return {"name": function.__name__, "arguments": arguments}
     return "foreign"
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """w = e_y: all weight on the label (tier A: the loss is cross-entropy).
+    """Weights w = e_y: all weight on the label (tier A: the loss is cross-entropy).
 
     Args:
         labels: class indices, int64 ``[...]``.
@@ -32,7 +32,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
-    """w = (1−ε) e_y + ε/K: part of the weight spread over all classes (tier A: the loss is smoothed cross-entropy).
+    """Weights w = (1−ε) e_y + ε/K: part of the weight spread over all classes (tier A: smoothed cross-entropy).
 
     Args:
         labels: class indices, int64 ``[...]``.

@@ -57,8 +57,8 @@ class Monitor:
     Attributes:
         name: the scalar.
         maximize: whether more is better.
-        evaluate: makes scalars, ``name`` among them; None where the rounds or the loss do. The parameters at the best value
-            are kept only where it is given, since only then do they belong to the value.
+        evaluate: makes scalars, ``name`` among them; None where the rounds or the loss do. The parameters at the
+            best value are kept only where it is given, since only then do they belong to the value.
         every: steps (x-axis) between evaluations: at the first end of a round past each multiple.
     """
 
@@ -157,8 +157,8 @@ class Trainer:
             Where training stands.
 
         Raises:
-            FloatingPointError: a loss or a gradient is NaN or infinite; it names where that began, and the parameters are
-                those before the step.
+            FloatingPointError: a loss or a gradient is NaN or infinite; it names where that began, and the
+                parameters are those before the step.
         """
         stopping = stopping or Stopping()
         progress, began, first_step = self.progress, time.perf_counter(), self.progress.step
@@ -187,9 +187,7 @@ class Trainer:
                 if bar is not None:
                     bar.update(progress.step - bar.n)
                     if monitor is not None and monitor.name in progress.scalars:
-                        bar.set_postfix_str(
-                            f"{monitor.name} {progress.scalars[monitor.name]:.4g}", refresh=False
-                        )
+                        bar.set_postfix_str(f"{monitor.name} {progress.scalars[monitor.name]:.4g}", refresh=False)
                 if stop or (stopping.seconds is not None and progress.seconds >= stopping.seconds):
                     break
         finally:
@@ -233,10 +231,7 @@ class Trainer:
     def _watch(self, monitor: Monitor, stopping: Stopping) -> bool:
         """Evaluate if it is time, keep the best, and say whether to stop."""
         progress = self.progress
-        if (
-            monitor.evaluate is not None
-            and progress.step // monitor.every > self._last_evaluation // monitor.every
-        ):
+        if monitor.evaluate is not None and progress.step // monitor.every > self._last_evaluation // monitor.every:
             self._last_evaluation = progress.step
             progress.scalars.update(monitor.evaluate())
         value = progress.scalars.get(monitor.name)
@@ -258,7 +253,9 @@ class Trainer:
 
     def _explain(self, batch: Any, value: Tensor) -> str:
         """Where a NaN or an infinity came from: the batch, the parameters, the loss, or the gradient, in this order."""
-        where = f"at gradient step {self.progress.updates + 1} or soon after, after {self.progress.step:,} steps of data"
+        where = (
+            f"at gradient step {self.progress.updates + 1} or soon after, after {self.progress.step:,} steps of data"
+        )
         fields = batch._asdict() if hasattr(batch, "_asdict") else {"batch": batch}
         for name, array in fields.items():
             if isinstance(array, Tensor) and not array.isfinite().all():
@@ -270,9 +267,7 @@ class Trainer:
             return f"the loss is {value.item()} from finite data and parameters, {where}"
         for name, parameter in self.module.named_parameters():
             if parameter.grad is not None and not parameter.grad.isfinite().all():
-                return (
-                    f"the gradient of {name} is not finite although the loss is {value.item():.4g}, {where}"
-                )
+                return f"the gradient of {name} is not finite although the loss is {value.item():.4g}, {where}"
         return f"the gradient's norm overflows, {where}; a smaller learning rate or target scale may help"
 
 
