@@ -1,53 +1,83 @@
-"""CartPole-v1: one agent per method, with settings that solve it and stay solved."""
+"""CartPole-v1: one recipe a method, each with settings that solve the task and stay solved."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from rlce import Method, Optimization, PolicyGradient, methods
 
 TIMESTEPS = 60_000
-METHODS = ("ppo", "actor-critic", "reinforce", "reinforce-loo")
 
 
-def budget(method: str = "ppo") -> int:
-    """Environment steps that the method's recipe trains for."""
-    return {"ppo": TIMESTEPS}.get(method, 300_000)
+@dataclass(frozen=True)
+class Recipe:
+    """What is not the library's default, and for how long to train.
 
-
-def settings(method: str = "ppo") -> tuple[Method, int, Optimization]:
-    """Method, number of environments and optimisation of a recipe.
-
-    Raises:
-        ValueError: no recipe of that name.
+    Attributes:
+        method: the method with its numbers.
+        num_envs: copies of the environment.
+        hidden: widths of the hidden layers.
+        optimization: optimiser, schedule, clipping.
+        timesteps: environment steps.
     """
-    if method == "ppo":
-        optimization = Optimization(learning_rate=5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
-        return methods.ppo(discount=0.98, steps=32, epochs=6, minibatch_size=256), 32, optimization
-    if method == "reinforce":
-        return (
-            methods.reinforce(),
-            32,
-            Optimization(learning_rate=5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5),
-        )
-    raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+
+    method: Method
+    num_envs: int
+    hidden: tuple[int, ...]
+    optimization: Optimization
+    timesteps: int = TIMESTEPS
+
+
+def _adam(learning_rate: float, max_gradient_norm: float | None = None) -> Optimization:
+    return Optimization(learning_rate=learning_rate, schedule="linear", floor=0.1, max_gradient_norm=max_gradient_norm)
+
+
+RECIPES = {
+    "ppo": Recipe(methods.ppo(discount=0.98), 32, (64, 64), _adam(5e-3, 0.5)),
+    "actor-critic": Recipe(methods.actor_critic(), 32, (64, 64), _adam(5e-3, 0.5), 150_000),
+    "reinforce": Recipe(methods.reinforce(), 32, (64, 64), _adam(5e-3, 0.5), 150_000),
+    "reinforce-no-critic": Recipe(
+        methods.reinforce(baseline="leave-one-out", discount=1.0, episodes=8, standardize=True),
+        8,
+        (32, 32),
+        _adam(2e-2),
+        200_000,
+    ),
+}
 
 
 def make(
-    seed: int = 0, log_dir: str | os.PathLike[str] | None = None, *, method: str = "ppo", **overrides: Any
+    seed: int = 0, log_dir: str | os.PathLike[str] | None = None, *, recipe: str = "ppo", **overrides: Any
 ) -> PolicyGradient:
-    """The untrained agent; ``overrides`` are `rlce.PolicyGradient`'s arguments.
+    """The untrained agent.
+
+    Args:
+        seed: of everything.
+        log_dir: TensorBoard directory.
+        recipe: one of ``RECIPES``.
+        overrides: arguments of `rlce.PolicyGradient`, ``env`` among them, in place of the recipe's.
+
+    Returns:
+        The agent; train it for ``RECIPES[recipe].timesteps`` (``TIMESTEPS`` for the default).
+
+    Raises:
+        ValueError: no recipe of that name.
 
     Example:
         >>> make(seed=1).method.name
         'ppo'
     """
-    chosen, num_envs, optimization = settings(method)
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {recipe!r}")
+    chosen = RECIPES[recipe]
     arguments: dict[str, Any] = {
-        "method": chosen,
-        "num_envs": num_envs,
-        "optimization": optimization,
+        "env": "CartPole-v1",
+        "method": chosen.method,
+        "num_envs": chosen.num_envs,
+        "hidden": chosen.hidden,
+        "optimization": chosen.optimization,
         **overrides,
     }
-    return PolicyGradient(arguments.pop("env", "CartPole-v1"), seed=seed, log_dir=log_dir, **arguments)
+    return PolicyGradient(seed=seed, log_dir=log_dir, **arguments)

@@ -34,11 +34,24 @@ def save(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], ten
     """
     from safetensors.torch import save as serialize
 
+    header = {"format": FORMAT, "kind": kind, "config": json.dumps(config)}
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomically(path, serialize(stored, header))
+
+
+def write_atomically(path: str | os.PathLike[str], payload: bytes) -> None:
+    """Write a whole file, or leave what was there.
+
+    Args:
+        path: the file; its directory must exist.
+        payload: what it will hold.
+
+    Raises:
+        ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
+    """
     target = Path(path)
     if target.is_dir():
         raise ValueError(f"path: {str(target)!r} is a directory, expected a file name")
-    header = {"format": FORMAT, "kind": kind, "config": json.dumps(config)}
-    payload = serialize({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, header)
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     except OSError as error:

@@ -85,6 +85,7 @@ class PolicyGradient:
         policy: the network observation → logits.
         critic: the network observation → value, or None.
         vectorization: how the environments were made; "given" for a VectorEnv.
+        num_envs: how many there are.
         steps: environment steps so far.
         trainer: the loop's state: `Trainer.progress`, `Trainer.best`.
 
@@ -124,7 +125,7 @@ class PolicyGradient:
         self._env, self._env_kwargs = env, dict(env_kwargs or {})
         self._asked_vectorization = vectorization
         envs, self.vectorization = make_environments(env, num_envs, env_kwargs, vectorization)
-        self._num_envs, self._seed = envs.num_envs, seed
+        self.num_envs, self._seed = envs.num_envs, seed
         self._hidden, self._activation = tuple(hidden), activation
         self._network_factory = network
         self.optimization, self.evaluation = optimization or _DEFAULT_OPTIMIZATION, evaluation
@@ -175,6 +176,11 @@ class PolicyGradient:
         """Environment steps so far, ghost steps not counted."""
         return self._steps_before + (self._collector.steps_taken if self._collector is not None else 0)
 
+    @property
+    def trained_in(self) -> tuple[str | None, dict[str, Any]]:
+        """The environment's id (None for a factory or a VectorEnv) and its keyword arguments."""
+        return (self._env if isinstance(self._env, str) else None), self._env_kwargs
+
     # -------------------------------------------------------------------------------------------------------- learning
 
     def learn(
@@ -209,6 +215,7 @@ class PolicyGradient:
             raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
         collector = self._ready_collector()
         tracker, end = self.trainer.tracker, self.steps + total_timesteps
+        tracker.open(after_step=self.steps)
         if self.trainer.progress.rounds == 0:
             tracker.config(self._config())
         try:
@@ -252,6 +259,8 @@ class PolicyGradient:
                 if method.episodes is None
                 else collector.episodes(act, method.episodes)
             )
+            if not rollout.valid.any():
+                continue  # a single step that fell on ghost steps alone
             transitions, scalars = self._prepare(rollout)
             if collector.finished:
                 returns, lengths = zip(*collector.finished, strict=True)
@@ -437,7 +446,7 @@ class PolicyGradient:
             agent._env_kwargs = {}
         agent._asked_vectorization = config["vectorization"] if env is None else None
         agent.vectorization = "none yet"
-        agent._num_envs, agent._seed = config["num_envs"], config["seed"]
+        agent.num_envs, agent._seed = config["num_envs"], config["seed"]
         shape = config["network"] or {"hidden": (), "activation": "tanh"}
         agent._hidden, agent._activation = tuple(shape["hidden"]), shape["activation"]
         agent._network_factory = network
@@ -493,7 +502,7 @@ class PolicyGradient:
             if self._env is None:
                 raise ValueError("env: the saved agent's environment was no id; pass env to load() before learning")
             envs, self.vectorization = make_environments(
-                self._env, self._num_envs, self._env_kwargs, self._asked_vectorization
+                self._env, self.num_envs, self._env_kwargs, self._asked_vectorization
             )
             for name in ("observation_space", "action_space"):
                 was, now = getattr(self, name), getattr(envs, f"single_{name}")
@@ -510,7 +519,7 @@ class PolicyGradient:
         return {
             "env": self._env if isinstance(self._env, str) else None,
             "env_kwargs": self._env_kwargs,
-            "num_envs": self._num_envs,
+            "num_envs": self.num_envs,
             "vectorization": self._asked_vectorization,
             "seed": self._seed,
             "observation_space": spaces.to_json(self.observation_space),

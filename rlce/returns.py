@@ -171,7 +171,9 @@ def batch_mean(returns: Array) -> Array:
         >>> batch_mean(np.array([1.0, 2.0, 6.0]))
         array([3.])
     """
-    return returns.mean(axis=-1, keepdims=True)
+    # Counted from the first entry, so that equal returns leave exactly zero: Adam would blow up rounding noise.
+    first = returns[..., :1]
+    return first + (returns - first).mean(axis=-1, keepdims=True)
 
 
 def leave_one_out(returns: Array) -> Array:
@@ -197,7 +199,10 @@ def leave_one_out(returns: Array) -> Array:
     count = returns.shape[-1]
     if count < 2:
         raise ValueError(f"a leave-one-out baseline needs at least 2 episodes, got {count}")
-    return (returns.sum(axis=-1, keepdims=True) - returns) / (count - 1)
+    # Counted from the first entry, as in `batch_mean`.
+    first = returns[..., :1]
+    above = returns - first
+    return first + (above.sum(axis=-1, keepdims=True) - above) / (count - 1)
 
 
 def _open(closed: Flags, like: Array) -> Array:

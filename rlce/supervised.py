@@ -76,9 +76,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
             weights, an unknown setting; in scikit-learn's wording.
 
     Example:
-        >>> X = np.array([[0.0], [1.0], [2.0], [3.0]])
-        >>> Classifier(hidden=(8,), epochs=50, learning_rate=0.05, random_state=0).fit(X, ["a", "a", "b",
-        "b"]).predict(X) array(['a', 'a', 'b', 'b'], dtype='<U1')
+        >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array(["a", "a", "b", "b"])
+        >>> classifier = Classifier(hidden=(8,), epochs=50, learning_rate=0.05, random_state=0)
+        >>> classifier.fit(X, y).predict(X).tolist()
+        ['a', 'a', 'b', 'b']
     """
 
     def __init__(

@@ -36,7 +36,7 @@ from typing import Any
 
 
 class Tracker:
-    """Writes scalars, text and hyperparameters of one run; with no directory it does nothing.
+    """Writes scalars, text and hyperparameters of one run; with no directory, or unless open, it does nothing.
 
     Args:
         log_dir: the run's directory, made if need be; None for no output.
@@ -50,7 +50,7 @@ class Tracker:
 
     def __init__(self, log_dir: str | os.PathLike[str] | None) -> None:
         self.log_dir = None if log_dir is None else Path(log_dir)
-        self._open_writer: Any = None
+        self._writer: Any = None
         if self.log_dir is None:
             return
         try:
@@ -60,14 +60,17 @@ class Tracker:
         if not os.access(self.log_dir, os.W_OK | os.X_OK):
             raise ValueError(f"log_dir: the directory {str(self.log_dir)!r} is not writable")
 
-    @property
-    def _writer(self) -> Any:
-        """TensorBoard's writer, imported and opened at the first write, and again after `close`."""
-        if self._open_writer is None and self.log_dir is not None:
+    def open(self, after_step: int = 0) -> None:
+        """Begin to write.
+
+        Args:
+            after_step: where on the x-axis this run begins; TensorBoard hides what an earlier run in the same directory
+                wrote beyond it.
+        """
+        if self.log_dir is not None and self._writer is None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
-            self._open_writer = SummaryWriter(str(self.log_dir))
-        return self._open_writer
+            self._writer = SummaryWriter(str(self.log_dir), purge_step=after_step + 1 if after_step else 0)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write named numbers at an x-axis position."""
@@ -100,11 +103,11 @@ class Tracker:
 
     def flush(self) -> None:
         """Put on disk what was written."""
-        if self._open_writer is not None:
-            self._open_writer.flush()
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
-        """Put on disk what was written and close the file; a later write opens another in the same directory."""
-        if self._open_writer is not None:
-            self._open_writer.close()
-            self._open_writer = None
+        """Put on disk what was written and close the file; `open` begins another in the same directory."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

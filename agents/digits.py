@@ -1,0 +1,21 @@
+"""scikit-learn's digits: 1,797 images of 8×8 pixels, ten classes, on the trainer and objective of the agents."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from rlce import Classifier
+
+EPOCHS = 60
+
+
+def make(seed: int = 0, log_dir: str | os.PathLike[str] | None = None, **overrides: Any) -> Classifier:
+    """The untrained classifier; ``overrides`` are `rlce.Classifier`'s parameters.
+
+    Example:
+        >>> make(seed=1).epochs
+        60
+    """
+    arguments: dict[str, Any] = {"hidden": (128,), "epochs": EPOCHS, **overrides}
+    return Classifier(random_state=seed, log_dir=log_dir, **arguments)

@@ -1,0 +1,233 @@
+"""Benchmarks that anyone can run: the held solve of CartPole-v1, and what starting up costs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import scripts  # noqa: F401  (sets the number of threads before NumPy loads)
+
+# isort: split
+import numpy as np
+import torch
+import tyro
+
+from agents import cartpole
+from rlce import evaluate_policy
+from rlce.checkpoint import write_atomically
+
+EVALUATE_EVERY = 2_048
+SOLVED = 475.0
+PEERS = ("sb3-ppo", "sb3-ppo-floor")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation: where, after how much training, and the mean of 100 greedy and 100 sampled episodes."""
+
+    steps: int
+    cpu_seconds: float
+    greedy: float
+    sampled: float
+
+
+def held_solve(evaluations: list[Evaluated]) -> Evaluated | None:
+    """The first evaluation from which all are solved, greedy and sampled, to the end; at least three must be.
+
+    Example:
+        >>> at = lambda steps, mean: Evaluated(steps, steps / 1000, mean, mean)
+        >>> held_solve([at(1, 500), at(2, 9), at(3, 480), at(4, 500), at(5, 476)]).steps
+        3
+        >>> held_solve([at(1, 9), at(2, 500), at(3, 500)]) is None
+        True
+    """
+    solved = [min(one.greedy, one.sampled) >= SOLVED for one in evaluations]
+    first = len(solved)
+    while first > 0 and solved[first - 1]:
+        first -= 1
+    return evaluations[first] if len(solved) - first >= 3 else None
+
+
+class Stopwatch:
+    """Evaluates at update boundaries past each 2,048 steps; its clock stands still meanwhile.
+
+    Args:
+        agent: what to evaluate.
+        seed: evaluations draw from generators of their own, spawned from it.
+    """
+
+    def __init__(self, agent: Any, seed: int) -> None:
+        self.agent, self.seeds = agent, np.random.SeedSequence([seed, 475])
+        self.evaluations: list[Evaluated] = []
+        self.cpu_seconds, self._since = 0.0, time.process_time()
+
+    def boundary(self, steps: int) -> None:
+        """Call after every update."""
+        self.cpu_seconds += time.process_time() - self._since
+        last = self.evaluations[-1].steps if self.evaluations else 0
+        if steps // EVALUATE_EVERY > last // EVALUATE_EVERY:
+            greedy, sampled = (
+                evaluate_policy(self.agent, "CartPole-v1", 100, deterministic, seed).returns.mean()
+                for deterministic, seed in zip((True, False), self.seeds.spawn(2), strict=True)
+            )
+            self.evaluations.append(Evaluated(steps, self.cpu_seconds, float(greedy), float(sampled)))
+        self._since = time.process_time()
+
+
+def train_ours(recipe: str, seed: int, timesteps: int) -> list[Evaluated]:
+    """One run of a recipe of agents/cartpole.py."""
+    agent = cartpole.make(seed, recipe=recipe)
+    stopwatch = Stopwatch(agent, seed)
+    agent.learn(timesteps, callback=lambda progress: stopwatch.boundary(progress.step))
+    agent.close()
+    return stopwatch.evaluations
+
+
+def train_stable_baselines3(schedule: str, seed: int, timesteps: int) -> list[Evaluated]:
+    """One run of Stable-Baselines3's PPO with the settings that RL Zoo publishes for CartPole-v1."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    # The published schedule falls to zero at 100,000 steps; "floor" falls to a tenth at the end of this run.
+    floor, horizon = (0.1, timesteps) if schedule == "sb3-ppo-floor" else (0.0, 100_000)
+
+    def falling(start: float) -> Callable[[float], float]:
+        return lambda remaining: start * (floor + (1 - floor) * remaining)
+
+    model = PPO(
+        "MlpPolicy",
+        make_vec_env("CartPole-v1", n_envs=8, seed=seed),
+        n_steps=32,
+        batch_size=256,
+        gae_lambda=0.8,
+        gamma=0.98,
+        n_epochs=20,
+        ent_coef=0.0,
+        learning_rate=falling(1e-3),
+        clip_range=falling(0.2),
+        seed=seed,
+        device="cpu",
+    )
+
+    class Agent:
+        def predict(
+            self, observation: Any, deterministic: bool = False, *, generator: np.random.Generator | None = None
+        ) -> Any:
+            assert generator is not None
+            with torch.random.fork_rng(devices=[]):  # sampling must not disturb the training run
+                torch.manual_seed(int(generator.integers(2**62)))
+                return model.predict(observation, deterministic=deterministic)[0]
+
+    stopwatch = Stopwatch(Agent(), seed)
+
+    class Watch(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            stopwatch.boundary(self.num_timesteps)
+
+        def _on_step(self) -> bool:
+            return self.num_timesteps < timesteps
+
+    model.learn(horizon, callback=Watch())
+    return stopwatch.evaluations
+
+
+def spread(numbers: list[float], form: str) -> str:
+    """Median and range."""
+    if not numbers:
+        return "—"
+    return f"{statistics.median(numbers):{form}} ({min(numbers):{form}}–{max(numbers):{form}})"
+
+
+def held(
+    method: tuple[str, ...] = ("ppo",),
+    seeds: int = 20,
+    first_seed: int = 0,
+    timesteps: int | None = None,
+    output: Path | None = None,
+) -> None:
+    """The held solve of CartPole-v1: solved, greedy and sampled, and solved at every later evaluation.
+
+    After the first update past each 2,048 environment steps, 100 greedy and 100 sampled episodes are played on
+    generators of their own. The held solve is the first of at least three evaluations that are all >= 475 up to the
+    end of the run. CPU seconds are the process's, spent in training alone.
+
+    Args:
+        method: recipes of agents/cartpole.py, and sb3-ppo, sb3-ppo-floor (Stable-Baselines3's PPO as RL Zoo sets it, and
+            with a schedule that ends at a tenth; they need `make peers`). Seeds take turns, so that all contenders meet
+            the same load.
+        seeds: how many.
+        first_seed: the first of them.
+        timesteps: environment steps a run; by default the recipe's own, and 60,000 for peers.
+        output: file for all evaluations as JSON.
+    """
+    torch.set_num_threads(1)
+    known = (*cartpole.RECIPES, *PEERS)
+    for name in method:
+        if name not in known:
+            raise ValueError(f"method must be of {', '.join(known)}, got {name!r}")
+    runs: dict[str, list[list[Evaluated]]] = {name: [] for name in method}
+    for seed in range(first_seed, first_seed + seeds):
+        for name in method:
+            budget = timesteps or (cartpole.TIMESTEPS if name in PEERS else cartpole.RECIPES[name].timesteps)
+            train = train_stable_baselines3 if name in PEERS else train_ours
+            runs[name].append(train(name, seed, budget))
+            solve, last = held_solve(runs[name][-1]), runs[name][-1][-1]
+            when = f"held from {solve.steps:7,} steps, {solve.cpu_seconds:6.2f} CPU s" if solve else "not held"
+            print(
+                f"{name:20} seed {seed:3}  {when:42} at {last.steps:,}: "
+                f"greedy {last.greedy:5.1f}, sampled {last.sampled:5.1f}, {last.cpu_seconds:.2f} CPU s",
+                flush=True,
+            )
+    print("\n| method | held | env steps to it | CPU s to it | CPU s of the whole run | end, greedy / sampled |")
+    print("|---|---|---|---|---|---|")
+    for name, all_evaluations in runs.items():
+        solves = [solve for evaluations in all_evaluations if (solve := held_solve(evaluations)) is not None]
+        ends = [evaluations[-1] for evaluations in all_evaluations]
+        print(
+            f"| {name} | {len(solves)}/{seeds} | {spread([s.steps for s in solves], ',.0f')} "
+            f"| {spread([s.cpu_seconds for s in solves], '.2f')} | {spread([e.cpu_seconds for e in ends], '.2f')} "
+            f"| {spread([e.greedy for e in ends], '.0f')} / {spread([e.sampled for e in ends], '.0f')} |"
+        )
+    if output is not None:
+        table = {name: [[asdict(one) for one in run] for run in runs[name]] for name in method}
+        write_atomically(output, json.dumps(table).encode())
+
+
+def startup(repeats: int = 5) -> None:
+    """Seconds to import rlce beside torch, and the peak memory of a CartPole training.
+
+    Args:
+        repeats: how often each is started, in turn.
+    """
+    train = "import scripts; from agents import cartpole; cartpole.make().learn(cartpole.TIMESTEPS)"
+    programs = {
+        "import torch": "import torch",
+        "import rlce": "import rlce",
+        "rlce.PolicyGradient": "import rlce; rlce.PolicyGradient",
+        "rlce.Classifier": "import rlce; rlce.Classifier",
+        "train CartPole-v1": train,
+    }
+    peak = ";import resource,sys;print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    memory: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(repeats):
+        for name, program in programs.items():
+            began = time.perf_counter()
+            done = subprocess.run([sys.executable, "-c", program + peak], check=True, capture_output=True, text=True)
+            seconds[name].append(time.perf_counter() - began)
+            memory[name].append(int(done.stderr.split()[-1]) / 1024)
+    print("| program | seconds, median (range) | peak memory, MiB |\n|---|---|---|")
+    for name in programs:
+        print(f"| {name} | {spread(seconds[name], '.2f')} | {spread(memory[name], '.0f')} |")
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"held": held, "startup": startup})

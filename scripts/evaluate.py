@@ -1,0 +1,54 @@
+"""Evaluate a saved agent, greedy and sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import scripts  # noqa: F401  (sets the number of threads before NumPy loads)
+
+# isort: split
+import torch
+import tyro
+
+from rlce import PolicyGradient, evaluate_policy
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Evaluate a saved agent, greedy and sampled."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The saved file, or the directory that holds agent.safetensors."""
+    episodes: int = 100
+    """How many episodes, greedy and again sampled."""
+    seed: int = 1_000
+    """Of the environments and the sampled actions."""
+    env: str | None = None
+    """Another environment with the same spaces; by default the one trained in."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of that environment."""
+
+
+def main(arguments: Arguments) -> dict[str, float]:
+    """Print mean, deviation and number of episodes; returns the two means."""
+    torch.set_num_threads(1)
+    path = arguments.run / "agent.safetensors" if arguments.run.is_dir() else arguments.run
+    agent = PolicyGradient.load(path)
+    env, env_kwargs = agent.trained_in if arguments.env is None else (arguments.env, arguments.env_kwargs)
+    if env is None:
+        raise ValueError("the saved agent's environment was no id; name one with --env")
+    means = {}
+    print(f"{path}: {env}, {agent.steps:,} training steps\n{'':8} {'mean':>9} {'std':>8} {'episodes':>9} {'length':>8}")
+    for name, deterministic in (("greedy", True), ("sampled", False)):
+        returns, lengths = evaluate_policy(
+            agent, env, arguments.episodes, deterministic, arguments.seed, env_kwargs=env_kwargs
+        )
+        means[name] = float(returns.mean())
+        print(f"{name:8} {returns.mean():9.2f} {returns.std():8.2f} {len(returns):9} {lengths.mean():8.1f}")
+    return means
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

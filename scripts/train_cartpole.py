@@ -1,0 +1,128 @@
+"""Train an agent on CartPole-v1 (or another task), evaluate it, save it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import scripts  # noqa: F401  (sets the number of threads before NumPy loads)
+
+# isort: split
+import torch
+import tyro
+
+from agents import cartpole
+from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy
+from rlce.checkpoint import write_atomically
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train an agent on CartPole-v1 (or another task), evaluate it, save it."""
+
+    method: Literal["ppo", "actor-critic", "reinforce", "reinforce-no-critic"] = "ppo"
+    """Which recipe of agents/cartpole.py."""
+    env: str = "CartPole-v1"
+    """A Gymnasium id with discrete actions; the recipe was made for CartPole-v1."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment: --env-kwargs max_episode_steps 200."""
+    seed: int = 0
+    """Fixes weights, environments, actions and minibatches."""
+    total_timesteps: int | None = None
+    """Environment steps to train for; by default the recipe's."""
+    num_envs: int | None = None
+    """Copies of the environment; by default the recipe's."""
+    learning_rate: float | None = None
+    """Step size at the start; by default the recipe's."""
+    normalize_observations: bool = False
+    """Standardise observations by running statistics."""
+    scale_rewards: bool = False
+    """Divide rewards by the running deviation of their discounted sum."""
+    evaluate_every: int | None = None
+    """Evaluate after every so many steps during training, and save the best policy beside the last."""
+    target: float | None = None
+    """Stop once the mean return (of evaluation, if there is one) is at least this."""
+    episodes: int = 100
+    """Episodes of the closing evaluation, greedy and again sampled."""
+    log_dir: Path | None = None
+    """Directory for TensorBoard and the saved agent; runs/METHOD-ENV-SEED by default."""
+    save: Path | None = None
+    """File for the agent; LOG_DIR/agent.safetensors by default."""
+    output: Path | None = None
+    """File for the closing table as JSON."""
+    device: str = "cpu"
+    """Where the networks live; the CPU is fastest for small ones."""
+    quiet: bool = False
+    """No progress bar."""
+
+
+def make(arguments: Arguments, log_dir: Path) -> PolicyGradient:
+    """The agent that the arguments ask for."""
+    overrides: dict[str, Any] = {
+        "env": arguments.env,
+        "env_kwargs": arguments.env_kwargs,
+        "normalize_observations": arguments.normalize_observations,
+        "scale_rewards": arguments.scale_rewards,
+        "device": arguments.device,
+    }
+    if arguments.num_envs is not None:
+        overrides["num_envs"] = arguments.num_envs
+    if arguments.learning_rate is not None:
+        from dataclasses import replace
+
+        recipe = cartpole.RECIPES[arguments.method]
+        overrides["optimization"] = replace(recipe.optimization, learning_rate=arguments.learning_rate)
+    if arguments.evaluate_every is not None:
+        overrides["evaluation"] = Evaluation(every=arguments.evaluate_every)
+    return cartpole.make(arguments.seed, log_dir, recipe=arguments.method, **overrides)
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Train, evaluate, save; returns the closing table."""
+    torch.set_num_threads(1)
+    log_dir = arguments.log_dir or Path("runs") / f"{arguments.method}-{arguments.env}-{arguments.seed}".replace(
+        "/", "-"
+    )
+    save = arguments.save or log_dir / "agent.safetensors"
+    agent = make(arguments, log_dir)
+    print(
+        f"{arguments.env}: {agent.num_envs} environments ({agent.vectorization}), method {arguments.method}, seed {arguments.seed}"
+    )
+    began = time.perf_counter(), time.process_time()
+    agent.learn(
+        arguments.total_timesteps or cartpole.RECIPES[arguments.method].timesteps,
+        stopping=Stopping(target=arguments.target),
+        progress_bar=not arguments.quiet,
+    )
+    result: dict[str, Any] = {
+        "env": arguments.env,
+        "method": arguments.method,
+        "seed": arguments.seed,
+        "environment steps": agent.steps,
+        "training seconds": round(time.perf_counter() - began[0], 2),
+        "training CPU seconds": round(time.process_time() - began[1], 2),
+    }
+    agent.save(save)
+    if arguments.evaluate_every is not None and agent.trainer.best is not None:
+        last = {name: tensor.clone() for name, tensor in agent.networks.state_dict().items()}
+        result["best evaluation"] = agent.restore_best()
+        agent.save(save.with_stem(save.stem + "-best"))
+        agent.networks.load_state_dict(last)
+    for name, deterministic in (("greedy", True), ("sampled", False)):
+        returns, _ = evaluate_policy(
+            agent, arguments.env, arguments.episodes, deterministic, arguments.seed + 1, env_kwargs=arguments.env_kwargs
+        )
+        result[f"{name} return"] = f"{returns.mean():.1f} ± {returns.std():.1f} over {arguments.episodes} episodes"
+    result["saved"] = str(save)
+    if arguments.output is not None:
+        write_atomically(arguments.output, json.dumps(result, indent=2).encode())
+    print("\n".join(f"{name:22} {value}" for name, value in result.items()))
+    print(f"curves: make tensorboard, or tensorboard --logdir {log_dir.parent}")
+    return result
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

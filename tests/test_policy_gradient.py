@@ -1,0 +1,327 @@
+"""PolicyGradient end to end: it learns, it is reproducible, it survives saving, and it refuses what it cannot do."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import nn
+
+from envs.identity import Identity
+from envs.loop import LoopEnv
+from rlce import Evaluation, Optimization, PolicyGradient, Stopping, evaluate_policy, methods
+from rlce.methods import Method
+from rlce.network import MLP
+from rlce.trainer import Progress
+
+METHODS: dict[str, Method] = {
+    "reinforce, no baseline": methods.reinforce(baseline="none", episodes=16),
+    "reinforce, mean": methods.reinforce(baseline="mean", episodes=16),
+    "reinforce, leave-one-out": methods.reinforce(baseline="leave-one-out", episodes=16),
+    "reinforce, value": methods.reinforce(baseline="value", steps=16),
+    "actor-critic": methods.actor_critic(steps=16),
+    "ppo": methods.ppo(steps=16, minibatch_size=64, epochs=4),
+}
+
+
+def parameters(agent: PolicyGradient) -> torch.Tensor:
+    return agent.trainer.flat.value.clone()
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_every_method_learns_the_identity(method: Method) -> None:
+    agent = PolicyGradient(
+        lambda: Identity(n=3, length=8, start=2),
+        method,
+        hidden=(16,),
+        optimization=Optimization(learning_rate=0.02),
+    )
+    agent.learn(12_000)
+    returns, lengths = evaluate_policy(agent, lambda: Identity(n=3, length=8, start=2), episodes=20)
+    assert returns.min() == 8.0
+    assert set(lengths) == {8}
+
+
+def value_at_start(method: Method) -> float:
+    agent = PolicyGradient(
+        lambda: LoopEnv(length=8), method, hidden=(32,), num_envs=4, optimization=Optimization(learning_rate=5e-3)
+    )
+    agent.learn(40_000)
+    assert agent.critic is not None
+    with torch.no_grad():
+        return float(agent.critic(torch.eye(4)[:1]))
+
+
+def test_a_time_limit_is_no_terminal_state() -> None:
+    """Reward 1 for ever at γ = 0.98 is worth 50, whatever the limit of 8 steps; and not without the bootstrap."""
+    method = methods.ppo(discount=0.98, steps=32, epochs=4, minibatch_size=64)
+    assert value_at_start(method) == pytest.approx(50.0, abs=1.0)
+
+    def truncation_as_termination(experience: methods.Experience) -> methods.Credit:
+        return method.credit(experience._replace(terminated=experience.done))
+
+    wrong = value_at_start(dataclasses.replace(method, credit=truncation_as_termination))
+    assert wrong < sum(0.98**k for k in range(8))
+
+
+@pytest.mark.parametrize("method", [METHODS["reinforce, leave-one-out"], METHODS["ppo"]], ids=["episodes", "steps"])
+def test_the_same_seed_gives_bit_equal_parameters(method: Method) -> None:
+    first, again, other = (PolicyGradient("CartPole-v1", method, seed=seed).learn(2_000) for seed in (3, 3, 4))
+    assert torch.equal(parameters(first), parameters(again))
+    assert not torch.equal(parameters(first), parameters(other))
+
+
+def test_global_generators_are_neither_read_nor_advanced() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first = PolicyGradient("CartPole-v1", seed=0).learn(600)
+    first.predict(np.zeros(4, np.float32))
+    assert torch.equal(before[0], torch.get_rng_state())
+    np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+    torch.manual_seed(1)
+    assert torch.equal(parameters(first), parameters(PolicyGradient("CartPole-v1", seed=0).learn(600)))
+
+
+def test_learning_in_two_calls_is_learning_in_one() -> None:
+    optimization = Optimization(learning_rate=1e-3, schedule="linear", schedule_timesteps=4_096)
+    method = methods.ppo(steps=32)
+
+    def agent() -> PolicyGradient:
+        return PolicyGradient(lambda: Identity(n=3), method, num_envs=8, optimization=optimization)
+
+    whole, parts = agent().learn(2_048), agent()
+    parts.learn(parts_first := 1_024)
+    assert parts.steps < 1_024 + 8 * 32
+    parts.learn(2_048 - parts_first - (parts.steps - parts_first) if parts.steps < 2_048 else 1)
+    while parts.steps < whole.steps:
+        parts.learn(1)
+    assert parts.steps == whole.steps
+    assert torch.equal(parameters(whole), parameters(parts))
+
+
+def test_the_schedule_follows_the_first_call() -> None:
+    agent = PolicyGradient("CartPole-v1", optimization=Optimization(learning_rate=1e-3, schedule="linear", floor=0.1))
+    rates: list[float] = []
+    for _ in range(2):
+        agent.learn(1_000, callback=lambda progress: rates.append(progress.scalars["train/learning_rate"]))
+    assert rates[0] == 1e-3
+    assert all(later <= earlier for earlier, later in zip(rates, rates[1:], strict=False))
+    assert rates[-1] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("count", [4, 6])
+def test_finished_episodes_give_equal_gradients_in_all_autoreset_modes(count: int) -> None:
+    method = methods.reinforce(baseline="leave-one-out", episodes=count)
+
+    def stepped(mode: AutoresetMode) -> torch.Tensor:
+        envs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * 4, autoreset_mode=mode)
+        sgd = Optimization("sgd", learning_rate=0.1, momentum=0.0)
+        agent = PolicyGradient(envs, method, seed=5, optimization=sgd)
+        agent.learn(300)
+        envs.close()
+        return parameters(agent)
+
+    results = [stepped(mode) for mode in AutoresetMode]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_evaluation_during_training_keeps_the_best_and_changes_nothing() -> None:
+    settings: dict[str, Any] = {"method": methods.ppo(steps=32), "num_envs": 16, "seed": 1}
+    plain = PolicyGradient("CartPole-v1", **settings).learn(8_000)
+    watched = PolicyGradient("CartPole-v1", **settings, evaluation=Evaluation(every=1_000, episodes=10))
+    seen: list[float] = []
+
+    def remember(progress: Progress) -> None:
+        if "eval/mean_reward" in progress.scalars:
+            seen.append(progress.scalars["eval/mean_reward"])
+
+    watched.learn(8_000, callback=remember)
+    assert torch.equal(parameters(plain), parameters(watched))
+    assert len(seen) == 8
+    assert watched.trainer.best is not None
+    assert watched.restore_best() == max(seen)
+    # The parameters really are those of that evaluation.
+    best = watched.trainer.best[1]["policy.layers.0.weight"]
+    assert isinstance(watched.policy, MLP)
+    assert torch.equal(watched.policy.layers[0].weight, best)
+
+
+def test_stop_conditions_and_callback() -> None:
+    agent = PolicyGradient("CartPole-v1", evaluation=Evaluation(every=256, episodes=2))
+    agent.learn(50_000, stopping=Stopping(target=1.0))
+    assert agent.steps < 1_000
+    agent = PolicyGradient("CartPole-v1")
+    agent.learn(50_000, callback=lambda progress: progress.rounds >= 3)
+    assert agent.trainer.progress.rounds == 3
+
+
+# ------------------------------------------------------------------------------------------------------ saving, loading
+
+
+def test_a_saved_agent_acts_the_same_without_its_environment(tmp_path: Path) -> None:
+    agent = PolicyGradient(
+        "CartPole-v1", normalize_observations=True, scale_rewards=True, hidden=(16, 8), activation="prelu"
+    ).learn(3_000)
+    agent.save(tmp_path / "agent.safetensors")
+    loaded = PolicyGradient.load(tmp_path / "agent.safetensors")
+    observations = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    for deterministic in (True, False):
+        generators = [np.random.default_rng(1), np.random.default_rng(1)]
+        one, other = (
+            a.predict(observations, deterministic, generator=g)
+            for a, g in zip((agent, loaded), generators, strict=True)
+        )
+        np.testing.assert_array_equal(one, other)
+    assert loaded.normalizer is not None
+    assert loaded.normalizer.count == agent.steps
+    assert loaded.steps == agent.steps
+    assert [p.name for p in tmp_path.iterdir()] == ["agent.safetensors"]
+
+
+def test_a_loaded_agent_learns_on(tmp_path: Path) -> None:
+    agent = PolicyGradient("CartPole-v1", num_envs=4).learn(1_000)
+    agent.save(tmp_path / "a")
+    loaded = PolicyGradient.load(tmp_path / "a")
+    assert torch.equal(parameters(agent), parameters(loaded))
+    for name, moment in agent.trainer.optimizer.state.items():
+        assert torch.equal(moment, loaded.trainer.optimizer.state[name])
+    loaded.learn(1_000)
+    assert loaded.steps >= agent.steps + 1_000
+    assert loaded.trainer.progress.scalars["train/learning_rate"] == pytest.approx(2.5e-4)  # the schedule had ended
+
+
+def test_what_json_cannot_name_must_be_passed_again(tmp_path: Path) -> None:
+    def factory(n_inputs: int, n_outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(n_inputs, 8), nn.ReLU(), nn.Linear(8, n_outputs))
+
+    mine = dataclasses.replace(
+        methods.actor_critic(), name="mine", weight=lambda a, now, then: a.sign(), arguments=None
+    )
+    agent = PolicyGradient(lambda: Identity(n=3), mine, network=factory).learn(300)
+    agent.save(tmp_path / "a")
+    with pytest.raises(ValueError, match="network: .* pass its factory again"):
+        PolicyGradient.load(tmp_path / "a")
+    loaded = PolicyGradient.load(tmp_path / "a", network=factory)
+    assert loaded.predict(1, deterministic=True) == agent.predict(1, deterministic=True)
+    with pytest.raises(ValueError, match=r"method: 'mine' is not the library's own; pass it to load\(method="):
+        loaded.learn(10)
+    loaded = PolicyGradient.load(tmp_path / "a", network=factory, method=mine)
+    with pytest.raises(ValueError, match="env: .* pass env"):
+        loaded.learn(10)
+    loaded = PolicyGradient.load(tmp_path / "a", env=lambda: Identity(n=3), network=factory, method=mine)
+    assert loaded.learn(10).steps > agent.steps
+    with pytest.raises(ValueError, match="observation_space"):
+        PolicyGradient.load(tmp_path / "a", env="CartPole-v1", network=factory, method=mine).learn(10)
+
+
+def test_the_same_seed_fixes_a_network_factory_too() -> None:
+    def factory(n_inputs: int, n_outputs: int) -> nn.Module:
+        return nn.Linear(n_inputs, n_outputs)
+
+    one, other = (PolicyGradient("CartPole-v1", network=factory, seed=2) for _ in range(2))
+    assert torch.equal(parameters(one), parameters(other))
+
+
+# --------------------------------------------------------------------------------------------------------------- acting
+
+
+class Nested(gymnasium.Env[dict[str, Any], np.int64]):
+    """Rewards the action that equals the discrete part of a Dict observation."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "which": gymnasium.spaces.Discrete(2, start=1),
+            "pair": gymnasium.spaces.Tuple([gymnasium.spaces.MultiBinary(2), gymnasium.spaces.Box(0, 1, (2, 1))]),
+        }
+    )
+    action_space = gymnasium.spaces.Discrete(2, start=1)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.state = self.observation_space.sample()
+        return self.state, {}
+
+    def step(self, action: np.int64) -> Any:
+        assert self.action_space.contains(action)
+        reward = float(action == self.state["which"])
+        self.state = self.observation_space.sample()
+        return self.state, reward, True, False, {}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_structured_observations_in_every_autoreset_mode(mode: AutoresetMode) -> None:
+    envs = SyncVectorEnv([Nested] * 4, autoreset_mode=mode)
+    agent = PolicyGradient(envs, "ppo", hidden=(16,), optimization=Optimization(learning_rate=0.01))
+    agent.learn(4_000)
+    assert evaluate_policy(agent, Nested, episodes=50).returns.mean() == 1.0
+    single = Nested()
+    observation, _ = single.reset(seed=0)
+    action = agent.predict(observation, deterministic=True)
+    assert single.action_space.contains(action)
+    assert action == observation["which"]
+
+
+def test_predict_takes_one_observation_or_a_batch() -> None:
+    agent = PolicyGradient("CartPole-v1")
+    env = gymnasium.make("CartPole-v1")
+    observation, _ = env.reset(seed=0)
+    assert env.action_space.contains(agent.predict(observation))
+    assert agent.predict(np.stack([observation] * 3)).shape == (3,)
+    with pytest.raises(ValueError, match=r"observation must have shape \[4\]"):
+        agent.predict(np.zeros(3, np.float32))
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+
+def test_bad_input_is_refused_early(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no environment 'NoSuchTask-v0'"):
+        PolicyGradient("NoSuchTask-v0")
+    with pytest.raises(ValueError, match="method must be one of reinforce, actor_critic, ppo"):
+        PolicyGradient("CartPole-v1", method="q-learning")
+    with pytest.raises(TypeError, match="no head serves the action space Box.*served: Discrete"):
+        PolicyGradient("Pendulum-v1")
+    with pytest.raises(ValueError, match="seed must be a whole number >= 0, got -1"):
+        PolicyGradient("CartPole-v1", seed=-1)
+    occupied = tmp_path / "file"
+    occupied.touch()
+    with pytest.raises(ValueError, match="log_dir: cannot make the directory"):
+        PolicyGradient("CartPole-v1", log_dir=occupied / "run")
+    with pytest.raises(ValueError, match="evaluation.env is needed"):
+        PolicyGradient(SyncVectorEnv([Identity]), evaluation=Evaluation())
+    with pytest.raises(ValueError, match="total_timesteps must be at least 1, got 0"):
+        PolicyGradient("CartPole-v1").learn(0)
+    with pytest.raises(ValueError, match="nothing was evaluated"):
+        PolicyGradient("CartPole-v1").restore_best()
+    with pytest.raises(FileNotFoundError, match="no file"):
+        PolicyGradient.load(tmp_path / "nothing")
+
+
+def test_one_row_and_constant_advantages_are_finite() -> None:
+    method = methods.actor_critic(steps=1, standardize=True)
+    agent = PolicyGradient(Identity, method, num_envs=1).learn(20)
+    assert parameters(agent).isfinite().all()
+
+
+def test_equal_returns_give_no_gradient_with_a_group_baseline() -> None:
+    class Constant(Identity):
+        def step(self, action: Any) -> Any:
+            observation, _, terminated, truncated, info = super().step(action)
+            return observation, 1.0, terminated, truncated, info
+
+    for baseline in ("mean", "leave-one-out"):
+        agent = PolicyGradient(Constant, methods.reinforce(baseline=baseline, episodes=4))
+        before = parameters(agent)
+        agent.learn(64)
+        assert agent.trainer.progress.scalars["train/gradient_norm"] == 0.0
+        assert torch.equal(parameters(agent), before)

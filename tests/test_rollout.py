@@ -1,0 +1,239 @@
+"""Collectors: three autoreset modes must be one, ghosts must leave no trace, and no episode may be favoured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rlce.heads import Categorical
+from rlce.rollout import ActionStreams, Collector, Environments, Rollout, episode_shares, make_environments
+
+MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
+
+
+class Countdown(gymnasium.Env[np.ndarray, int]):
+    """Episodes of a random length; the observation counts up and carries the episode's length."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 1000.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2, start=5)
+
+    def __init__(self, truncate: bool = False) -> None:
+        self.truncate = truncate
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.t, self.length = 0, int(self.np_random.integers(1, 9))
+        return np.array([0, self.length], np.float32), {}
+
+    def step(self, action: int) -> Any:
+        assert action in (5, 6)
+        self.t += 1
+        end = self.t == self.length
+        observation = np.array([self.t, self.length], np.float32)
+        return observation, float(action), end and not self.truncate, end and self.truncate, {}
+
+
+def uniform_policy(observation: np.ndarray) -> np.ndarray:
+    return np.zeros((len(observation), 2))
+
+
+def collector(mode: AutoresetMode, n: int = 3, seed: int = 0, **kwargs: Any) -> Collector:
+    envs = SyncVectorEnv([lambda: Countdown(**kwargs)] * n, autoreset_mode=mode)
+    return Collector(Environments(envs), Categorical(2, start=5), np.random.SeedSequence(seed))
+
+
+def valid_transitions(rollout: Rollout, i: int) -> list[tuple[Any, ...]]:
+    rows = np.flatnonzero(rollout.valid[:, i])
+    return [tuple(np.ravel(field[t, i]).tolist() for field in rollout) for t in rows]
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_are_true_transitions(mode: AutoresetMode, truncate: bool) -> None:
+    rollout = collector(mode, truncate=truncate).steps(uniform_policy, 60)
+    done = (rollout.truncated if truncate else rollout.terminated) & rollout.valid
+    assert not (rollout.terminated if truncate else rollout.truncated).any()
+    t, length = rollout.observation[..., 0], rollout.observation[..., 1]
+    following, same_length = rollout.next_observation[..., 0], rollout.next_observation[..., 1]
+    valid = rollout.valid
+    np.testing.assert_array_equal(following[valid], t[valid] + 1)  # the final observation, never the reset one
+    np.testing.assert_array_equal(same_length[valid], length[valid])
+    np.testing.assert_array_equal(done[valid], (following == length)[valid])
+    np.testing.assert_array_equal(rollout.time[valid], t[valid])
+    np.testing.assert_array_equal(rollout.reward[valid], rollout.action[valid] + 5)
+    assert rollout.reward.dtype == np.float32
+    assert set(np.unique(rollout.action[valid])) == {0, 1}
+    if mode is AutoresetMode.NEXT_STEP:
+        np.testing.assert_array_equal(~valid[1:], done[:-1])  # a ghost after every end, nowhere else
+        assert not rollout.reward[~valid].any()
+        assert not rollout.terminated[~valid].any()
+    else:
+        assert valid.all()
+
+
+def test_three_autoreset_modes_give_the_same_valid_transitions() -> None:
+    """Across refills of the action streams and several rollouts, up to the shortest."""
+    streams = []
+    for mode in MODES:
+        gatherer = collector(mode)
+        rollouts = [gatherer.steps(uniform_policy, 150) for _ in range(6)]
+        streams.append([sum((valid_transitions(rollout, i) for rollout in rollouts), []) for i in range(3)])
+    for i in range(3):
+        shortest = min(len(stream[i]) for stream in streams)
+        assert shortest > 2 * 256  # the streams were refilled
+        assert streams[0][i][:shortest] == streams[1][i][:shortest] == streams[2][i][:shortest]
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_three_autoreset_modes_give_the_same_episodes(count: int) -> None:
+    """Twice in a row: what the first call's dropped extras consumed must not matter to the second."""
+    results = []
+    for mode in MODES:
+        gatherer = collector(mode)
+        results.append([gatherer.episodes(uniform_policy, count) for _ in range(2)])
+    for first, *others in zip(*results, strict=True):
+        for other in others:
+            for one, another in zip(first, other, strict=True):
+                np.testing.assert_array_equal(one, another)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_episode_a_column_whole_and_from_its_start(mode: AutoresetMode) -> None:
+    gatherer = collector(mode)
+    rollout = gatherer.episodes(uniform_policy, 8)
+    assert rollout.valid.shape == (rollout.valid.sum(axis=0).max(), 8)
+    lengths = rollout.observation[0, :, 1].astype(int)
+    np.testing.assert_array_equal(rollout.valid, np.arange(len(rollout.valid))[:, None] < lengths)
+    np.testing.assert_array_equal(rollout.terminated.argmax(axis=0), lengths - 1)
+    np.testing.assert_array_equal(rollout.terminated.sum(axis=0), np.ones(8))
+    np.testing.assert_array_equal(rollout.time[rollout.valid], rollout.observation[..., 0][rollout.valid])
+    assert gatherer.steps_taken == lengths.sum()
+    assert sorted(gatherer.finished) == sorted(zip(rollout.reward.sum(axis=0).tolist(), lengths.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_statistics_of_episodes_that_span_rollouts(mode: AutoresetMode) -> None:
+    gatherer = collector(mode)
+    rollouts = [gatherer.steps(uniform_policy, 7) for _ in range(9)]
+    expected: list[tuple[float, int]] = []
+    for i in range(3):
+        total, length = 0.0, 0
+        for rollout in rollouts:
+            for t in np.flatnonzero(rollout.valid[:, i]):
+                total, length = total + float(rollout.reward[t, i]), length + 1
+                if rollout.terminated[t, i]:
+                    expected.append((total, length))
+                    total, length = 0.0, 0
+    assert sorted(gatherer.finished) == sorted(expected)
+    assert gatherer.steps_taken == sum(int(rollout.valid.sum()) for rollout in rollouts)
+
+
+def test_action_streams_do_not_depend_on_ghosts() -> None:
+    rng = np.random.default_rng(0)
+    streams, drawn = ActionStreams(4, np.random.SeedSequence(1)), [[] for _ in range(4)]
+    for _ in range(1500):
+        real = rng.random(4) < [0.3, 0.9, 1.0, 0.5]
+        uniforms = streams.draw(real)
+        for i in np.flatnonzero(real):
+            drawn[i].append(uniforms[i])
+    for numbers, seed in zip(drawn, np.random.SeedSequence(1).spawn(4), strict=True):
+        expected = np.random.Generator(np.random.PCG64(seed)).random(len(numbers))
+        np.testing.assert_array_equal(numbers, expected)
+
+
+def test_shares_are_fixed_and_complete() -> None:
+    for count in range(1, 30):
+        for n in range(1, 12):
+            shares = episode_shares(count, n)
+            assert shares.sum() == count
+            assert shares.max() - shares.min() <= 1
+
+
+def test_copies_start_from_different_and_reproducible_states() -> None:
+    def first(seed: int) -> np.ndarray:
+        envs, _ = make_environments("CartPole-v1", 4, vectorization="sync")
+        environments = Environments(envs)
+        environments.reset(np.random.SeedSequence(seed))
+        return environments.observation
+
+    assert len(np.unique(first(0), axis=0)) == 4
+    np.testing.assert_array_equal(first(0), first(0))
+    shared = (first(0)[:, None] == first(1)[None]).all(axis=-1)
+    assert not shared.any()  # with seed + i, runs 0 and 1 would share three of four
+
+
+def test_a_task_s_own_vector_class_is_preferred_and_said() -> None:
+    assert make_environments("CartPole-v1", 2)[1] == "vector_entry_point"
+    assert make_environments("Acrobot-v1", 2)[1] == "sync"
+    assert make_environments(Countdown, 2)[1] == "sync"
+    envs, how = make_environments(SyncVectorEnv([Countdown]), 5)
+    assert (how, envs.num_envs) == ("given", 1)
+
+
+def test_async_environments_agree_with_sync() -> None:
+    rollouts = []
+    for vectorization in ("sync", "async"):
+        envs, how = make_environments(Countdown, 2, vectorization=vectorization)
+        assert how == vectorization
+        gatherer = Collector(Environments(envs), Categorical(2, start=5), np.random.SeedSequence(3))
+        rollouts.append(gatherer.steps(uniform_policy, 20))
+        envs.close()
+    for one, other in zip(*rollouts, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_native_vector_class_collects_true_transitions() -> None:
+    envs, _ = make_environments("CartPole-v1", 8)
+    gatherer = Collector(Environments(envs), Categorical(2), np.random.SeedSequence(0))
+    rollout = gatherer.steps(uniform_policy, 200)
+    assert (~rollout.valid).mean() == pytest.approx(0.043, abs=0.01)  # ghost steps of a random policy
+    assert gatherer.steps_taken == rollout.valid.sum()
+    # Every valid row obeys the task's own equation of motion.
+    x, velocity = rollout.observation[..., 0], rollout.observation[..., 1]
+    np.testing.assert_allclose(
+        rollout.next_observation[..., 0][rollout.valid], (x + 0.02 * velocity)[rollout.valid], atol=1e-5
+    )
+
+
+class Broken(Countdown):
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def step(self, action: int) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.t == 2:
+            if self.what == "reward":
+                reward = float("nan")
+            else:
+                observation = np.array([np.inf, 0.0], np.float32)
+        return observation, reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize(("what", "name"), [("reward", "reward"), ("observation", "observation")])
+def test_nan_is_reported_where_it_starts(what: str, name: str) -> None:
+    envs = SyncVectorEnv([lambda: Broken(what)] * 2)
+    gatherer = Collector(Environments(envs), Categorical(2, start=5), np.random.SeedSequence(0))
+    with pytest.raises(FloatingPointError, match=f"environment's {name} is not finite: .* in environment [01], "):
+        gatherer.steps(uniform_policy, 50)
+
+
+def test_bad_environments_are_named() -> None:
+    with pytest.raises(ValueError, match="no environment 'NoSuchTask-v0'"):
+        make_environments("NoSuchTask-v0", 1)
+    with pytest.raises(TypeError, match="env must be an id, a function"):
+        make_environments(3, 1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
+        make_environments("CartPole-v1", 0)
+    with pytest.raises(ValueError, match="vectorization must be"):
+        make_environments("CartPole-v1", 1, vectorization="threads")
+    with pytest.raises(ValueError, match="env_kwargs apply to an environment id"):
+        make_environments(Countdown, 1, env_kwargs={"truncate": True})
+    silent = SyncVectorEnv([Countdown])
+    silent.metadata = {}
+    with pytest.raises(ValueError, match="autoreset_mode"):
+        Environments(silent)
