@@ -21,6 +21,7 @@ class Recipe:
         hidden: widths of the hidden layers.
         optimization: optimiser, schedule, clipping.
         timesteps: environment steps.
+        scale_rewards: divide rewards by the running deviation of their discounted sum.
     """
 
     method: Method
@@ -28,6 +29,7 @@ class Recipe:
     hidden: tuple[int, ...]
     optimization: Optimization
     timesteps: int = TIMESTEPS
+    scale_rewards: bool = False
 
 
 def _adam(learning_rate: float, max_gradient_norm: float | None = None) -> Optimization:
@@ -37,13 +39,19 @@ def _adam(learning_rate: float, max_gradient_norm: float | None = None) -> Optim
 RECIPES = {
     "ppo": Recipe(methods.ppo(discount=0.98), 32, (64, 64), _adam(5e-3, 0.5)),
     "actor-critic": Recipe(methods.actor_critic(), 32, (64, 64), _adam(5e-3, 0.5), 150_000),
-    "reinforce": Recipe(methods.reinforce(), 32, (64, 64), _adam(5e-3, 0.5), 150_000),
+    "reinforce": Recipe(
+        methods.reinforce(discount=0.995, episodes=8, standardize=True),
+        8,
+        (32, 32),
+        _adam(2e-2),
+        100_000,
+        scale_rewards=True,
+    ),
     "reinforce-no-critic": Recipe(
         methods.reinforce(baseline="leave-one-out", discount=1.0, episodes=8, standardize=True),
         8,
         (32, 32),
         _adam(2e-2),
-        200_000,
     ),
 }
 
@@ -78,6 +86,7 @@ def make(
         "num_envs": chosen.num_envs,
         "hidden": chosen.hidden,
         "optimization": chosen.optimization,
+        "scale_rewards": chosen.scale_rewards,
         **overrides,
     }
     return PolicyGradient(seed=seed, log_dir=log_dir, **arguments)

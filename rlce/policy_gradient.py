@@ -7,25 +7,24 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlce import checkpoint, methods, spaces
-from rlce.data import ReturnScale, Standardizer, minibatches
+from rlce import checkpoint, methods, spaces, transitions
+from rlce.data import ReturnScale, Standardizer
 from rlce.evaluation import Evaluation, evaluate_policy, evaluation_width
-from rlce.heads import head_for, squared
-from rlce.methods import Experience, Method
+from rlce.heads import head_for
+from rlce.methods import Method
 from rlce.network import MLP, numpy_forward
-from rlce.objective import weighted_mean
 from rlce.optimization import Optimization
 from rlce.rollout import (
     Collector,
     Environments,
     EnvLike,
-    Rollout,
     make_environments,
     seed_sequence,
     spawn_ints,
@@ -38,25 +37,12 @@ NetworkFactory = Callable[[int, int], nn.Module]
 _DEFAULT_OPTIMIZATION = Optimization(learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
 
 
-class Transitions(NamedTuple):
-    """Rows of a rollout, ready for the loss; ghost steps and padding are gone. B rows."""
+class _Saved(NamedTuple):
+    """In place of an environment: what a file knows of it. It is made when `learn` needs it."""
 
-    observation: Tensor  # [B, D] as the policy saw it
-    action: Tensor  # [B] class indices
-    advantage: Tensor  # [B]
-    behaviour_log_prob: Tensor  # [B] log π(a|s) when a was taken
-    target: Tensor  # [B] for the critic; empty without one
-
-    def rows(self, index: Tensor) -> Transitions:
-        """The rows of these indices."""
-        return Transitions(*(field[index] if len(field) else field for field in self))
-
-
-class Batch(NamedTuple):
-    """What one gradient step uses."""
-
-    transitions: Transitions
-    normalizer: float  # Z
+    env: EnvLike | None
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
 
 
 class PolicyGradient:
@@ -101,7 +87,7 @@ class PolicyGradient:
 
     def __init__(
         self,
-        env: EnvLike,
+        env: EnvLike | _Saved,
         method: str | Method = "ppo",
         hidden: Sequence[int] = (64, 64),
         num_envs: int = 8,
@@ -121,28 +107,32 @@ class PolicyGradient:
         self.method = methods.named(method) if isinstance(method, str) else method
         if evaluation is not None and evaluation.env is None and isinstance(env, VectorEnv):
             raise ValueError("evaluation.env is needed where env is a VectorEnv, which cannot be made twice")
-        tracker = Tracker(log_dir)
-        self._env, self._env_kwargs = env, dict(env_kwargs or {})
-        self._asked_vectorization = vectorization
-        envs, self.vectorization = make_environments(env, num_envs, env_kwargs, vectorization)
-        self.num_envs, self._seed = envs.num_envs, seed
-        self._hidden, self._activation = tuple(hidden), activation
+        self._settings: dict[str, Any] = {
+            "hidden": [int(width) for width in hidden],
+            "seed": seed,
+            "env_kwargs": dict(env_kwargs or {}),
+            "activation": activation,
+            "normalize_observations": normalize_observations,
+            "scale_rewards": scale_rewards,
+            "vectorization": vectorization,
+        }
         self._network_factory = network
         self.optimization, self.evaluation = optimization or _DEFAULT_OPTIMIZATION, evaluation
-        self._normalize_observations, self._scale_rewards = normalize_observations, scale_rewards
         self.device = torch.device(device)
-        self._build(envs.single_observation_space, envs.single_action_space, tracker)
-        self._environments: Environments | None = Environments(envs)
-        self._collector: Collector | None = Collector(self._environments, self.head, self._collector_seeds)
-
-    def _build(self, observation_space: Any, action_space: Any, tracker: Tracker) -> None:
-        """Everything that needs the spaces but no environment."""
-        self.observation_space, self.action_space = observation_space, action_space
-        self.head = head_for(action_space)
-        width = spaces.flat_width(observation_space)
         network_seeds, self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seed_sequence(
-            self._seed
+            seed
         ).spawn(5)
+        self._collector: Collector | None = None
+        if isinstance(env, _Saved):
+            self._env, self.num_envs, self.vectorization = env.env, num_envs, "not made yet"
+            self.observation_space, self.action_space = env.observation_space, env.action_space
+        else:
+            self._env = env
+            envs, self.vectorization = make_environments(env, num_envs, env_kwargs, vectorization)
+            self.num_envs = envs.num_envs
+            self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
+        self.head = head_for(self.action_space)
+        width = spaces.flat_width(self.observation_space)
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
         networks = {"policy": self._network(width, self.head.n_outputs, policy_seed, output_gain=0.01)}
         if self.method.critic:
@@ -150,23 +140,20 @@ class PolicyGradient:
         self.networks = nn.ModuleDict(networks).to(self.device)
         self.policy = self.networks["policy"]
         self.critic = self.networks["critic"] if self.method.critic else None
-        self.trainer = Trainer(self.networks, self.optimization, tracker)
-        self.normalizer = Standardizer(width, clip=10.0) if self._normalize_observations else None
-        self.return_scale = ReturnScale() if self._scale_rewards else None
+        self.normalizer = Standardizer(width, clip=10.0) if normalize_observations else None
+        self.return_scale = ReturnScale() if scale_rewards else None
         self._minibatch_generator = torch.Generator().manual_seed(spawn_ints(minibatch_seeds, 1)[0])
         self._predict_generator = np.random.Generator(np.random.PCG64(predict_seeds))
         self._steps_before = 0
+        if not isinstance(env, _Saved):
+            self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
+        # Last, so that bad input leaves no directory behind.
+        self.trainer = Trainer(self.networks, self.optimization, Tracker(log_dir))
 
     def _network(self, n_inputs: int, n_outputs: int, seed: int, output_gain: float) -> nn.Module:
         if self._network_factory is None:
-            return MLP(
-                n_inputs,
-                n_outputs,
-                self._hidden,
-                activation=self._activation,
-                output_gain=output_gain,
-                seed=seed,
-            )
+            hidden, activation = self._settings["hidden"], self._settings["activation"]
+            return MLP(n_inputs, n_outputs, hidden, activation=activation, output_gain=output_gain, seed=seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self._network_factory(n_inputs, n_outputs)
@@ -179,7 +166,7 @@ class PolicyGradient:
     @property
     def trained_in(self) -> tuple[str | None, dict[str, Any]]:
         """The environment's id (None for a factory or a VectorEnv) and its keyword arguments."""
-        return (self._env if isinstance(self._env, str) else None), self._env_kwargs
+        return (self._env if isinstance(self._env, str) else None), self._settings["env_kwargs"]
 
     # -------------------------------------------------------------------------------------------------------- learning
 
@@ -211,7 +198,7 @@ class PolicyGradient:
         """
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
-        if self.method.arguments == {}:
+        if self.method.weight is methods.absent:
             raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
         collector = self._ready_collector()
         tracker, end = self.trainer.tracker, self.steps + total_timesteps
@@ -235,7 +222,7 @@ class PolicyGradient:
             metrics = {
                 f"hparam/{name}": last[name] for name in ("rollout/ep_rew_mean", "eval/mean_reward") if name in last
             }
-            tracker.hyperparameters(self._flat_config(), metrics)
+            tracker.hyperparameters(self._hyperparameters(), metrics)
         finally:
             tracker.close()
         return self
@@ -261,89 +248,20 @@ class PolicyGradient:
             )
             if not rollout.valid.any():
                 continue  # a single step that fell on ghost steps alone
-            transitions, scalars = self._prepare(rollout)
+            rows, scalars = transitions.prepare(
+                rollout, method, self.head, self.policy, self.critic, normalizer, self.return_scale, self.device
+            )
             if collector.finished:
                 returns, lengths = zip(*collector.finished, strict=True)
                 scalars["rollout/ep_rew_mean"] = float(np.mean(returns))
                 scalars["rollout/ep_len_mean"] = float(np.mean(lengths))
-            yield Round(self._batches(transitions), self.steps, scalars)
+            yield Round(transitions.batches(rows, method, self._minibatch_generator), self.steps, scalars)
             # Only now: within a round, acting and learning must see the same statistics.
             if normalizer is not None:
                 normalizer.update(rollout.observation[rollout.valid])
 
-    def _batches(self, transitions: Transitions) -> Iterator[Batch]:
-        method, rows = self.method, len(transitions.action)
-        # Z = episodes gives the gradient of the expected return of one episode.
-        rows_per_unit = rows / method.episodes if method.per_episode and method.episodes else 1.0
-        for _ in range(method.epochs):
-            if method.minibatch_size is None or method.minibatch_size >= rows:
-                yield Batch(transitions, rows / rows_per_unit)
-                continue
-            for index in minibatches(rows, method.minibatch_size, self._minibatch_generator):
-                yield Batch(transitions.rows(index.to(self.device)), len(index) / rows_per_unit)
-
-    def _prepare(self, rollout: Rollout) -> tuple[Transitions, dict[str, float]]:
-        """Credit a rollout; keep its valid rows."""
-        method, valid = self.method, rollout.valid
-        observation, next_observation = rollout.observation, rollout.next_observation
-        if self.normalizer is not None:
-            observation, next_observation = self.normalizer(observation), self.normalizer(next_observation)
-        reward = rollout.reward
-        if self.return_scale is not None:
-            done = rollout.terminated | rollout.truncated
-            self.return_scale.update(reward, done, valid, fresh=method.episodes is not None)
-            reward = reward * np.float32(self.return_scale.factor)
-        value = next_value = None
-        if self.critic is not None:
-            forward, shape = numpy_forward(self.critic), valid.shape
-            value, next_value = (
-                np.where(valid, forward(x.reshape(-1, x.shape[-1])).reshape(shape), np.float32(0.0))
-                for x in (observation, next_observation)
-            )
-        credit = method.credit(
-            Experience(reward, rollout.terminated, rollout.truncated, valid, rollout.time, value, next_value)
-        )
-        advantage = credit.advantage[valid]
-        if method.standardize:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        scalars: dict[str, float] = {}
-        target = np.empty(0, np.float32)
-        if credit.target is not None and value is not None:
-            target = credit.target[valid]
-            variance = float(target.var())
-            if variance > 0:
-                scalars["train/explained_variance"] = 1.0 - float((target - value[valid]).var()) / variance
-        rows = [
-            torch.from_numpy(x).to(self.device) for x in (observation[valid], rollout.action[valid], advantage, target)
-        ]
-        transitions = Transitions(rows[0], rows[1], rows[2], torch.empty(0), rows[3])
-        if method.ratio:
-            with torch.no_grad():
-                log_prob = -self.head.cost(self.policy(transitions.observation), transitions.action)
-            transitions = transitions._replace(behaviour_log_prob=log_prob)
-        return transitions, scalars
-
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective on the actions taken, the bonus, and the critic's regression."""
-        method, (rows, normalizer) = self.method, batch
-        outputs = self.policy(rows.observation)
-        cost = self.head.cost(outputs, rows.action)
-        log_prob = -cost.detach()
-        weight = method.weight(rows.advantage, log_prob, rows.behaviour_log_prob).detach()
-        loss = policy_loss = weighted_mean(cost, weight, normalizer)
-        entropy = self.head.entropy(outputs if method.entropy_weight else outputs.detach()).mean()
-        scalars = {"train/policy_loss": policy_loss.detach(), "train/entropy": entropy.detach()}
-        if method.entropy_weight:
-            loss = loss - method.entropy_weight * entropy
-        if method.ratio:
-            log_ratio = log_prob - rows.behaviour_log_prob
-            scalars["train/approx_kl"] = (log_ratio.exp() - 1.0 - log_ratio).mean()
-            scalars["train/clip_fraction"] = ((weight == 0) & (rows.advantage != 0)).float().mean()
-        if self.critic is not None:
-            value_loss = squared(self.critic(rows.observation).squeeze(-1), rows.target).mean()
-            loss = loss + method.value_weight * value_loss
-            scalars["train/value_loss"] = value_loss.detach()
-        return loss, scalars
+    def _loss(self, batch: transitions.Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return transitions.loss(batch, self.method, self.head, self.policy, self.critic)
 
     # ---------------------------------------------------------------------------------------------------------- acting
 
@@ -436,39 +354,30 @@ class PolicyGradient:
             ValueError: it is no such file, is damaged, or needs ``network``.
         """
         config, tensors = checkpoint.load(path, cls.__name__)
-        if config["network"] is None and network is None:
+        if config["foreign_network"] and network is None:
             raise ValueError(
                 f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again"
             )
-        agent = cls.__new__(cls)
-        agent._env, agent._env_kwargs = env if env is not None else config["env"], config["env_kwargs"]
+        settings, saved = config["settings"], config["method"]
         if env is not None:
-            agent._env_kwargs = {}
-        agent._asked_vectorization = config["vectorization"] if env is None else None
-        agent.vectorization = "none yet"
-        agent.num_envs, agent._seed = config["num_envs"], config["seed"]
-        shape = config["network"] or {"hidden": (), "activation": "tanh"}
-        agent._hidden, agent._activation = tuple(shape["hidden"]), shape["activation"]
-        agent._network_factory = network
-        agent.optimization = Optimization(**config["optimization"])
-        agent.evaluation = Evaluation(**config["evaluation"]) if config["evaluation"] else None
-        agent._normalize_observations, agent._scale_rewards = (
-            config["normalize_observations"],
-            config["scale_rewards"],
+            settings |= {"env_kwargs": {}, "vectorization": None}
+        if method is None and saved["arguments"] is not None:
+            method = methods.named(saved["name"], saved["arguments"])
+        agent = cls(
+            _Saved(
+                env if env is not None else config["env"],
+                spaces.from_json(config["observation_space"]),
+                spaces.from_json(config["action_space"]),
+            ),
+            method or Method(saved["name"], methods.absent, methods.absent, saved["critic"]),
+            num_envs=config["num_envs"],
+            log_dir=log_dir,
+            network=network,
+            optimization=Optimization(**config["optimization"]),
+            evaluation=Evaluation(**config["evaluation"]) if config["evaluation"] else None,
+            device=device,
+            **settings,
         )
-        agent.device = torch.device(device)
-        saved = config["method"]
-        agent.method = method or (
-            methods.named(saved["name"], saved["arguments"])
-            if saved["arguments"] is not None
-            else Method(saved["name"], _missing_rule, _missing_rule, saved["critic"], arguments={})
-        )
-        agent._build(
-            spaces.from_json(config["observation_space"]),
-            spaces.from_json(config["action_space"]),
-            Tracker(log_dir),
-        )
-        agent._environments = agent._collector = None
         agent._restore(config["state"], tensors, path)
         return agent
 
@@ -488,7 +397,8 @@ class PolicyGradient:
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
         trainer.horizon, trainer.plateau_factor = state["horizon"], state["plateau_factor"]
-        *_, self._collector_seeds, self._evaluation_seeds = np.random.SeedSequence([self._seed, self.steps]).spawn(2)
+        again = np.random.SeedSequence([self._settings["seed"], self.steps])
+        self._collector_seeds, self._evaluation_seeds = again.spawn(2)
 
     def _statistics(self) -> dict[str, Standardizer]:
         both = {
@@ -501,62 +411,53 @@ class PolicyGradient:
         if self._collector is None:
             if self._env is None:
                 raise ValueError("env: the saved agent's environment was no id; pass env to load() before learning")
-            envs, self.vectorization = make_environments(
-                self._env, self.num_envs, self._env_kwargs, self._asked_vectorization
-            )
+            kwargs, vectorization = self._settings["env_kwargs"], self._settings["vectorization"]
+            envs, self.vectorization = make_environments(self._env, self.num_envs, kwargs, vectorization)
             for name in ("observation_space", "action_space"):
                 was, now = getattr(self, name), getattr(envs, f"single_{name}")
                 if was != now:
                     envs.close()
                     raise ValueError(f"env: its {name} is {now}, but the agent was made for {was}")
-            self._environments = Environments(envs)
-            self._collector = Collector(self._environments, self.head, self._collector_seeds)
+            self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
         return self._collector
 
     def _config(self) -> dict[str, Any]:
         """All that JSON can say of this agent."""
-        evaluation = self.evaluation
+        evaluation = None if self.evaluation is None else dict(vars(self.evaluation))
+        if evaluation is not None and not isinstance(evaluation["env"], str):
+            evaluation["env"] = None
+        arguments = self.method.arguments
         return {
-            "env": self._env if isinstance(self._env, str) else None,
-            "env_kwargs": self._env_kwargs,
+            "env": self.trained_in[0],
             "num_envs": self.num_envs,
-            "vectorization": self._asked_vectorization,
-            "seed": self._seed,
-            "observation_space": spaces.to_json(self.observation_space),
-            "action_space": spaces.to_json(self.action_space),
+            "settings": self._settings,
             "method": {
                 "name": self.method.name,
-                "arguments": None if not self.method.arguments else dict(self.method.arguments),
+                "arguments": None if arguments is None else dict(arguments),
                 "critic": self.method.critic,
             },
-            "network": None
-            if self._network_factory is not None
-            else {"hidden": list(self._hidden), "activation": self._activation},
             "optimization": dataclasses.asdict(self.optimization),
-            "evaluation": None
-            if evaluation is None
-            else {
-                "every": evaluation.every,
-                "episodes": evaluation.episodes,
-                "deterministic": evaluation.deterministic,
-                "env": evaluation.env if isinstance(evaluation.env, str) else None,
-            },
-            "normalize_observations": self._normalize_observations,
-            "scale_rewards": self._scale_rewards,
+            "evaluation": evaluation,
+            "foreign_network": self._network_factory is not None,
+            "observation_space": spaces.to_json(self.observation_space),
+            "action_space": spaces.to_json(self.action_space),
         }
 
-    def _flat_config(self) -> dict[str, Any]:
+    def _hyperparameters(self) -> dict[str, Any]:
         """The settings as a flat table, for TensorBoard's hyperparameter page."""
-        config = self._config()
-        method = {f"method.{name}": value for name, value in (self.method.arguments or {}).items()}
-        optimization = {f"optimization.{name}": value for name, value in config["optimization"].items()}
-        plain = {name: config[name] for name in ("env", "num_envs", "seed", "normalize_observations", "scale_rewards")}
-        return {**plain, "method": self.method.name, "hidden": list(self._hidden), **method, **optimization}
+        return {
+            "env": self.trained_in[0],
+            "num_envs": self.num_envs,
+            **self._settings,
+            "method": self.method.name,
+            **{f"method.{name}": value for name, value in (self.method.arguments or {}).items()},
+            **{f"optimization.{name}": value for name, value in vars(self.optimization).items()},
+        }
 
     def close(self) -> None:
         """Close the environments that the agent made, and the log."""
-        if self._environments is not None and self.vectorization != "given":
-            self._environments.envs.close()
+        if self._collector is not None and self.vectorization != "given":
+            self._collector.environments.envs.close()
         self.trainer.tracker.close()
 
 
@@ -579,12 +480,9 @@ class _Evaluator:
         agent, settings = self._agent, self._agent.evaluation
         assert settings is not None
         if self._envs is None:
-            env, kwargs = (agent._env, agent._env_kwargs) if settings.env is None else (settings.env, {})
+            env, kwargs = (agent._env, agent._settings["env_kwargs"]) if settings.env is None else (settings.env, {})
+            assert env is not None
             width = evaluation_width(env, settings.episodes)
             self._envs, self._how = make_environments(env, width, kwargs)
         seeds = agent._evaluation_seeds.spawn(1)[0]
         return evaluate_policy(agent, self._envs, settings.episodes, settings.deterministic, seeds).scalars()
-
-
-def _missing_rule(*_: object) -> Any:
-    raise AssertionError("learn() refuses a method that was not passed again")

@@ -165,8 +165,6 @@ class Classifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
         kept = weight > 0
-        if not kept.any():
-            raise ValueError("sample_weight must hold at least one positive number, got only zeros")
         rows, labels, weight = rows[kept], np.asarray(y)[kept], weight[kept] / weight[kept].mean()
         self.classes_, labels = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
@@ -201,6 +199,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             self.history_.append(dict(progress.scalars))
             return callback(progress) if callback is not None else None
 
+        tracker.open()
         tracker.config(
             {**self._settings(), "classes": len(self.classes_), "rows": len(rows), "features": rows.shape[1]}
         )

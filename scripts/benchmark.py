@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import scripts  # noqa: F401  (sets the number of threads before NumPy loads)
+import scripts  # sets the number of threads before NumPy loads
 
 # isort: split
 import numpy as np
@@ -160,9 +160,9 @@ def held(
     end of the run. CPU seconds are the process's, spent in training alone.
 
     Args:
-        method: recipes of agents/cartpole.py, and sb3-ppo, sb3-ppo-floor (Stable-Baselines3's PPO as RL Zoo sets it, and
-            with a schedule that ends at a tenth; they need `make peers`). Seeds take turns, so that all contenders meet
-            the same load.
+        method: recipes of agents/cartpole.py, and sb3-ppo, sb3-ppo-floor (Stable-Baselines3's PPO as RL Zoo sets it,
+            and with a schedule that ends at a tenth; they need `make peers`). Contenders take turns seed by seed, so
+            that all meet the same load.
         seeds: how many.
         first_seed: the first of them.
         timesteps: environment steps a run; by default the recipe's own, and 60,000 for peers.
@@ -230,4 +230,4 @@ def startup(repeats: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"held": held, "startup": startup})
+    scripts.run(lambda: tyro.extras.subcommand_cli_from_dict({"held": held, "startup": startup}))

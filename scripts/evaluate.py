@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import scripts  # noqa: F401  (sets the number of threads before NumPy loads)
+import scripts  # sets the number of threads before NumPy loads
 
 # isort: split
 import torch
@@ -27,8 +27,8 @@ class Arguments:
     """Of the environments and the sampled actions."""
     env: str | None = None
     """Another environment with the same spaces; by default the one trained in."""
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of that environment."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of that environment as JSON."""
 
 
 def main(arguments: Arguments) -> dict[str, float]:
@@ -36,7 +36,14 @@ def main(arguments: Arguments) -> dict[str, float]:
     torch.set_num_threads(1)
     path = arguments.run / "agent.safetensors" if arguments.run.is_dir() else arguments.run
     agent = PolicyGradient.load(path)
-    env, env_kwargs = agent.trained_in if arguments.env is None else (arguments.env, arguments.env_kwargs)
+    env, env_kwargs = (
+        agent.trained_in
+        if arguments.env is None
+        else (
+            arguments.env,
+            scripts.keywords(arguments.env_kwargs, "--env-kwargs"),
+        )
+    )
     if env is None:
         raise ValueError("the saved agent's environment was no id; name one with --env")
     means = {}
@@ -51,4 +58,5 @@ def main(arguments: Arguments) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    arguments = tyro.cli(Arguments)
+    scripts.run(lambda: main(arguments))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import scripts  # noqa: F401  (sets the number of threads before NumPy loads)
+import scripts  # sets the number of threads before NumPy loads
 
 # isort: split
 import torch
@@ -27,8 +27,8 @@ class Arguments:
     """Which recipe of agents/cartpole.py."""
     env: str = "CartPole-v1"
     """A Gymnasium id with discrete actions; the recipe was made for CartPole-v1."""
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment: --env-kwargs max_episode_steps 200."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of the environment as JSON: '{"max_episode_steps": 200}'."""
     seed: int = 0
     """Fixes weights, environments, actions and minibatches."""
     total_timesteps: int | None = None
@@ -40,7 +40,7 @@ class Arguments:
     normalize_observations: bool = False
     """Standardise observations by running statistics."""
     scale_rewards: bool = False
-    """Divide rewards by the running deviation of their discounted sum."""
+    """Divide rewards by the running deviation of their discounted sum, whatever the recipe says."""
     evaluate_every: int | None = None
     """Evaluate after every so many steps during training, and save the best policy beside the last."""
     target: float | None = None
@@ -63,16 +63,15 @@ def make(arguments: Arguments, log_dir: Path) -> PolicyGradient:
     """The agent that the arguments ask for."""
     overrides: dict[str, Any] = {
         "env": arguments.env,
-        "env_kwargs": arguments.env_kwargs,
+        "env_kwargs": scripts.keywords(arguments.env_kwargs, "--env-kwargs"),
         "normalize_observations": arguments.normalize_observations,
-        "scale_rewards": arguments.scale_rewards,
         "device": arguments.device,
     }
+    if arguments.scale_rewards:
+        overrides["scale_rewards"] = True
     if arguments.num_envs is not None:
         overrides["num_envs"] = arguments.num_envs
     if arguments.learning_rate is not None:
-        from dataclasses import replace
-
         recipe = cartpole.RECIPES[arguments.method]
         overrides["optimization"] = replace(recipe.optimization, learning_rate=arguments.learning_rate)
     if arguments.evaluate_every is not None:
@@ -83,14 +82,11 @@ def make(arguments: Arguments, log_dir: Path) -> PolicyGradient:
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train, evaluate, save; returns the closing table."""
     torch.set_num_threads(1)
-    log_dir = arguments.log_dir or Path("runs") / f"{arguments.method}-{arguments.env}-{arguments.seed}".replace(
-        "/", "-"
-    )
+    name = f"{arguments.method}-{arguments.env}-{arguments.seed}".replace("/", "-")
+    log_dir = arguments.log_dir or Path("runs") / name
     save = arguments.save or log_dir / "agent.safetensors"
     agent = make(arguments, log_dir)
-    print(
-        f"{arguments.env}: {agent.num_envs} environments ({agent.vectorization}), method {arguments.method}, seed {arguments.seed}"
-    )
+    print(f"{name}: {agent.num_envs} environments ({agent.vectorization})")
     began = time.perf_counter(), time.process_time()
     agent.learn(
         arguments.total_timesteps or cartpole.RECIPES[arguments.method].timesteps,
@@ -113,7 +109,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         agent.networks.load_state_dict(last)
     for name, deterministic in (("greedy", True), ("sampled", False)):
         returns, _ = evaluate_policy(
-            agent, arguments.env, arguments.episodes, deterministic, arguments.seed + 1, env_kwargs=arguments.env_kwargs
+            agent, arguments.env, arguments.episodes, deterministic, arguments.seed + 1, env_kwargs=agent.trained_in[1]
         )
         result[f"{name} return"] = f"{returns.mean():.1f} ± {returns.std():.1f} over {arguments.episodes} episodes"
     result["saved"] = str(save)
@@ -125,4 +121,5 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    arguments = tyro.cli(Arguments)
+    scripts.run(lambda: main(arguments))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import scripts  # noqa: F401  (sets the number of threads before NumPy loads)
+import scripts  # sets the number of threads before NumPy loads
 
 # isort: split
 import numpy as np
@@ -138,4 +138,5 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    arguments = tyro.cli(Arguments)
+    scripts.run(lambda: main(arguments))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_the_schedule_follows_the_first_call() -> None:
     for _ in range(2):
         agent.learn(1_000, callback=lambda progress: rates.append(progress.scalars["train/learning_rate"]))
     assert rates[0] == 1e-3
-    assert all(later <= earlier for earlier, later in zip(rates, rates[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
     assert rates[-1] == pytest.approx(1e-4)
 
 
@@ -202,9 +203,8 @@ def test_what_json_cannot_name_must_be_passed_again(tmp_path: Path) -> None:
     def factory(n_inputs: int, n_outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(n_inputs, 8), nn.ReLU(), nn.Linear(8, n_outputs))
 
-    mine = dataclasses.replace(
-        methods.actor_critic(), name="mine", weight=lambda a, now, then: a.sign(), arguments=None
-    )
+    base = methods.actor_critic()
+    mine = dataclasses.replace(base, name="mine", weight=lambda a, now, then: a.sign(), arguments=None)
     agent = PolicyGradient(lambda: Identity(n=3), mine, network=factory).learn(300)
     agent.save(tmp_path / "a")
     with pytest.raises(ValueError, match="network: .* pass its factory again"):

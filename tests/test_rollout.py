@@ -81,7 +81,7 @@ def test_three_autoreset_modes_give_the_same_valid_transitions() -> None:
     for mode in MODES:
         gatherer = collector(mode)
         rollouts = [gatherer.steps(uniform_policy, 150) for _ in range(6)]
-        streams.append([sum((valid_transitions(rollout, i) for rollout in rollouts), []) for i in range(3)])
+        streams.append([[row for rollout in rollouts for row in valid_transitions(rollout, i)] for i in range(3)])
     for i in range(3):
         shortest = min(len(stream[i]) for stream in streams)
         assert shortest > 2 * 256  # the streams were refilled
@@ -193,10 +193,9 @@ def test_the_native_vector_class_collects_true_transitions() -> None:
     assert (~rollout.valid).mean() == pytest.approx(0.043, abs=0.01)  # ghost steps of a random policy
     assert gatherer.steps_taken == rollout.valid.sum()
     # Every valid row obeys the task's own equation of motion.
-    x, velocity = rollout.observation[..., 0], rollout.observation[..., 1]
-    np.testing.assert_allclose(
-        rollout.next_observation[..., 0][rollout.valid], (x + 0.02 * velocity)[rollout.valid], atol=1e-5
-    )
+    expected = rollout.observation[..., 0] + 0.02 * rollout.observation[..., 1]
+    valid = rollout.valid
+    np.testing.assert_allclose(rollout.next_observation[..., 0][valid], expected[valid], atol=1e-5)
 
 
 class Broken(Countdown):

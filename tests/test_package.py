@@ -1,0 +1,147 @@
+"""The house: who may import whom, what is named where, what the wheel holds, what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import rlce
+
+ROOT = Path(__file__).parents[1]
+LAYERS = {
+    **dict.fromkeys(("objective", "network", "returns", "data", "spaces", "optimization"), 0),
+    **dict.fromkeys(("heads", "targets", "methods", "tracking", "checkpoint"), 1),
+    **dict.fromkeys(("rollout", "trainer"), 2),
+    **dict.fromkeys(("evaluation", "transitions"), 3),
+    **dict.fromkeys(("policy_gradient", "supervised"), 4),
+}
+MODULES = sorted(path.stem for path in (ROOT / "rlce").glob("*.py") if path.stem != "__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, inside functions as well."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_every_module_has_a_layer() -> None:
+    assert set(MODULES) == set(LAYERS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_layers_below(module: str) -> None:
+    imported = imports(ROOT / "rlce" / f"{module}.py")
+    assert not {name.partition(".")[0] for name in imported} & {"agents", "envs", "scripts", "tests"}
+    above = {name for name in LAYERS if f"rlce.{name}" in imported and LAYERS[name] >= LAYERS[module]}
+    assert above == set()
+    from_the_face = {name for name in imported if name.startswith("rlce.") and name.split(".")[1] not in LAYERS}
+    assert from_the_face == set()
+
+
+def test_environments_import_neither_the_library_nor_torch() -> None:
+    for path in (ROOT / "envs").glob("*.py"):
+        assert not {name.partition(".")[0] for name in imports(path)} & {"rlce", "torch", "agents", "scripts"}
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("trainer", r"ppo|reinforce|actor.?critic|rloo|policy|cartpole|gymnasium|digits"),
+        ("rollout", r"ppo|reinforce|actor.?critic|rloo|advantage"),
+        ("methods", r"acrobot|pendulum|lunar|gymnasium"),
+    ],
+)
+def test_what_a_module_may_not_know(module: str, words: str) -> None:
+    """Read as code: comments and docstrings may give examples."""
+    tree = ast.parse((ROOT / "rlce" / f"{module}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    assert re.findall(words, ast.unparse(tree), flags=re.IGNORECASE) == []
+
+
+def test_the_library_names_no_data_set() -> None:
+    for module in MODULES:
+        text = (ROOT / "rlce" / f"{module}.py").read_text()
+        assert not re.search(r"digits|iris|breast|load_wine|mnist", text, flags=re.IGNORECASE), module
+
+
+def test_importing_is_light_and_training_stays_so() -> None:
+    program = """
+import sys, rlce
+heavy = {"sklearn", "tensorboard", "torch._dynamo", "gymnasium", "tyro"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+rlce.PolicyGradient("CartPole-v1").learn(300)
+heavy -= {"gymnasium"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+rlce.Classifier
+assert "sklearn" in sys.modules and "tensorboard" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_public_names_resolve_and_show_an_example() -> None:
+    assert set(rlce.__all__) <= set(dir(rlce))
+    for name in rlce.__all__:
+        value = getattr(rlce, name)
+        assert inspect.getdoc(value), name
+        if name in LAYERS:
+            members = [m for _, m in inspect.getmembers(value) if getattr(m, "__module__", "") == f"rlce.{name}"]
+            for member in members:
+                assert inspect.getdoc(member) or member.__name__.startswith("_"), f"{name}.{member}"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = rlce.nothing  # type: ignore[attr-defined]
+
+
+def test_the_wheel_holds_the_library_alone(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    assert rlce.__version__ in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {"rlce", f"rlce-{rlce.__version__}.dist-info"}
+    assert "rlce/py.typed" in names
+    assert {f"rlce/{module}.py" for module in MODULES} <= set(names)
+
+
+def test_top_level_folders() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    folders = {name.split("/")[0] for name in tracked if "/" in name}
+    assert folders <= {"rlce", "agents", "envs", "tests", "scripts", "docs", ".ci"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_stay_small(module: str) -> None:
+    """About 300 lines of code a module: docstrings, comments and blank lines not counted."""
+    source = (ROOT / "rlce" / f"{module}.py").read_text()
+    tree = ast.parse(source)
+    code = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt | ast.expr) and hasattr(node, "lineno")
+        for line in (node.lineno, node.end_lineno)
+        if line is not None
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
+            documentation = node.body[0]
+            code -= set(range(documentation.lineno, (documentation.end_lineno or 0) + 1))
+    assert len(code) <= 330
+    assert importlib.import_module(f"rlce.{module}").__doc__
