@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
-.PHONY: cartpole classify test test-slow check tensorboard
+.PHONY: cartpole classify test check tensorboard peers
 
 cartpole: $(READY)          ## train PPO on CartPole-v1, then evaluate the saved agent
 	$(RUN) -m scripts.train_cartpole --log-dir runs/cartpole
@@ -14,11 +14,8 @@ cartpole: $(READY)          ## train PPO on CartPole-v1, then evaluate the saved
 classify: $(READY)          ## train a classifier on scikit-learn's digits
 	$(RUN) -m scripts.train_classifier --log-dir runs/digits
 
-test: $(READY)              ## every test, with the learning tests in their short form
+test: $(READY)              ## every test and every docstring's example
 	$(RUN) -m pytest
-
-test-slow: $(READY)         ## every test in full
-	RLCE_SLOW=1 $(RUN) -m pytest
 
 check: $(READY)             ## style and types
 	$(RUN) -m ruff check .
@@ -28,7 +25,15 @@ check: $(READY)             ## style and types
 tensorboard: $(READY)       ## look at the curves
 	$(RUN) -m tensorboard.main --logdir runs
 
+peers: .venv-peers/.installed
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[test]'
 	touch $(READY)
+
+# What benchmarks compare with lives in an environment of its own.
+.venv-peers/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e . stable-baselines3==2.9.2
+	touch $@

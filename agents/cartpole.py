@@ -44,7 +44,6 @@ RECIPES = {
         8,
         (32, 32),
         _adam(2e-2),
-        100_000,
         scale_rewards=True,
     ),
     "reinforce-no-critic": Recipe(

@@ -184,7 +184,8 @@ def monte_carlo(
         baseline: "none"; "mean" over the columns at the same time step (an ended episode counts as zero; the
             expected gradient is then exactly (n−1)/n of the true one); "leave-one-out", the mean of the other
             columns (unbiased); "value", V(s).
-        whole_return: weight every action of an episode with the return from its start, as in Williams's first form.
+        whole_return: weight every action of an episode with the return from its start, as in Williams's first form. A
+            critic still learns the reward-to-go, so as a baseline it fits the episode's first step best.
         exact_discount: multiply by γ^t, which makes it the gradient of the *discounted* objective; usual practice
             omits it.
 

@@ -103,10 +103,9 @@ class MLP(nn.Module):
             raise ValueError(f"n_inputs, hidden and n_outputs must be whole numbers >= 1, got {widths}")
         make, gain, slope = _ACTIVATIONS[activation]
         generator = torch.Generator().manual_seed(seed)
-        # skip_init: the layers' own initialisation would draw from the global generator, only to be overwritten.
-        self.layers = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, n_in, n_out) for n_in, n_out in itertools.pairwise(widths)
-        )
+        # The layers' own initialisation draws from the global generator, and is overwritten below.
+        with torch.random.fork_rng(devices=[]):
+            self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths))
         self.activations = nn.ModuleList(make() for _ in hidden)
         self.dropouts = nn.ModuleList(Dropout(dropout, seed + 1 + i) for i in range(len(hidden)))
         self.activation_name = activation
@@ -150,7 +149,7 @@ def numpy_forward(network: nn.Module) -> Forward:
         True
     """
     first = next(network.parameters(), None)
-    if not isinstance(network, MLP) or first is None or first.device.type != "cpu" or first.dtype != torch.float32:
+    if type(network) is not MLP or first is None or first.device.type != "cpu" or first.dtype != torch.float32:
         return _torch_forward(network, first)
     weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in network.layers]  # type: ignore[operator]
     activations = [_numpy_activation(network.activation_name, module) for module in network.activations]
@@ -172,13 +171,14 @@ def _torch_forward(network: nn.Module, first: nn.Parameter | None) -> Forward:
     device = torch.device("cpu") if first is None else first.device
 
     def forward(x: NDArray[np.float32]) -> NDArray[Any]:
-        training = network.training
+        training = [module for module in network.modules() if module.training]
         network.eval()
         try:
             with torch.inference_mode():
                 return network(torch.from_numpy(x).to(device)).cpu().numpy()
         finally:
-            network.train(training)
+            for module in training:  # one by one: a part may be frozen
+                module.training = True
 
     return forward
 

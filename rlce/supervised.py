@@ -174,7 +174,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         held_out = None
         if self.validation_fraction > 0:
             rows, held_rows, labels, held_labels, weight, _ = train_test_split(
-                X,
+                rows,
                 labels,
                 weight,
                 test_size=self.validation_fraction,

@@ -103,6 +103,14 @@ def test_validation_restores_the_best_and_patience_stops() -> None:
     np.testing.assert_array_equal(shorter.predict_proba(X), classifier.predict_proba(X))
 
 
+def test_validation_split_takes_lists_and_leaves_out_rows_of_weight_zero() -> None:
+    X, y = BLOBS
+    weight = (np.arange(len(X)) % 5 > 0).astype(float)
+    classifier = small(validation_fraction=0.2).fit(X.tolist(), y.tolist(), sample_weight=weight)
+    fewer = small(validation_fraction=0.2).fit(X[weight > 0], y[weight > 0])
+    np.testing.assert_array_equal(classifier.predict_proba(X), fewer.predict_proba(X))
+
+
 def test_callback_stops_and_history_is_kept() -> None:
     X, y = BLOBS
     classifier = small().fit(X, y, callback=lambda progress: progress.rounds == 3)

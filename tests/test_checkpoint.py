@@ -1,0 +1,173 @@
+"""Files: what is written is read back, a failed write leaves the old file, and foreign bytes are refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from rlce import checkpoint
+
+CONFIG = {"hidden": [64, 32], "rate": 1e-3, "nothing": None, "name": "Größe", "nested": {"on": True, "far": math.inf}}
+BASE = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+TENSORS = {
+    "weight": BASE,
+    "transposed": BASE.T,  # not contiguous
+    "view": BASE[1],  # shares memory
+    "same": BASE,
+    "scalar": torch.tensor(7),
+    "empty": torch.zeros(0, 3),
+    "double": torch.tensor([1 / 3], dtype=torch.float64),
+    "flags": torch.tensor([True, False]),
+    "wants a gradient": torch.ones(2, requires_grad=True),
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that holds version 1."""
+    file = tmp_path / "agent.rlce"
+    checkpoint.save(file, "Agent", {"version": 1}, {"x": torch.ones(3)})
+    return file
+
+
+def version(path: Path) -> Any:
+    return checkpoint.load(path, "Agent")[0]["version"]
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_round_trip(tmp_path: Path, as_path: Any) -> None:
+    file = as_path(tmp_path / "file")
+    checkpoint.save(file, "Thing", CONFIG, TENSORS)
+    config, tensors = checkpoint.load(file, "Thing")
+    assert config == CONFIG
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in tensors.items():
+        assert tensor.dtype == TENSORS[name].dtype
+        assert tensor.shape == TENSORS[name].shape
+        assert torch.equal(tensor, TENSORS[name])
+    tensors["weight"].zero_()
+    assert torch.equal(tensors["same"], BASE)
+
+
+def test_without_tensors_and_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save("bare", "Thing", {}, {})
+    assert checkpoint.load("bare", "Thing") == ({}, {})
+
+
+def test_the_bytes_are_safetensors_and_json(path: Path) -> None:
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    meta = header.pop("__metadata__")
+    assert meta["kind"] == "Agent"
+    assert json.loads(meta["config"]) == {"version": 1}
+    assert list(header) == ["x"]
+    assert data[8 + length :] == torch.ones(3).numpy().tobytes()
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(data)
+
+
+def test_a_file_is_replaced_whole_and_keeps_the_usual_permissions(path: Path) -> None:
+    checkpoint.save(path, "Agent", {"version": 2}, {})
+    assert version(path) == 2
+    assert checkpoint.load(path, "Agent")[1] == {}
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    path: Path, step: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(type(error)):
+            checkpoint.save(path, "Agent", {"version": 2}, {"x": torch.zeros(3)})
+    assert version(path) == 1
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_config_that_json_cannot_hold_leaves_the_old_file(path: Path) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        checkpoint.save(path, "Agent", {"version": object()}, {})
+    assert version(path) == 1
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_saving_where_no_file_can_be(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="path: .*is a directory, expected a file name"):
+        checkpoint.save(tmp_path, "Agent", {}, {})
+    with pytest.raises(ValueError, match="path: cannot write .*No such file or directory"):
+        checkpoint.save(tmp_path / "missing" / "file", "Agent", {}, {})
+    (tmp_path / "plain").touch()
+    with pytest.raises(ValueError, match="path: cannot write .*Not a directory"):
+        checkpoint.save(tmp_path / "plain" / "file", "Agent", {}, {})
+    assert os.listdir(tmp_path) == ["plain"]
+
+
+def test_there_is_no_such_file(tmp_path: Path) -> None:
+    for file in (tmp_path / "missing", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"path: no file {str(file)!r}"):
+            checkpoint.load(file, "Agent")
+
+
+def test_a_file_of_another_kind(path: Path) -> None:
+    with pytest.raises(ValueError, match="path: .*holds a Agent, expected a Classifier"):
+        checkpoint.load(path, "Classifier")
+
+
+@pytest.mark.parametrize("kept", [0, 7, 8, 20, -13, -1], ids=str)
+def test_a_truncated_file(path: Path, kept: int) -> None:
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"path: .*agent\.rlce.*damaged"):
+        checkpoint.load(path, "Agent")
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"garbage" * 10, b"\xff" * 64, b"\0" * 64, pickle.dumps(Evil()), b'{"format": "rlce-1"}'],
+    ids=["text", "ones", "zeros", "pickle", "json"],
+)
+def test_bytes_of_something_else(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"path: .*agent\.rlce.*damaged or no rlce-1 file"):
+        checkpoint.load(path, "Agent")
+    assert os.listdir() == [path.name]  # no code ran
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "is no rlce-1 file: format None"),
+        ({"format": "pt"}, "is no rlce-1 file: format 'pt'"),
+        ({"format": "rlce-0", "kind": "Agent", "config": "{}"}, "is no rlce-1 file: format 'rlce-0'"),
+        ({"format": "rlce-1", "kind": "Agent"}, "damaged"),
+        ({"format": "rlce-1", "kind": "Agent", "config": "{"}, "damaged"),
+    ],
+)
+def test_a_foreign_safetensors_file(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:
+    file = tmp_path / "foreign"
+    file.write_bytes(safetensors.torch.save({"x": torch.ones(2)}, metadata))
+    with pytest.raises(ValueError, match=f"path: .*{message}"):
+        checkpoint.load(file, "Agent")
