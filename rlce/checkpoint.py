@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,14 @@ def write_atomically(path: str | os.PathLike[str], payload: bytes) -> None:
 
     Raises:
         ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
+        OSError: writing failed on the way, the disk being full, say; what was there is untouched.
     """
     target = Path(path)
     if target.is_dir():
         raise ValueError(f"path: {str(target)!r} is a directory, expected a file name")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except OSError as error:
         raise ValueError(f"path: cannot write {str(target)!r}: {error}") from error
     try:
@@ -61,10 +63,9 @@ def write_atomically(path: str | os.PathLike[str], payload: bytes) -> None:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_directory(target.parent)
 
@@ -99,12 +100,6 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
             return json.loads(header["config"]), tensors
     except (SafetensorError, json.JSONDecodeError, KeyError) as error:
         raise ValueError(f"path: {str(target)!r} is damaged or no {FORMAT} file: {error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_directory(directory: Path) -> None:

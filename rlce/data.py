@@ -20,8 +20,8 @@ def minibatches(rows: int, batch_size: int | None, generator: torch.Generator) -
         batch_size: rows a batch; None (or at least ``rows``) for all rows in one batch.
         generator: the source of the order, on the CPU.
 
-    Yields:
-        int64 ``[B]``.
+    Returns:
+        An iterator of int64 ``[B]``.
 
     Raises:
         ValueError: no rows, or a batch size below 1.
@@ -35,7 +35,7 @@ def minibatches(rows: int, batch_size: int | None, generator: torch.Generator) -
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     order = torch.randperm(rows, generator=generator)
-    yield from order.split(rows if batch_size is None else batch_size)
+    return iter(order.split(rows if batch_size is None else batch_size))
 
 
 @dataclass
@@ -84,8 +84,8 @@ class Standardizer:
         """Put back statistics that were saved: ``[D]``, ``[D]`` and a number of rows."""
         self.mean, self.variance, self.count = mean, variance, count
         # A column that never varied leaves rounding noise behind; dividing by that would blow it up.
-        constant = variance <= 1e-12 * np.maximum(1.0, mean**2)
-        self._scale = (1.0 / np.sqrt(np.where(constant, 1.0, variance))).astype(np.float32)
+        constant = variance <= (1e-12 * mean) ** 2
+        self._scale = 1.0 / np.sqrt(np.where(constant, 1.0, variance))
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Standardised rows: ``[B, D]`` → ``[B, D]`` float32."""

@@ -38,6 +38,10 @@ class Categorical:
     classes: int
     start: int = 0
 
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise ValueError(f"classes must be at least 1, got {self.classes}")
+
     @property
     def n_outputs(self) -> int:
         """How many outputs the network must have."""
@@ -94,6 +98,10 @@ class Gaussian:
 
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be positive and finite, got {self.scale}")
+
     @property
     def n_outputs(self) -> int:
         """How many outputs the network must have."""
@@ -101,6 +109,8 @@ class Gaussian:
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """−log p(target), constants included: outputs and target ``[..., 1]`` → ``[...]``."""
+        if outputs.shape != target.shape:
+            raise ValueError(f"target must have the shape of outputs, {list(outputs.shape)}, got {list(target.shape)}")
         constant = math.log(self.scale) + 0.5 * math.log(2 * math.pi)
         return (squared(outputs, target) / self.scale**2 + constant).squeeze(-1)
 

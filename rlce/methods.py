@@ -77,7 +77,8 @@ class Method:
         standardize: shift and scale the advantages of a round to mean 0 and spread 1.
         entropy_weight: c in the bonus c·H(π), whose closed form is used.
         value_weight: factor on the critic's cost.
-        arguments: what the constructor of a named method was called with, for files; None for one made by hand.
+        arguments: what the constructor of a named method was called with (see `arguments_of`); None for one made by
+            hand.
     """
 
     name: str
@@ -197,7 +198,7 @@ def monte_carlo(
     returned: Array = returns.reward_to_go(reward, experience.terminated, done, discount, experience.next_value)
     target = returned if experience.value is not None else None
     if whole_return:
-        returned = np.where(experience.valid, returned[:1], 0.0).astype(reward.dtype)
+        returned = returned[:1]  # broadcast over the episode below; so is its baseline, whatever the lengths
     if baseline == "value":
         assert experience.value is not None
         advantage = returned - experience.value
@@ -210,7 +211,7 @@ def monte_carlo(
     if exact_discount:
         # With the whole return the discounting already counts from the episode's start.
         advantage = advantage if whole_return else advantage * discount**experience.time
-    return Credit(advantage.astype(reward.dtype), target)
+    return Credit(np.where(experience.valid, advantage, 0.0).astype(reward.dtype), target)
 
 
 def generalized_advantage(experience: Experience, *, discount: float, trace: float) -> Credit:
@@ -428,6 +429,28 @@ def ppo(
     )
 
 
+def arguments_of(method: Method) -> dict[str, Any] | None:
+    """What `named` needs to make this method again, or None if it is not the library's own as it stands.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> arguments_of(ppo(clip=0.1))["clip"]
+        0.1
+        >>> arguments_of(replace(ppo(), weight=score)) is None
+        True
+    """
+    if method.arguments is None or method.name not in _MAKERS:
+        return None
+
+    def parts(one: Method) -> list[Any]:
+        values = (getattr(one, name) for name in one.__dataclass_fields__ if name != "arguments")
+        # Two partials of one function with the same arguments are equal to us, but not to Python.
+        return [(v.func, v.args, v.keywords) if isinstance(v, partial) else v for v in values]
+
+    arguments = dict(method.arguments)
+    return arguments if parts(method) == parts(named(method.name, arguments)) else None
+
+
 def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     """The library's method of that name, hyphens or underscores, with these arguments.
 
@@ -454,6 +477,9 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     if maker is None:
         raise ValueError(f"method must be one of {', '.join(makers)}, or a Method, got {name!r}")
     return maker(**(arguments or {}))
+
+
+_MAKERS: dict[str, Callable[..., Method]] = {"reinforce": reinforce, "actor_critic": actor_critic, "ppo": ppo}
 
 
 def absent(*_: Any) -> Any:

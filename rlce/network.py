@@ -168,14 +168,14 @@ def numpy_forward(network: nn.Module) -> Forward:
 
 
 def _torch_forward(network: nn.Module, first: nn.Parameter | None) -> Forward:
-    device = torch.device("cpu") if first is None else first.device
+    device, dtype = (torch.device("cpu"), torch.float32) if first is None else (first.device, first.dtype)
 
     def forward(x: NDArray[np.float32]) -> NDArray[Any]:
         training = [module for module in network.modules() if module.training]
         network.eval()
         try:
             with torch.inference_mode():
-                return network(torch.from_numpy(x).to(device)).cpu().numpy()
+                return network(torch.from_numpy(x).to(device, dtype)).cpu().numpy()
         finally:
             for module in training:  # one by one: a part may be frozen
                 module.training = True

@@ -140,9 +140,9 @@ def _checked(
                 f"got {list(targets.shape)}; "
                 "class indices must be integers"
             )
+        targets = targets.to(logits.dtype)
         if not targets.isfinite().all():
             raise ValueError(f"targets must be finite, got a NaN or infinity at index {_first(~targets.isfinite())}")
-        targets = targets.to(logits.dtype)
         on_masked = (masked & (targets != 0)).any(dim=-1)
     else:
         if targets.dtype == torch.bool or targets.is_complex():

@@ -63,7 +63,7 @@ class PolicyGradient:
         evaluation: evaluate during training and keep the best policy; None for not.
         normalize_observations: standardise by running statistics, which are part of the saved policy and frozen
             outside training.
-        scale_rewards: divide rewards by the running deviation of their discounted sum, for training alone.
+        scale_rewards: divide rewards by the running deviation of their discounted sum (γ = 0.99), for training alone.
         vectorization: "vector_entry_point", "sync" or "async"; by default the fastest that the task has.
         device: where the networks live. The CPU is the fastest place for small ones.
 
@@ -219,9 +219,7 @@ class PolicyGradient:
                     progress_bar=progress_bar,
                 )
             last = self.trainer.progress.scalars
-            metrics = {
-                f"hparam/{name}": last[name] for name in ("rollout/ep_rew_mean", "eval/mean_reward") if name in last
-            }
+            metrics = [name for name in ("rollout/ep_rew_mean", "eval/mean_reward") if name in last]
             tracker.hyperparameters(self._hyperparameters(), metrics)
         finally:
             tracker.close()
@@ -426,14 +424,13 @@ class PolicyGradient:
         evaluation = None if self.evaluation is None else dict(vars(self.evaluation))
         if evaluation is not None and not isinstance(evaluation["env"], str):
             evaluation["env"] = None
-        arguments = self.method.arguments
         return {
             "env": self.trained_in[0],
             "num_envs": self.num_envs,
             "settings": self._settings,
             "method": {
                 "name": self.method.name,
-                "arguments": None if arguments is None else dict(arguments),
+                "arguments": methods.arguments_of(self.method),
                 "critic": self.method.critic,
             },
             "optimization": dataclasses.asdict(self.optimization),

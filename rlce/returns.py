@@ -25,14 +25,14 @@ def discounted_sum(increments: Array, decay: Array, last: Array | float = 0.0) -
         last: x_T, the value after the last row, ``[N]`` or a number.
 
     Returns:
-        x, ``[T, N]``, of the increments' dtype.
+        x, ``[T, N]``, of the common dtype of both.
 
     Example:
         >>> discounted_sum(np.ones((3, 1)), np.full((3, 1), 0.5)).ravel()
         array([1.75, 1.5 , 1.  ])
     """
     _same_shape(increments=increments, decay=decay)
-    result = np.empty_like(increments)
+    result = np.empty(increments.shape, np.result_type(increments, decay))
     following: Array | float = last
     for t in range(len(increments) - 1, -1, -1):
         following = result[t] = increments[t] + decay[t] * following
@@ -76,7 +76,7 @@ def reward_to_go(
     _same_shape(reward=reward, next_value=next_value)
     cut = done.copy()
     cut[-1] = True
-    bootstrap = (cut & ~terminated).astype(reward.dtype) * next_value
+    bootstrap = np.where(cut & ~terminated, next_value, np.zeros_like(next_value))
     return discounted_sum(reward + discount * bootstrap, discount * _open(cut, reward))
 
 
@@ -118,7 +118,7 @@ def gae(
     _same_shape(reward=reward, value=value, next_value=next_value, terminated=terminated, done=done)
     if not 0.0 <= trace <= 1.0:
         raise ValueError(f"trace must lie in [0, 1], got {trace}")
-    delta = reward + discount * _open(terminated, reward) * next_value - value
+    delta = reward + discount * np.where(terminated, np.zeros_like(next_value), next_value) - value
     return discounted_sum(delta, discount * trace * _open(done, reward))
 
 
@@ -147,7 +147,7 @@ def n_step(reward: Array, next_value: Array, terminated: Flags, done: Flags, dis
     _same_shape(reward=reward, next_value=next_value, terminated=terminated, done=done)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    one_step = reward + discount * _open(terminated, reward) * next_value
+    one_step = reward + discount * np.where(terminated, np.zeros_like(next_value), next_value)
     result = one_step
     for _ in range(min(steps, len(reward)) - 1):
         longer = one_step.copy()

@@ -111,15 +111,20 @@ def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
     _check_served(space)
     spaces = gymnasium.spaces
     if isinstance(space, spaces.Dict):
-        return {"kind": "Dict", "parts": {key: to_json(part) for key, part in space.items()}}
+        return {"kind": "Dict", "parts": [[key, to_json(part)] for key, part in space.items()]}
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "parts": [to_json(part) for part in space.spaces]}
     if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
     if isinstance(space, spaces.MultiDiscrete):
-        return {"kind": "MultiDiscrete", "n": space.nvec.tolist(), "start": space.start.tolist()}
+        return {
+            "kind": "MultiDiscrete",
+            "n": space.nvec.tolist(),
+            "start": space.start.tolist(),
+            "dtype": str(space.dtype),
+        }
     if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "shape": list(space.shape)}
+        return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
     assert isinstance(space, spaces.Box)
     bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
     return {"kind": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}
@@ -133,15 +138,17 @@ def from_json(description: dict[str, Any]) -> gymnasium.Space[Any]:
     """
     spaces, kind = gymnasium.spaces, description["kind"]
     if kind == "Dict":
-        return spaces.Dict({key: from_json(part) for key, part in description["parts"].items()})
+        return spaces.Dict([(key, from_json(part)) for key, part in description["parts"]])
     if kind == "Tuple":
         return spaces.Tuple([from_json(part) for part in description["parts"]])
     if kind == "Discrete":
-        return spaces.Discrete(description["n"], start=description["start"])
+        return spaces.Discrete(description["n"], start=description["start"], dtype=np.dtype(description["dtype"]).type)
     if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(np.array(description["n"]), start=np.array(description["start"]))
+        return spaces.MultiDiscrete(
+            np.array(description["n"]), np.dtype(description["dtype"]).type, start=np.array(description["start"])
+        )
     if kind == "MultiBinary":
-        return spaces.MultiBinary(description["shape"])
+        return spaces.MultiBinary(description["n"])
     if kind == "Box":
         dtype = np.dtype(description["dtype"])
         low, high = (np.array(description[name], dtype) for name in ("low", "high"))

@@ -218,10 +218,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             if held_out is not None:
                 trainer.restore_best()
             last = trainer.progress.scalars
-            tracker.hyperparameters(
-                self._settings(),
-                {f"hparam/{name}": last[name] for name in ("train/accuracy", "val/accuracy") if name in last},
-            )
+            metrics = [name for name in ("train/accuracy", "val/accuracy") if name in last]
+            tracker.hyperparameters(self._settings(), metrics)
         finally:
             tracker.close()
         self.n_epochs_ = trainer.progress.rounds

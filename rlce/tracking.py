@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,8 @@ class Tracker:
             listing = json.dumps(config, indent=2, default=str)
             self._writer.add_text("config", f"```json\n{listing}\n```")
 
-    def hyperparameters(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Write hyperparameters and final metrics into the same run.
+    def hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
+        """Write hyperparameters into the same run, and which of its scalars are their result.
 
         SummaryWriter.add_hparams would start a sub-run at every call.
         """
@@ -96,10 +96,8 @@ class Tracker:
                 name: value if isinstance(value, bool | int | float | str) else str(value)
                 for name, value in config.items()
             }
-            for summary in hparams(flat, dict(metrics)):
+            for summary in hparams(flat, dict.fromkeys(metrics, 0.0)):
                 self._writer.file_writer.add_summary(summary)
-            for name, value in metrics.items():
-                self._writer.add_scalar(name, value)
 
     def flush(self) -> None:
         """Put on disk what was written."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -126,7 +126,7 @@ class Trainer:
         self.horizon: int | None = self.optimization.schedule_timesteps
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.plateau_factor = 1.0
-        self._best_value: float | None = None
+        self._best_value = math.nan  # until something was monitored
         self._without_improvement = 0
         self._last_evaluation = 0
 
@@ -157,20 +157,24 @@ class Trainer:
             Where training stands.
 
         Raises:
+            ValueError: a stop condition without a monitor, or a falling schedule without an end.
             FloatingPointError: a loss or a gradient is NaN or infinite; it names where that began, and the
                 parameters are those before the step.
         """
         stopping = stopping or Stopping()
         progress, began, first_step = self.progress, time.perf_counter(), self.progress.step
+        if monitor is None and (stopping.target is not None or stopping.patience is not None):
+            raise ValueError("stopping: target and patience need a monitor to watch")
         if self.horizon is None:
             self.horizon = total
+        if self.horizon is None and self.optimization.schedule in ("linear", "cosine"):
+            raise ValueError(f"total or schedule_timesteps is needed by the {self.optimization.schedule} schedule")
         bar = _bar(total, first_step) if progress_bar else None
         try:
             for round_ in rounds:
                 learning_rate = self._learning_rate()
                 logged = [self._step(batch, loss, learning_rate) for batch in round_.batches]
                 progress.rounds += 1
-                progress.updates += len(logged)
                 progress.step = round_.step
                 progress.seconds = time.perf_counter() - began
                 speed = (progress.step - first_step) / max(progress.seconds, 1e-9)
@@ -220,12 +224,13 @@ class Trainer:
         value.backward()
         norm = torch.linalg.vector_norm(gradient)
         size = float(norm)
-        if not math.isfinite(size):
+        if not math.isfinite(size + float(value.detach())):
             raise FloatingPointError(self._explain(batch, value))
         limit = self.optimization.max_gradient_norm
         if limit is not None and size > limit:
             gradient.mul_(limit / size)
         self.optimizer.step(learning_rate)
+        self.progress.updates += 1
         return {"train/loss": value.detach(), **scalars, "train/gradient_norm": norm}
 
     def _watch(self, monitor: Monitor, stopping: Stopping) -> bool:
@@ -238,7 +243,9 @@ class Trainer:
         if value is None:
             return False
         sign = 1.0 if monitor.maximize else -1.0
-        if self._best_value is None or sign * value > sign * self._best_value:
+        # A NaN is never the best, nor an improvement: it compares false with everything.
+        first = math.isnan(self._best_value) and not math.isnan(value)
+        if first or sign * value > sign * self._best_value:
             self._best_value, self._without_improvement = value, 0
             if monitor.evaluate is not None:
                 self.best = value, {name: t.detach().clone() for name, t in self.module.state_dict().items()}
@@ -253,12 +260,9 @@ class Trainer:
 
     def _explain(self, batch: Any, value: Tensor) -> str:
         """Where a NaN or an infinity came from: the batch, the parameters, the loss, or the gradient, in this order."""
-        where = (
-            f"at gradient step {self.progress.updates + 1} or soon after, after {self.progress.step:,} steps of data"
-        )
-        fields = batch._asdict() if hasattr(batch, "_asdict") else {"batch": batch}
-        for name, array in fields.items():
-            if isinstance(array, Tensor) and not array.isfinite().all():
+        where = f"at gradient step {self.progress.updates + 1}, after {self.progress.step:,} steps of data"
+        for name, array in _tensors("batch", batch):
+            if not array.isfinite().all():
                 return f"the batch's {name} is not finite, {where}"
         for name, parameter in self.module.named_parameters():
             if not parameter.isfinite().all():
@@ -269,6 +273,18 @@ class Trainer:
             if parameter.grad is not None and not parameter.grad.isfinite().all():
                 return f"the gradient of {name} is not finite although the loss is {value.item():.4g}, {where}"
         return f"the gradient's norm overflows, {where}; a smaller learning rate or target scale may help"
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a batch, with the names of the fields they stand in."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, tuple | list):
+        for part, inner in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
+            yield from _tensors(str(part), inner)
+    elif isinstance(value, Mapping):
+        for part, inner in value.items():
+            yield from _tensors(str(part), inner)
 
 
 def _means(logged: list[dict[str, Tensor]]) -> dict[str, float]:

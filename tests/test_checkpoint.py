@@ -87,7 +87,7 @@ def test_a_file_is_replaced_whole_and_keeps_the_usual_permissions(path: Path) ->
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "interrupt"])
-@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     path: Path, step: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,7 @@ OPTIMIZERS: dict[str, tuple[Optimization, Callable[[Any], torch.optim.Optimizer]
         Optimization("adam", 0.01, weight_decay=0.1),
         lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1),
     ),
-    "sgd": (Optimization("sgd", 0.05, momentum=0.9), lambda p: torch.optim.SGD(p, 0.05, momentum=0.9)),
+    "sgd": (Optimization("sgd", 0.005, momentum=0.9), lambda p: torch.optim.SGD(p, 0.005, momentum=0.9)),
     "sgd with decay": (
         Optimization("sgd", 0.05, momentum=0.0, weight_decay=0.1),
         lambda p: torch.optim.SGD(p, 0.05, weight_decay=0.1),
@@ -127,11 +127,11 @@ def test_steps_equal_torch_optims_on_separate_parameters(name: str, limit: float
     generator = torch.Generator().manual_seed(0)
     data = [torch.randn(6, 3, dtype=torch.float64, generator=generator) for _ in range(20)]
     trainer = Trainer(ours, Optimization(**{**vars(settings), "max_gradient_norm": limit}))
-    trainer.fit([Round(data, 20)], lambda x: ((ours(x) - x[:, :2]).square().sum(), {}))
+    trainer.fit([Round(data, 20)], lambda x: (4 * (ours(x) - x[:, :2]).square().mean(), {}))
     optimizer = make(theirs.parameters())
     for x in data:
         optimizer.zero_grad()
-        (theirs(x) - x[:, :2]).square().sum().backward()
+        (4 * (theirs(x) - x[:, :2]).square().mean()).backward()
         norm = nn.utils.clip_grad_norm_(theirs.parameters(), limit or math.inf)
         assert norm > 0.1  # the small limit binds
         optimizer.step()
@@ -431,9 +431,8 @@ def regress(trainer: Trainer, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, T
             lambda t, b: ((0 * t.module.weight).sqrt().sum(), {}),
             "the gradient of weight is not finite although the loss is 0",
         ),
-        (ONE, lambda t, b: (1e30 * t.module(b).sum(), {}), "the gradient's norm overflows"),
     ],
-    ids=["field", "other field", "tensor", "tuple", "nested", "loss", "infinite", "constant", "gradient", "norm"],
+    ids=["field", "other field", "tensor", "tuple", "nested", "loss", "infinite", "constant", "gradient"],
 )
 def test_what_is_not_finite_is_named_and_no_step_is_taken(
     batch: Any, loss: Callable[[Trainer, Any], tuple[Tensor, dict[str, Tensor]]], message: str
@@ -442,10 +441,19 @@ def test_what_is_not_finite_is_named_and_no_step_is_taken(
     trainer.fit([Round([ONE, ONE], 64)], lambda b: regress(trainer, b, ONE))
     weight = trainer.flat.value.clone()
     state = {name: tensor.clone() for name, tensor in trainer.optimizer.state.items()}
-    with pytest.raises(FloatingPointError, match=message + ".*at gradient step 3 .*after 64 steps of data"):
+    with pytest.raises(FloatingPointError, match=message + ".*at gradient step 3, after 64 steps of data"):
         trainer.fit([Round([batch], 128)], lambda b: loss(trainer, b))
     assert torch.equal(trainer.flat.value, weight)
     assert all(torch.equal(trainer.optimizer.state[name], tensor) for name, tensor in state.items())
+
+
+def test_a_gradient_whose_norm_overflows_is_told_from_one_that_is_not_finite() -> None:
+    network = MLP(1, 1, (2,))
+    trainer = Trainer(network, PLAIN)
+    before = trainer.flat.value.clone()
+    with pytest.raises(FloatingPointError, match="the gradient's norm overflows, at gradient step 1,"):
+        trainer.fit([Round([ONE], 1)], lambda b: (1e30 * network(b).sum(), {}))
+    assert torch.equal(trainer.flat.value, before)
 
 
 def test_a_parameter_that_is_not_finite_is_named() -> None:
@@ -454,6 +462,6 @@ def test_a_parameter_that_is_not_finite_is_named() -> None:
     with torch.no_grad():
         network.layers[1].bias.fill_(math.inf)
     before = trainer.flat.value.clone()
-    with pytest.raises(FloatingPointError, match=r"the parameter layers\.1\.bias is not finite, at gradient step 1 "):
+    with pytest.raises(FloatingPointError, match=r"the parameter layers\.1\.bias is not finite, at gradient step 1,"):
         trainer.fit([Round([Pair(ONE, ONE)], 1)], lambda b: regress(trainer, *b))
     assert torch.equal(trainer.flat.value, before)
