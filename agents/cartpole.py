@@ -38,7 +38,14 @@ def _adam(learning_rate: float, max_gradient_norm: float | None = None) -> Optim
 
 RECIPES = {
     "ppo": Recipe(methods.ppo(discount=0.98), 32, (64, 64), _adam(5e-3, 0.5)),
-    "actor-critic": Recipe(methods.actor_critic(), 32, (64, 64), _adam(5e-3, 0.5), 150_000),
+    "actor-critic": Recipe(
+        methods.actor_critic(discount=0.995, trace=0.99, steps=32, standardize=True),
+        8,
+        (32, 32),
+        _adam(1e-2, 1.0),
+        100_000,
+        scale_rewards=True,
+    ),
     "reinforce": Recipe(
         methods.reinforce(discount=0.995, episodes=8, standardize=True),
         8,
