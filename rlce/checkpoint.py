@@ -102,6 +102,16 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         raise ValueError(f"path: {str(target)!r} is damaged or no {FORMAT} file: {error}") from error
 
 
+def section(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose name begins with the prefix, without it.
+
+    Example:
+        >>> section({"module.weight": torch.ones(1), "other": torch.ones(1)}, "module.")
+        {'weight': tensor([1.])}
+    """
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _sync_directory(directory: Path) -> None:
     """Make the new name itself durable, where the system can."""
     if hasattr(os, "O_DIRECTORY"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,22 @@ class Standardizer:
         # A column that never varied leaves rounding noise behind; dividing by that would blow it up.
         constant = variance <= (1e-12 * mean) ** 2
         self._scale = 1.0 / np.sqrt(np.where(constant, 1.0, variance))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The statistics as tensors, copied, for files and snapshots."""
+        mean, variance = torch.tensor(self.mean), torch.tensor(self.variance)
+        return {"mean": mean, "variance": variance, "count": torch.tensor(self.count)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state_dict` gave.
+
+        Raises:
+            KeyError: a part is missing.
+            ValueError: the statistics are of rows of another width.
+        """
+        if state["mean"].shape != (self.width,):
+            raise ValueError(f"statistics must be of rows of width {self.width}, got {list(state['mean'].shape)}")
+        self.restore(state["mean"].numpy().copy(), state["variance"].numpy().copy(), int(state["count"]))
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Standardised rows: ``[B, D]`` → ``[B, D]`` float32."""

@@ -148,7 +148,16 @@ class PolicyGradient:
         if not isinstance(env, _Saved):
             self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
         # Last, so that bad input leaves no directory behind.
-        self.trainer = Trainer(self.networks, self.optimization, Tracker(log_dir))
+        companions = {
+            "normalizer": self.normalizer,
+            "return_scale": None if self.return_scale is None else self.return_scale.statistics,
+        }
+        self.trainer = Trainer(
+            self.networks,
+            self.optimization,
+            Tracker(log_dir),
+            {name: statistics for name, statistics in companions.items() if statistics is not None},
+        )
 
     def _network(self, n_inputs: int, n_outputs: int, seed: int, output_gain: float) -> nn.Module:
         if self._network_factory is None:
@@ -204,7 +213,7 @@ class PolicyGradient:
         tracker, end = self.trainer.tracker, self.steps + total_timesteps
         tracker.open(after_step=self.steps)
         if self.trainer.progress.rounds == 0:
-            tracker.config(self._config())
+            tracker.config({**self._config(), "vectorization": self.vectorization})
         try:
             with _Evaluator(self) as evaluate:
                 self.trainer.fit(
@@ -226,7 +235,7 @@ class PolicyGradient:
         return self
 
     def restore_best(self) -> float:
-        """Put back the policy that evaluated best in training, and return its mean return.
+        """Put back the policy (with its statistics) that evaluated best in training, and return its mean return.
 
         Raises:
             ValueError: nothing was evaluated.
@@ -292,8 +301,7 @@ class PolicyGradient:
         action = self.head.to_action(index)
         return action if batched else action[0]
 
-    # --------------------------------------------------------------------------------------------------- saving,
-    # loading
+    # --------------------------------------------------------------------------------------------- saving and loading
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write policy, critic, statistics and optimiser into one file, atomically; no pickle.
@@ -304,12 +312,6 @@ class PolicyGradient:
         Raises:
             ValueError: it cannot be written.
         """
-        tensors = {f"networks.{name}": tensor for name, tensor in self.networks.state_dict().items()}
-        tensors |= {f"optimizer.{name}": t for name, t in self.trainer.optimizer.state.items() if isinstance(t, Tensor)}
-        for name, statistics in self._statistics().items():
-            tensors[f"{name}.mean"] = torch.from_numpy(statistics.mean)
-            tensors[f"{name}.variance"] = torch.from_numpy(statistics.variance)
-            tensors[f"{name}.count"] = torch.tensor(statistics.count)
         progress = self.trainer.progress
         state = {
             "steps": self.steps,
@@ -318,7 +320,7 @@ class PolicyGradient:
             "horizon": self.trainer.horizon,
             "plateau_factor": self.trainer.plateau_factor,
         }
-        checkpoint.save(path, "PolicyGradient", {**self._config(), "state": state}, tensors)
+        checkpoint.save(path, "PolicyGradient", {**self._config(), "state": state}, self.trainer.state_dict())
 
     @classmethod
     def load(
@@ -380,16 +382,9 @@ class PolicyGradient:
         return agent
 
     def _restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor], path: object) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
-
         try:
-            self.networks.load_state_dict(part("networks."))
-            self.trainer.optimizer.restore(part("optimizer."))
-            for name, statistics in self._statistics().items():
-                saved = part(f"{name}.")
-                statistics.restore(saved["mean"].numpy(), saved["variance"].numpy(), int(saved["count"]))
-        except (RuntimeError, KeyError) as error:
+            self.trainer.load_state_dict(tensors)
+        except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"path: {str(path)!r} does not fit the network or settings it names: {error}") from error
         trainer = self.trainer
         self._steps_before = trainer.progress.step = state["steps"]
@@ -397,13 +392,6 @@ class PolicyGradient:
         trainer.horizon, trainer.plateau_factor = state["horizon"], state["plateau_factor"]
         again = np.random.SeedSequence([self._settings["seed"], self.steps])
         self._collector_seeds, self._evaluation_seeds = again.spawn(2)
-
-    def _statistics(self) -> dict[str, Standardizer]:
-        both = {
-            "normalizer": self.normalizer,
-            "return_scale": None if self.return_scale is None else self.return_scale.statistics,
-        }
-        return {name: statistics for name, statistics in both.items() if statistics is not None}
 
     def _ready_collector(self) -> Collector:
         if self._collector is None:

@@ -285,8 +285,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
-    # --------------------------------------------------------------------------------------------------- saving,
-    # loading
+    # --------------------------------------------------------------------------------------------- saving and loading
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write network, standardisation, classes and settings into one file, atomically; no pickle.
@@ -312,9 +311,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             "history": self.history_,
         }
         tensors = {f"network.{name}": tensor for name, tensor in self.network_.state_dict().items()}
-        tensors["standardizer.mean"] = torch.from_numpy(self._standardizer.mean)
-        tensors["standardizer.variance"] = torch.from_numpy(self._standardizer.variance)
-        tensors["standardizer.count"] = torch.tensor(self._standardizer.count)
+        tensors |= {f"standardizer.{name}": tensor for name, tensor in self._standardizer.state_dict().items()}
         checkpoint.save(path, "Classifier", {"settings": self._settings(), "state": state}, tensors)
 
     @classmethod
@@ -357,13 +354,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
         classifier.network_ = classifier._make_network(state["features"], seed=0)
         classifier._standardizer = Standardizer(state["features"])
         try:
-            classifier.network_.load_state_dict(
-                {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
-            )
-            mean, variance, count = (tensors[f"standardizer.{name}"] for name in ("mean", "variance", "count"))
-        except (RuntimeError, KeyError) as error:
+            classifier.network_.load_state_dict(checkpoint.section(tensors, "network."))
+            classifier._standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
+        except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"path: {str(path)!r} does not fit the network it names: {error}") from error
-        classifier._standardizer.restore(mean.numpy(), variance.numpy(), int(count))
         return classifier
 
     def _settings(self) -> dict[str, Any]:

@@ -12,15 +12,26 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from rlce.checkpoint import section
 from rlce.optimization import FlatParameters, Optimization, Optimizer
 from rlce.tracking import Tracker
 
 Loss = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
+
+
+class Stateful(Protocol):
+    """What can be saved and put back."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of its tensors."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put them back."""
 
 
 class Round(NamedTuple):
@@ -97,10 +108,12 @@ class Trainer:
         module: what is trained; move it to its device first. Its parameters become views of one flat tensor.
         optimization: optimiser, schedule, clipping.
         tracker: where scalars go.
+        companions: what belongs to the module without being a part of it, such as statistics of its inputs, by name; it
+            is saved and put back together with the module.
 
     Attributes:
         progress: where training stands; goes on over several calls of `fit`.
-        best: the monitored value and the module's state where it was best, once something was evaluated.
+        best: the monitored value and the model's state where it was best, once something was evaluated.
 
     Example:
         >>> network = nn.Linear(1, 1, bias=False)
@@ -115,11 +128,16 @@ class Trainer:
     """
 
     def __init__(
-        self, module: nn.Module, optimization: Optimization | None = None, tracker: Tracker | None = None
+        self,
+        module: nn.Module,
+        optimization: Optimization | None = None,
+        tracker: Tracker | None = None,
+        companions: Mapping[str, Stateful] | None = None,
     ) -> None:
         self.module = module
         self.optimization = optimization or Optimization()
         self.tracker = tracker or Tracker(None)
+        self.companions = dict(companions or {})
         self.flat = FlatParameters(module)
         self.optimizer = Optimizer(self.flat, self.optimization)
         self.progress = Progress()
@@ -209,8 +227,33 @@ class Trainer:
         if self.best is None:
             raise ValueError("there are no best parameters: nothing was evaluated in training")
         value, state = self.best
-        self.module.load_state_dict(state)
+        self._restore_model(state)
         return value
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all tensors that training has changed: module, companions, optimiser."""
+        moments = {f"optimizer.{name}": t.clone() for name, t in self.optimizer.state.items() if isinstance(t, Tensor)}
+        return self._model_state() | moments
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state_dict` gave.
+
+        Raises:
+            RuntimeError, KeyError, ValueError: it does not fit.
+        """
+        self._restore_model(state)
+        self.optimizer.restore(section(state, "optimizer."))
+
+    def _model_state(self) -> dict[str, Tensor]:
+        state = {f"module.{name}": tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+        for name, companion in self.companions.items():
+            state |= {f"{name}.{part}": tensor for part, tensor in companion.state_dict().items()}
+        return state
+
+    def _restore_model(self, state: Mapping[str, Tensor]) -> None:
+        self.module.load_state_dict(section(state, "module."))
+        for name, companion in self.companions.items():
+            companion.load_state_dict(section(state, f"{name}."))
 
     def _learning_rate(self) -> float:
         done = self.progress.step / self.horizon if self.horizon else 0.0
@@ -248,7 +291,7 @@ class Trainer:
         if first or sign * value > sign * self._best_value:
             self._best_value, self._without_improvement = value, 0
             if monitor.evaluate is not None:
-                self.best = value, {name: t.detach().clone() for name, t in self.module.state_dict().items()}
+                self.best = value, self._model_state()
         else:
             self._without_improvement += 1
             patience = self.optimization.plateau_patience

@@ -150,9 +150,27 @@ def test_evaluation_during_training_keeps_the_best_and_changes_nothing() -> None
     assert watched.trainer.best is not None
     assert watched.restore_best() == max(seen)
     # The parameters really are those of that evaluation.
-    best = watched.trainer.best[1]["policy.layers.0.weight"]
+    best = watched.trainer.best[1]["module.policy.layers.0.weight"]
     assert isinstance(watched.policy, MLP)
     assert torch.equal(watched.policy.layers[0].weight, best)
+
+
+def test_the_best_policy_comes_back_with_its_statistics() -> None:
+    agent = PolicyGradient(
+        "CartPole-v1", normalize_observations=True, evaluation=Evaluation(every=256, episodes=4), num_envs=8
+    )
+    seen: dict[float, int] = {}
+
+    def remember(progress: Progress) -> None:
+        assert agent.normalizer is not None
+        if "eval/mean_reward" in progress.scalars:
+            seen.setdefault(progress.scalars["eval/mean_reward"], agent.normalizer.count)
+
+    agent.learn(6_000, callback=remember)
+    assert agent.normalizer is not None
+    best = agent.restore_best()
+    assert best == max(seen)
+    assert agent.normalizer.count == seen[best]
 
 
 def test_stop_conditions_and_callback() -> None:

@@ -337,7 +337,7 @@ def test_the_best_parameters_are_kept_and_put_back(maximize: bool, best: float, 
     assert trainer.flat.value.item() == trainer.module.weight.item()  # still one memory
     trainer.fit(rounds(1, first=6), slope_one(trainer))
     assert trainer.best is not None
-    assert trainer.best[1]["weight"].item() == pytest.approx(-0.1 * at_round, rel=1e-6)
+    assert trainer.best[1]["module.weight"].item() == pytest.approx(-0.1 * at_round, rel=1e-6)
 
 
 def test_without_evaluation_nothing_is_best() -> None:
