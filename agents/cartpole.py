@@ -37,7 +37,7 @@ def _adam(learning_rate: float, max_gradient_norm: float | None = None) -> Optim
 
 
 RECIPES = {
-    "ppo": Recipe(methods.ppo(discount=0.98), 32, (64, 64), _adam(5e-3, 0.5)),
+    "ppo": Recipe(methods.ppo(discount=0.98, standardize=False), 32, (32, 32), _adam(5e-3, 0.5), scale_rewards=True),
     "actor-critic": Recipe(
         methods.actor_critic(discount=0.995, trace=0.99, steps=32, standardize=True),
         8,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import heads, methods, network, returns, rollout, targets
+    from rlce import checkpoint, heads, methods, network, returns, rollout, targets
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
     from rlce.network import MLP
@@ -22,19 +22,23 @@ if TYPE_CHECKING:
     from rlce.optimization import Optimization
     from rlce.policy_gradient import PolicyGradient
     from rlce.supervised import Classifier
-    from rlce.trainer import Progress, Round, Stopping, Trainer
+    from rlce.tracking import Tracker
+    from rlce.trainer import Monitor, Progress, Round, Stopping, Trainer
 
 __all__ = [
     "MLP",
     "Classifier",
     "Evaluation",
     "Method",
+    "Monitor",
     "Optimization",
     "PolicyGradient",
     "Progress",
     "Round",
     "Stopping",
+    "Tracker",
     "Trainer",
+    "checkpoint",
     "evaluate_policy",
     "heads",
     "methods",
@@ -50,11 +54,13 @@ _HOME = {
     "Evaluation": "evaluation",
     "MLP": "network",
     "Method": "methods",
+    "Monitor": "trainer",
     "Optimization": "optimization",
     "PolicyGradient": "policy_gradient",
     "Progress": "trainer",
     "Round": "trainer",
     "Stopping": "trainer",
+    "Tracker": "tracking",
     "Trainer": "trainer",
     "evaluate_policy": "evaluation",
     "weighted_cross_entropy": "objective",

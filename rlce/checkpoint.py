@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ def save(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], ten
     """
     from safetensors.torch import save as serialize
 
-    header = {"format": FORMAT, "kind": kind, "config": json.dumps(config)}
+    header = {"format": FORMAT, "kind": kind, "config": json.dumps(config, default=_plain)}
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_atomically(path, serialize(stored, header))
 
@@ -110,6 +111,13 @@ def section(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         {'weight': tensor([1.])}
     """
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a file's configuration cannot hold a {type(value).__name__}: {value!r}")
 
 
 def _sync_directory(directory: Path) -> None:

@@ -35,7 +35,7 @@ def minibatches(rows: int, batch_size: int | None, generator: torch.Generator) -
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     order = torch.randperm(rows, generator=generator)
-    return iter(order.split(rows if batch_size is None else batch_size))
+    return iter(order.split(rows if batch_size is None else int(batch_size)))
 
 
 @dataclass

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from rlce.rollout import Environments, EnvLike, episode_shares, make_environments, seed_sequence
+
+_FOREIGN = "(an environment that was no id)"
 
 
 class Agent(Protocol):
@@ -59,6 +61,15 @@ class Evaluation:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` needs; an environment that is no id is only remembered to have been there."""
+        return {**vars(self), "env": self.env if isinstance(self.env, str | None) else _FOREIGN}
+
+    @staticmethod
+    def from_json(saved: Mapping[str, Any] | None) -> Evaluation | None:
+        """The settings that `to_json` described."""
+        return None if saved is None else Evaluation(**saved)
+
 
 def evaluate_policy(
     agent: Agent,
@@ -72,7 +83,8 @@ def evaluate_policy(
     """Play whole episodes and return what each gave.
 
     Each copy of the environment plays a share fixed beforehand and anything beyond is dropped: taking the first
-    ``episodes`` to finish would favour short ones. The result is the same for the same agent, arguments and seed.
+    ``episodes`` to finish would favour short ones. The result is the same for the same agent, arguments and seed (and
+    autoreset mode, where actions are sampled).
 
     Args:
         agent: anything with `Agent.predict`; its own generators are not touched.
@@ -110,6 +122,59 @@ def evaluate_policy(
     finally:
         if how != "given":
             envs.close()
+
+
+class Evaluator:
+    """Evaluates an agent again and again, on environments made once and seeds of its own; a context that closes them.
+
+    Args:
+        agent: what to evaluate.
+        settings: how; None makes a context that does nothing.
+        env: where, unless the settings name another environment.
+        env_kwargs: keyword arguments of ``env``.
+        seeds: each evaluation spawns its own from them.
+
+    Raises:
+        ValueError: on entering, an environment that cannot be made or does not say how it resets.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        settings: Evaluation | None,
+        env: EnvLike | None,
+        env_kwargs: Mapping[str, Any],
+        seeds: np.random.SeedSequence,
+    ) -> None:
+        self._agent, self._settings, self._seeds = agent, settings, seeds
+        self._env, self._env_kwargs = env, env_kwargs
+        self._envs: VectorEnv[Any, Any, Any] | None = None
+        self._how = "given"
+
+    def __enter__(self) -> Self:
+        """Make the environments, so that a bad one is refused before training."""
+        settings = self._settings
+        if settings is not None:
+            if settings.env == _FOREIGN:
+                raise ValueError("evaluation: its environment is not in the file; pass evaluation to load()")
+            env, kwargs = (self._env, self._env_kwargs) if settings.env is None else (settings.env, {})
+            assert env is not None
+            self._envs, self._how = make_environments(env, evaluation_width(env, settings.episodes), kwargs)
+            Environments(self._envs)  # says whether its autoreset mode is known
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what was made."""
+        if self._envs is not None and self._how != "given":
+            self._envs.close()
+
+    def __call__(self) -> dict[str, float]:
+        """Evaluate once; scalars as in `EpisodeResults.scalars`."""
+        settings = self._settings
+        assert settings is not None
+        assert self._envs is not None
+        seeds = self._seeds.spawn(1)[0]
+        return evaluate_policy(self._agent, self._envs, settings.episodes, settings.deterministic, seeds).scalars()
 
 
 def evaluation_width(env: EnvLike, episodes: int) -> int:

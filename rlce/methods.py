@@ -468,14 +468,9 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
         >>> named("actor-critic").name
         'actor_critic'
     """
-    makers: dict[str, Callable[..., Method]] = {
-        "reinforce": reinforce,
-        "actor_critic": actor_critic,
-        "ppo": ppo,
-    }
-    maker = makers.get(name.replace("-", "_"))
+    maker = _MAKERS.get(name.replace("-", "_"))
     if maker is None:
-        raise ValueError(f"method must be one of {', '.join(makers)}, or a Method, got {name!r}")
+        raise ValueError(f"method must be one of {', '.join(_MAKERS)}, or a Method, got {name!r}")
     return maker(**(arguments or {}))
 
 

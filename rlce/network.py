@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+NetworkFactory = Callable[[int, int], nn.Module]
 Forward = Callable[[NDArray[np.float32]], NDArray[Any]]
 
-# Name → (torch module, orthogonal gain, Kaiming slope or None). The gain keeps a layer's variance at
-# initialisation; the slope is that of the negative half-axis, and None where the activation is no rectifier.
+# Name → (torch module, orthogonal gain, Kaiming slope or None). The gains are the field's customary ones; the slope is
+# that of the negative half-axis, and None where the activation is no rectifier.
 _ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, float | None]] = {
     "sigmoid": (nn.Sigmoid, 1.0, None),
     "tanh": (nn.Tanh, math.sqrt(2.0), None),
@@ -24,7 +26,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, float | None]] = {
     "prelu": (nn.PReLU, math.sqrt(2.0 / (1 + 0.25**2)), 0.25),
     "softplus": (nn.Softplus, 1.0, None),
 }
-_INITIALISATIONS = ("orthogonal", "kaiming")
+_INITIALIZATIONS = ("orthogonal", "kaiming")
 
 
 class Dropout(nn.Module):
@@ -66,7 +68,7 @@ class MLP(nn.Module):
         hidden: widths of the hidden layers; empty for a linear model.
         activation: "sigmoid", "tanh", "relu", "leaky_relu", "prelu" (one learnt slope a layer) or "softplus".
         dropout: probability of zeroing a hidden unit in training, in [0, 1).
-        initialisation: "orthogonal" or "kaiming" (He et al. 2015, arXiv 1502.01852); biases start at zero.
+        initialization: "orthogonal" or "kaiming" (He et al. 2015, arXiv 1502.01852); biases start at zero.
         output_gain: factor on the last layer's initial weights; a policy starts near uniform with 0.01.
         seed: of the initial weights and of dropout; the global generator is neither read nor advanced.
 
@@ -87,15 +89,15 @@ class MLP(nn.Module):
         *,
         activation: str = "tanh",
         dropout: float = 0.0,
-        initialisation: str = "orthogonal",
+        initialization: str = "orthogonal",
         output_gain: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if activation not in _ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
-        if initialisation not in _INITIALISATIONS:
-            raise ValueError(f"initialisation must be one of {', '.join(_INITIALISATIONS)}, got {initialisation!r}")
+        if initialization not in _INITIALIZATIONS:
+            raise ValueError(f"initialization must be one of {', '.join(_INITIALIZATIONS)}, got {initialization!r}")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         widths = [n_inputs, *hidden, n_outputs]
@@ -103,7 +105,7 @@ class MLP(nn.Module):
             raise ValueError(f"n_inputs, hidden and n_outputs must be whole numbers >= 1, got {widths}")
         make, gain, slope = _ACTIVATIONS[activation]
         generator = torch.Generator().manual_seed(seed)
-        # The layers' own initialisation draws from the global generator, and is overwritten below.
+        # The layers' own initialization draws from the global generator, and is overwritten below.
         with torch.random.fork_rng(devices=[]):
             self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths))
         self.activations = nn.ModuleList(make() for _ in hidden)
@@ -113,7 +115,7 @@ class MLP(nn.Module):
             for i, layer in enumerate(self.layers):
                 last = i == len(hidden)
                 assert isinstance(layer, nn.Linear)
-                if initialisation == "orthogonal":
+                if initialization == "orthogonal":
                     nn.init.orthogonal_(layer.weight, output_gain if last else gain, generator=generator)
                 else:
                     rectifier = not last and slope is not None
@@ -167,18 +169,51 @@ def numpy_forward(network: nn.Module) -> Forward:
     return forward
 
 
+@contextlib.contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Without dropout and with frozen batch statistics; each part goes back to the mode it was in."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:  # one by one: a part may be frozen
+            module.training = True
+
+
+def build(factory: NetworkFactory, n_inputs: int, n_outputs: int, seed: int) -> nn.Module:
+    """A network from a user's factory, made under a fixed seed, and tried on two rows.
+
+    Args:
+        factory: ``(n_inputs, n_outputs) → nn.Module``.
+        n_inputs: width of a row of inputs.
+        n_outputs: width that a row of outputs must have.
+        seed: of torch's global generator while the factory runs; its state is put back.
+
+    Raises:
+        TypeError: the factory makes no module.
+        ValueError: the network's outputs have another shape, or are not float32.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = factory(n_inputs, n_outputs)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network: the factory must return a torch.nn.Module, got {type(network).__name__}")
+    outputs = numpy_forward(network)(np.zeros((2, n_inputs), np.float32))
+    if outputs.shape != (2, n_outputs) or outputs.dtype != np.float32:
+        raise ValueError(
+            f"network: for inputs [2, {n_inputs}] the outputs must be float32 [2, {n_outputs}], "
+            f"got {outputs.dtype} {list(outputs.shape)}"
+        )
+    return network
+
+
 def _torch_forward(network: nn.Module, first: nn.Parameter | None) -> Forward:
     device, dtype = (torch.device("cpu"), torch.float32) if first is None else (first.device, first.dtype)
 
     def forward(x: NDArray[np.float32]) -> NDArray[Any]:
-        training = [module for module in network.modules() if module.training]
-        network.eval()
-        try:
-            with torch.inference_mode():
-                return network(torch.from_numpy(x).to(device, dtype)).cpu().numpy()
-        finally:
-            for module in training:  # one by one: a part may be frozen
-                module.training = True
+        with evaluation_mode(network), torch.inference_mode():
+            return network(torch.from_numpy(x).to(device, dtype)).cpu().numpy()
 
     return forward
 

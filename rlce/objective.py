@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,6 +104,8 @@ def weighted_cross_entropy(
         >>> weighted_cross_entropy(logits, torch.tensor([0, 0]), torch.tensor([3.0, -1.0]))  # REINFORCE
         tensor(-0.4662)
     """
+    if isinstance(normalizer, Tensor):
+        normalizer = normalizer.detach()
     targets, weights = _checked(logits, targets, weights, normalizer)
     return weighted_mean(cross_entropy(logits, targets), weights, normalizer)
 
@@ -178,6 +181,8 @@ def _checked(
     if on_masked.any():
         raise ValueError(f"a masked class (logit -inf) carries a non-zero weight in the row at {_first(on_masked)}")
     if normalizer is not None:
+        if not isinstance(normalizer, Tensor | int | float | np.number):
+            raise TypeError(f"normalizer must be a number or a 0-d tensor, got {type(normalizer).__name__}")
         if isinstance(normalizer, Tensor) and normalizer.ndim != 0:
             raise ValueError(f"normalizer must be a number or a 0-d tensor, got shape {list(normalizer.shape)}")
         if not 0 < float(normalizer) < math.inf:

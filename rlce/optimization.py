@@ -21,14 +21,14 @@ class Optimization:
 
     Attributes:
         optimizer: "adam", "sgd", "adadelta" or "rmsprop", as in torch.optim.
-        learning_rate: the step size at the start.
+        learning_rate: the step size at the start; "adadelta" wants about 1.
         schedule: "constant"; "linear" or "cosine", falling to ``floor`` × ``learning_rate``; "plateau", divided by
             10 each time the monitored value has not improved ``plateau_patience`` times in a row.
         floor: where "linear" and "cosine" end, as a fraction of ``learning_rate``.
         schedule_timesteps: where they end, in environment steps (or samples); by default the first call's total.
         plateau_patience: for "plateau", how many monitored values without an improvement.
         max_gradient_norm: the gradient is scaled down to this Euclidean norm; None for no clipping.
-        momentum: for "sgd" and "rmsprop".
+        momentum: for "sgd".
         weight_decay: added to the gradient, times the parameter (not to be confused with AdamW's).
     """
 
@@ -53,6 +53,8 @@ class Optimization:
             raise ValueError(f"floor must lie in [0, 1], got {self.floor}")
         if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
             raise ValueError(f"max_gradient_norm must be positive or None, got {self.max_gradient_norm}")
+        if self.schedule_timesteps is not None and self.schedule_timesteps < 1:
+            raise ValueError(f"schedule_timesteps must be at least 1 or None, got {self.schedule_timesteps}")
         if self.plateau_patience < 1:
             raise ValueError(f"plateau_patience must be at least 1, got {self.plateau_patience}")
         if not 0 <= self.momentum < 1:
@@ -107,12 +109,18 @@ class FlatParameters:
             raise ValueError(f"network: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
         self.value = torch.cat([p.detach().reshape(-1) for p in parameters])
         self.gradient = torch.zeros_like(self.value)
+        self._first = parameters[0]
         start = 0
         for p in parameters:
             end = start + p.numel()
             p.data = self.value[start:end].view_as(p)
             p.grad = self.gradient[start:end].view_as(p)
             start = end
+
+    @property
+    def intact(self) -> bool:
+        """Whether the module's parameters are still views of ``value``."""
+        return self._first.data_ptr() == self.value.data_ptr()
 
 
 class Optimizer:
@@ -181,7 +189,7 @@ def _torch_optimizer(parameter: nn.Parameter, settings: Optimization) -> torch.o
         "adadelta": torch.optim.Adadelta,
         "rmsprop": torch.optim.RMSprop,
     }
-    more: dict[str, Any] = {"momentum": settings.momentum} if settings.optimizer in ("sgd", "rmsprop") else {}
+    more: dict[str, Any] = {"momentum": settings.momentum} if settings.optimizer == "sgd" else {}
     return makers[settings.optimizer](
         [parameter], lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=False, **more
     )

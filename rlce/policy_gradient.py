@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import gymnasium
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 
 from rlce import checkpoint, methods, spaces, transitions
 from rlce.data import ReturnScale, Standardizer
-from rlce.evaluation import Evaluation, evaluate_policy, evaluation_width
+from rlce.evaluation import Evaluation, Evaluator
 from rlce.heads import head_for
 from rlce.methods import Method
-from rlce.network import MLP, numpy_forward
+from rlce.network import MLP, NetworkFactory, build, numpy_forward
 from rlce.optimization import Optimization
 from rlce.rollout import (
     Collector,
@@ -31,8 +32,6 @@ from rlce.rollout import (
 )
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Round, Stopping, Trainer
-
-NetworkFactory = Callable[[int, int], nn.Module]
 
 _DEFAULT_OPTIMIZATION = Optimization(learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
 
@@ -54,7 +53,8 @@ class PolicyGradient:
         hidden: widths of the hidden layers of the policy, and of the critic, which shares nothing with it.
         num_envs: copies of the environment; a VectorEnv brings its own number.
         seed: fixes everything: initial weights, environments, actions, minibatch order. Global generators are neither
-            read nor advanced, except by a ``network`` factory, which is called under a fixed seed.
+            read nor advanced, except by the modules of a ``network`` factory (such as torch.nn.Dropout); the factory
+            itself is called under a fixed seed.
         log_dir: TensorBoard directory; None for no output.
         env_kwargs: keyword arguments of the environment, for an id.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP, for the policy and the critic.
@@ -105,7 +105,8 @@ class PolicyGradient:
         device: str | torch.device = "cpu",
     ) -> None:
         self.method = methods.named(method) if isinstance(method, str) else method
-        if evaluation is not None and evaluation.env is None and isinstance(env, VectorEnv):
+        source = env.env if isinstance(env, _Saved) else env
+        if evaluation is not None and evaluation.env is None and isinstance(source, VectorEnv):
             raise ValueError("evaluation.env is needed where env is a VectorEnv, which cannot be made twice")
         self._settings: dict[str, Any] = {
             "hidden": [int(width) for width in hidden],
@@ -116,12 +117,15 @@ class PolicyGradient:
             "scale_rewards": scale_rewards,
             "vectorization": vectorization,
         }
+        try:
+            json.dumps(self._settings["env_kwargs"])
+        except TypeError as error:
+            raise ValueError(f"env_kwargs must be what JSON can hold: {error}; use a factory") from error
         self._network_factory = network
         self.optimization, self.evaluation = optimization or _DEFAULT_OPTIMIZATION, evaluation
         self.device = torch.device(device)
-        network_seeds, self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seed_sequence(
-            seed
-        ).spawn(5)
+        network_seeds, *others = seed_sequence(seed).spawn(5)
+        self._seed_generators(others)
         self._collector: Collector | None = None
         if isinstance(env, _Saved):
             self._env, self.num_envs, self.vectorization = env.env, num_envs, "not made yet"
@@ -131,6 +135,23 @@ class PolicyGradient:
             envs, self.vectorization = make_environments(env, num_envs, env_kwargs, vectorization)
             self.num_envs = envs.num_envs
             self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
+        try:
+            self._build(network_seeds, normalize_observations, scale_rewards, log_dir)
+            if not isinstance(env, _Saved):
+                self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
+        except BaseException:
+            if self.vectorization in ("vector_entry_point", "sync", "async"):
+                envs.close()
+            raise
+
+    def _build(
+        self,
+        network_seeds: np.random.SeedSequence,
+        normalize_observations: bool,
+        scale_rewards: bool,
+        log_dir: str | os.PathLike[str] | None,
+    ) -> None:
+        """Networks, statistics and trainer: all that needs the spaces but no environment."""
         self.head = head_for(self.action_space)
         width = spaces.flat_width(self.observation_space)
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
@@ -142,11 +163,8 @@ class PolicyGradient:
         self.critic = self.networks["critic"] if self.method.critic else None
         self.normalizer = Standardizer(width, clip=10.0) if normalize_observations else None
         self.return_scale = ReturnScale() if scale_rewards else None
-        self._minibatch_generator = torch.Generator().manual_seed(spawn_ints(minibatch_seeds, 1)[0])
-        self._predict_generator = np.random.Generator(np.random.PCG64(predict_seeds))
+        self._unseen: NDArray[np.float32] | None = None
         self._steps_before = 0
-        if not isinstance(env, _Saved):
-            self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
         # Last, so that bad input leaves no directory behind.
         companions = {
             "normalizer": self.normalizer,
@@ -159,13 +177,16 @@ class PolicyGradient:
             {name: statistics for name, statistics in companions.items() if statistics is not None},
         )
 
+    def _seed_generators(self, seeds: Sequence[np.random.SeedSequence]) -> None:
+        self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seeds
+        self._minibatch_generator = torch.Generator().manual_seed(spawn_ints(minibatch_seeds, 1)[0])
+        self._predict_generator = np.random.Generator(np.random.PCG64(predict_seeds))
+
     def _network(self, n_inputs: int, n_outputs: int, seed: int, output_gain: float) -> nn.Module:
-        if self._network_factory is None:
-            hidden, activation = self._settings["hidden"], self._settings["activation"]
-            return MLP(n_inputs, n_outputs, hidden, activation=activation, output_gain=output_gain, seed=seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self._network_factory(n_inputs, n_outputs)
+        if self._network_factory is not None:
+            return build(self._network_factory, n_inputs, n_outputs, seed)
+        hidden, activation = self._settings["hidden"], self._settings["activation"]
+        return MLP(n_inputs, n_outputs, hidden, activation=activation, output_gain=output_gain, seed=seed)
 
     @property
     def steps(self) -> int:
@@ -210,25 +231,27 @@ class PolicyGradient:
         if self.method.weight is methods.absent:
             raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
         collector = self._ready_collector()
-        tracker, end = self.trainer.tracker, self.steps + total_timesteps
-        tracker.open(after_step=self.steps)
-        if self.trainer.progress.rounds == 0:
-            tracker.config({**self._config(), "vectorization": self.vectorization})
+        tracker, end = self.trainer.tracker, self.steps + int(total_timesteps)
         try:
-            with _Evaluator(self) as evaluate:
+            with Evaluator(
+                self, self.evaluation, self._env, self._settings["env_kwargs"], self._evaluation_seeds
+            ) as watch:
+                tracker.open(after_step=self.steps)
+                tracker.config({**self._config(), "vectorization": self.vectorization})
                 self.trainer.fit(
                     self._rounds(collector, end),
                     self._loss,
                     total=end,
                     monitor=Monitor("rollout/ep_rew_mean")
                     if self.evaluation is None
-                    else Monitor("eval/mean_reward", evaluate=evaluate, every=self.evaluation.every),
+                    else Monitor("eval/mean_reward", evaluate=watch, every=self.evaluation.every),
                     stopping=stopping,
                     callback=callback,
                     progress_bar=progress_bar,
                 )
-            last = self.trainer.progress.scalars
-            metrics = [name for name in ("rollout/ep_rew_mean", "eval/mean_reward") if name in last]
+            metrics = (
+                ["rollout/ep_rew_mean"] if self.evaluation is None else ["rollout/ep_rew_mean", "eval/mean_reward"]
+            )
             tracker.hyperparameters(self._hyperparameters(), metrics)
         finally:
             tracker.close()
@@ -243,10 +266,13 @@ class PolicyGradient:
         return self.trainer.restore_best()
 
     def _rounds(self, collector: Collector, end: int) -> Iterator[Round]:
-        method = self.method
+        method, normalizer = self.method, self.normalizer
         while self.steps < end:
+            if normalizer is not None and self._unseen is not None:
+                # Only now: within a round, acting and learning see the same statistics, and so does whoever evaluates
+                # or saves the policy after it.
+                normalizer.update(self._unseen)
             policy = numpy_forward(self.policy)
-            normalizer = self.normalizer
             act = policy if normalizer is None else lambda x, f=policy, g=normalizer: f(g(x))
             rollout = (
                 collector.steps(act, method.steps)
@@ -262,10 +288,8 @@ class PolicyGradient:
                 returns, lengths = zip(*collector.finished, strict=True)
                 scalars["rollout/ep_rew_mean"] = float(np.mean(returns))
                 scalars["rollout/ep_len_mean"] = float(np.mean(lengths))
+            self._unseen = rollout.observation[rollout.valid]
             yield Round(transitions.batches(rows, method, self._minibatch_generator), self.steps, scalars)
-            # Only now: within a round, acting and learning must see the same statistics.
-            if normalizer is not None:
-                normalizer.update(rollout.observation[rollout.valid])
 
     def _loss(self, batch: transitions.Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return transitions.loss(batch, self.method, self.head, self.policy, self.critic)
@@ -284,16 +308,19 @@ class PolicyGradient:
             generator: the source of the draw; by default the agent's own.
 
         Returns:
-            A 0-d array for one observation, ``[B]`` for a batch.
+            One number for one observation, ``[B]`` for a batch.
 
         Raises:
-            ValueError: a shape that does not fit the observation space.
+            ValueError: a shape that does not fit the observation space, or an observation from which the policy
+                computes NaN or infinity.
         """
         batched = spaces.is_batch(self.observation_space, observation)
         if not batched:
             observation = spaces.batch_of_one(self.observation_space, observation)
         rows = spaces.flatten_batch(self.observation_space, observation)
         outputs = numpy_forward(self.policy)(rows if self.normalizer is None else self.normalizer(rows))
+        if not np.isfinite(outputs).all():
+            raise ValueError(f"observation: the policy's outputs are not finite for {observation!r}")
         if deterministic:
             index = self.head.mode(outputs)
         else:
@@ -330,6 +357,8 @@ class PolicyGradient:
         network: NetworkFactory | None = None,
         *,
         method: Method | None = None,
+        evaluation: Evaluation | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
@@ -343,6 +372,8 @@ class PolicyGradient:
                 a VectorEnv.
             network: the factory, where the saved network is not the library's MLP.
             method: the method, where the saved one is not the library's own; needed for `learn` alone.
+            evaluation: in place of the saved one; needed for `learn` where that one's environment was no id.
+            env_kwargs: keyword arguments of ``env``, for an id.
             log_dir: TensorBoard directory.
             device: where the networks live.
 
@@ -353,31 +384,34 @@ class PolicyGradient:
             FileNotFoundError: there is no such file.
             ValueError: it is no such file, is damaged, or needs ``network``.
         """
-        config, tensors = checkpoint.load(path, cls.__name__)
-        if config["foreign_network"] and network is None:
+        config, tensors = checkpoint.load(path, "PolicyGradient")
+        if config.get("foreign_network") and network is None:
             raise ValueError(
                 f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again"
             )
-        settings, saved = config["settings"], config["method"]
-        if env is not None:
-            settings |= {"env_kwargs": {}, "vectorization": None}
-        if method is None and saved["arguments"] is not None:
-            method = methods.named(saved["name"], saved["arguments"])
-        agent = cls(
-            _Saved(
-                env if env is not None else config["env"],
-                spaces.from_json(config["observation_space"]),
-                spaces.from_json(config["action_space"]),
-            ),
-            method or Method(saved["name"], methods.absent, methods.absent, saved["critic"]),
-            num_envs=config["num_envs"],
-            log_dir=log_dir,
-            network=network,
-            optimization=Optimization(**config["optimization"]),
-            evaluation=Evaluation(**config["evaluation"]) if config["evaluation"] else None,
-            device=device,
-            **settings,
-        )
+        try:
+            settings, saved = config["settings"], config["method"]
+            if env is not None:
+                settings |= {"env_kwargs": dict(env_kwargs or {}), "vectorization": None}
+            if method is None and saved["arguments"] is not None:
+                method = methods.named(saved["name"], saved["arguments"])
+            agent = cls(
+                _Saved(
+                    env if env is not None else config["env"],
+                    spaces.from_json(config["observation_space"]),
+                    spaces.from_json(config["action_space"]),
+                ),
+                method or Method(saved["name"], methods.absent, methods.absent, saved["critic"]),
+                num_envs=config["num_envs"],
+                log_dir=log_dir,
+                network=network,
+                optimization=Optimization(**config["optimization"]),
+                evaluation=evaluation or Evaluation.from_json(config["evaluation"]),
+                device=device,
+                **settings,
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"path: {str(path)!r} is damaged: {type(error).__name__} {error}") from error
         agent._restore(config["state"], tensors, path)
         return agent
 
@@ -390,8 +424,7 @@ class PolicyGradient:
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
         trainer.horizon, trainer.plateau_factor = state["horizon"], state["plateau_factor"]
-        again = np.random.SeedSequence([self._settings["seed"], self.steps])
-        self._collector_seeds, self._evaluation_seeds = again.spawn(2)
+        self._seed_generators(np.random.SeedSequence([self._settings["seed"], self.steps]).spawn(4))
 
     def _ready_collector(self) -> Collector:
         if self._collector is None:
@@ -409,9 +442,6 @@ class PolicyGradient:
 
     def _config(self) -> dict[str, Any]:
         """All that JSON can say of this agent."""
-        evaluation = None if self.evaluation is None else dict(vars(self.evaluation))
-        if evaluation is not None and not isinstance(evaluation["env"], str):
-            evaluation["env"] = None
         return {
             "env": self.trained_in[0],
             "num_envs": self.num_envs,
@@ -422,7 +452,7 @@ class PolicyGradient:
                 "critic": self.method.critic,
             },
             "optimization": dataclasses.asdict(self.optimization),
-            "evaluation": evaluation,
+            "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
             "foreign_network": self._network_factory is not None,
             "observation_space": spaces.to_json(self.observation_space),
             "action_space": spaces.to_json(self.action_space),
@@ -436,6 +466,7 @@ class PolicyGradient:
             **self._settings,
             "method": self.method.name,
             **{f"method.{name}": value for name, value in (self.method.arguments or {}).items()},
+            **{f"method.{name}": value for name, value in vars(self.method).items() if isinstance(value, int | float)},
             **{f"optimization.{name}": value for name, value in vars(self.optimization).items()},
         }
 
@@ -444,30 +475,3 @@ class PolicyGradient:
         if self._collector is not None and self.vectorization != "given":
             self._collector.environments.envs.close()
         self.trainer.tracker.close()
-
-
-class _Evaluator:
-    """Evaluates an agent during `learn`, on environments made once and seeds of its own."""
-
-    def __init__(self, agent: PolicyGradient) -> None:
-        self._agent = agent
-        self._envs: VectorEnv[Any, Any, Any] | None = None
-        self._how = "given"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._envs is not None and self._how != "given":
-            self._envs.close()
-
-    def __call__(self) -> dict[str, float]:
-        agent, settings = self._agent, self._agent.evaluation
-        assert settings is not None
-        if self._envs is None:
-            env, kwargs = (agent._env, agent._settings["env_kwargs"]) if settings.env is None else (settings.env, {})
-            assert env is not None
-            width = evaluation_width(env, settings.episodes)
-            self._envs, self._how = make_environments(env, width, kwargs)
-        seeds = agent._evaluation_seeds.spawn(1)[0]
-        return evaluate_policy(agent, self._envs, settings.episodes, settings.deterministic, seeds).scalars()

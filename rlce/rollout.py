@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import gymnasium
 import numpy as np
@@ -85,7 +86,10 @@ def make_environments(
         kwargs = dict(env_kwargs or {})
         if vectorization is None:
             vectorization = "sync" if spec.vector_entry_point is None else "vector_entry_point"
-        return gymnasium.make_vec(env, num_envs, vectorization, **kwargs), vectorization
+        try:
+            return gymnasium.make_vec(env, num_envs, vectorization, **kwargs), vectorization
+        except gymnasium.error.Error as error:
+            raise ValueError(f"env: cannot make {env!r} ({vectorization}): {error}") from error
     if callable(env):
         if env_kwargs:
             raise ValueError("env_kwargs apply to an environment id; let the factory bind its own arguments")
@@ -110,6 +114,9 @@ class Step(NamedTuple):
     terminated: NDArray[np.bool_]  # [N]
     truncated: NDArray[np.bool_]  # [N]
     done: NDArray[np.bool_]  # [N] terminated or truncated
+
+
+_LAST_RESET_BY: WeakKeyDictionary[VectorEnv[Any, Any, Any], Environments] = WeakKeyDictionary()
 
 
 class Environments:
@@ -151,9 +158,15 @@ class Environments:
             seed: Any = [int(child.generate_state(1)[0]) for child in seeds.spawn(self.n)]
         else:
             seed = int(seeds.generate_state(1)[0])
+        _LAST_RESET_BY[self.envs] = self
         self.raw_observation, _ = self.envs.reset(seed=seed)
         self.observation = flatten_batch(self.space, self.raw_observation)
         self.real = self._all_real
+
+    @property
+    def current(self) -> bool:
+        """Whether nobody else, such as an evaluation, has reset the vector environment since."""
+        return _LAST_RESET_BY.get(self.envs) is self
 
     def step(self, action: NDArray[Any]) -> Step:
         """Act in every environment; ``action`` is ``[N]``, in the environment's own numbering."""
@@ -166,6 +179,7 @@ class Environments:
             if self.mode is AutoresetMode.SAME_STEP:
                 successor = self._final_observations(observation, done, info)
             else:
+                successor = observation.copy()  # the reset may write into the array that was returned
                 # A fresh dict and mask: some versions pop the key, and an environment may keep the array.
                 self.raw_observation, _ = self.envs.reset(options={"reset_mask": done.copy()})
                 observation = flatten_batch(self.space, self.raw_observation)
@@ -261,9 +275,9 @@ class Collector:
             A rollout of ``[T, N]`` rows, ghost steps marked not ``valid``.
 
         Raises:
-            FloatingPointError: a reward, an observation or an output is NaN or infinite; it names the step.
+            FloatingPointError: a reward or an observation is NaN or infinite; it names the step.
         """
-        if not self._started:
+        if not self._started or not self.environments.current:
             self._reset()
         environments, n = self.environments, self.environments.n
         rollout = _allocate(length, n, environments.width)
@@ -276,7 +290,7 @@ class Collector:
         """``count`` whole episodes, all from a fresh reset, each started and finished here.
 
         Each environment runs a fixed share, (count + i) // N of them, and what it does beyond is dropped: taking
-        the first ``count`` to finish would favour short ones.
+        the first ``count`` to finish would favour short ones. A task whose episodes never end never returns from here.
 
         Args:
             act: observations ``[N, D]`` → outputs ``[N, K]``.
@@ -286,7 +300,7 @@ class Collector:
             A rollout with one episode a column, ``[longest, count]``, padding marked not ``valid``.
 
         Raises:
-            FloatingPointError: a reward, an observation or an output is NaN or infinite; it names the step.
+            FloatingPointError: a reward or an observation is NaN or infinite; it names the step.
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")

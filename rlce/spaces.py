@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
@@ -126,7 +127,7 @@ def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
     assert isinstance(space, spaces.Box)
-    bounds = {"low": space.low.tolist(), "high": space.high.tolist()}
+    bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
     return {"kind": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}
 
 
@@ -151,6 +152,20 @@ def from_json(description: dict[str, Any]) -> gymnasium.Space[Any]:
         return spaces.MultiBinary(description["n"])
     if kind == "Box":
         dtype = np.dtype(description["dtype"])
-        low, high = (np.array(description[name], dtype) for name in ("low", "high"))
-        return spaces.Box(low, high, tuple(description["shape"]), dtype.type)
+        shape = tuple(description["shape"])
+        low, high = (np.broadcast_to(np.array(description[name], dtype), shape) for name in ("low", "high"))
+        return spaces.Box(low, high, shape, dtype.type)
     raise ValueError(f"no space of kind {kind!r}")
+
+
+def _bound_to_json(bound: NDArray[Any]) -> Any:
+    """Nested lists, or one number where all are equal; infinities as strings, since JSON has none."""
+    if bound.size and (bound == bound.flat[0]).all():
+        bound = bound.flat[0]
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(part) for part in value]
+        return value if math.isfinite(value) else str(value)
+
+    return plain(bound.tolist())

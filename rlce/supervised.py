@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rlce import checkpoint, targets
 from rlce.data import Standardizer, minibatches
 from rlce.heads import Categorical
-from rlce.network import MLP, numpy_forward
+from rlce.network import MLP, NetworkFactory, build, numpy_forward
 from rlce.objective import weighted_mean
 from rlce.optimization import Optimization
 from rlce.tracking import Tracker
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
     inputs: Tensor  # [B, D] standardised
     labels: Tensor  # [B] class indices
-    weight: Tensor  # [B], mean 1 over the training rows
+    weight: Tensor  # [B], mean 1 over all rows that `fit` got
 
 
 class Classifier(ClassifierMixin, BaseEstimator):
@@ -45,24 +45,25 @@ class Classifier(ClassifierMixin, BaseEstimator):
             ``functools.partial(rlce.targets.smooth, epsilon=0.1)``; None for one-hot, computed by index.
         activation: see `rlce.network.MLP`.
         dropout: probability of zeroing a hidden unit in training.
-        initialisation: "kaiming" or "orthogonal".
+        initialization: "kaiming" or "orthogonal".
         optimizer: "adam", "sgd", "adadelta" or "rmsprop".
         learning_rate: at the start.
         schedule: "constant", "linear", "cosine" (both fall to zero at the last epoch) or "plateau" (divided by 10).
-        momentum: for "sgd" and "rmsprop".
+        momentum: for "sgd".
         weight_decay: added to the gradient, times the parameter.
         batch_size: rows a gradient step.
         epochs: passes over the training rows, at most.
         standardize: shift and scale every column by the training rows' mean and deviation.
-        validation_fraction: part of the rows, stratified, that is held out to watch the zero-one error; the parameters
-            that did best on it are restored at the end. 0 for none.
+        validation_fraction: part of the rows, stratified, that is held out to watch the zero-one error (their sample
+            weights do not count); the parameters that did best on it are restored at the end. 0 for none.
         patience: stop after this many epochs without an improvement of the validation accuracy (without validation,
             of the training loss); None to run all epochs.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP.
         device: where the network lives.
         log_dir: TensorBoard directory; None for no output.
         verbose: show a progress bar.
-        random_state: an int fixes weights, order, dropout and the validation split; None draws anew at each fit.
+        random_state: an int fixes weights, order, dropout and the validation split (but not what the
+            modules of a ``network`` factory draw from torch's global generator); None draws anew at each fit.
 
     Attributes:
         classes_: labels, sorted, ``[K]``.
@@ -89,7 +90,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         *,
         activation: str = "relu",
         dropout: float = 0.0,
-        initialisation: str = "kaiming",
+        initialization: str = "kaiming",
         optimizer: Literal["adam", "sgd", "adadelta", "rmsprop"] = "adam",
         learning_rate: float = 1e-3,
         schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant",
@@ -100,7 +101,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         standardize: bool = True,
         validation_fraction: float = 0.0,
         patience: int | None = None,
-        network: Callable[[int, int], nn.Module] | None = None,
+        network: NetworkFactory | None = None,
         device: str = "cpu",
         log_dir: str | os.PathLike[str] | None = None,
         verbose: bool = False,
@@ -110,7 +111,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.rule = rule
         self.activation = activation
         self.dropout = dropout
-        self.initialisation = initialisation
+        self.initialization = initialization
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.schedule = schedule
@@ -149,8 +150,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
         Returns:
             The estimator.
         """
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        stopping = Stopping(patience=self.patience)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must lie in [0, 1), got {self.validation_fraction}")
         optimization = Optimization(
@@ -160,7 +163,6 @@ class Classifier(ClassifierMixin, BaseEstimator):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
         )
-        tracker = Tracker(self.log_dir)
         rows, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
@@ -192,6 +194,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
             torch.from_numpy(labels.astype(np.int64)).to(device),
             torch.from_numpy(weight.astype(np.float32)).to(device),
         )
+        self._target(
+            training.labels[:2], (min(2, len(rows)), len(self.classes_))
+        )  # a rule that cannot work says so now
+        # Last, so that bad input leaves no directory behind.
+        tracker = Tracker(self.log_dir)
         trainer = Trainer(self.network_, optimization, tracker)
         self.history_: list[dict[str, float]] = []
 
@@ -211,33 +218,33 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 monitor=Monitor("train/loss", maximize=False)
                 if held_out is None
                 else Monitor("val/accuracy", evaluate=functools.partial(self._validate, *held_out)),
-                stopping=Stopping(patience=self.patience),
+                stopping=stopping,
                 callback=record,
                 progress_bar=self.verbose,
             )
             if held_out is not None:
                 trainer.restore_best()
-            last = trainer.progress.scalars
-            metrics = [name for name in ("train/accuracy", "val/accuracy") if name in last]
+            metrics = ["train/accuracy"] if held_out is None else ["train/accuracy", "val/accuracy"]
             tracker.hyperparameters(self._settings(), metrics)
         finally:
             tracker.close()
-        self.n_epochs_ = trainer.progress.rounds
+            self.n_epochs_ = trainer.progress.rounds
+            self.network_.eval()
+            for parameter in self.network_.parameters():
+                parameter.grad = None
         return self
 
     def _make_network(self, n_inputs: int, seed: int) -> nn.Module:
         n_outputs = self._head.n_outputs
         if self.network is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                return self.network(n_inputs, n_outputs).to(self.device)
+            return build(self.network, n_inputs, n_outputs, seed).to(self.device)
         return MLP(
             n_inputs,
             n_outputs,
             self.hidden,
             activation=self.activation,
             dropout=self.dropout,
-            initialisation=self.initialisation,
+            initialization=self.initialization,
             seed=seed,
         ).to(self.device)
 
@@ -255,9 +262,18 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective on the rule's targets."""
         outputs = self.network_(batch.inputs)
-        target = batch.labels if self.rule is None else self.rule(batch.labels, len(self.classes_)).detach()
-        loss = weighted_mean(self._head.cost(outputs, target), batch.weight)
+        loss = weighted_mean(self._head.cost(outputs, self._target(batch.labels, outputs.shape)), batch.weight)
         return loss, {"train/accuracy": (outputs.argmax(dim=-1) == batch.labels).float().mean()}
+
+    def _target(self, labels: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """What the rule makes of labels ``[B]``; index targets without one."""
+        if self.rule is None:
+            return labels
+        target = self.rule(labels, len(self.classes_))
+        if getattr(target, "shape", None) != shape:
+            got = list(target.shape) if isinstance(target, Tensor) else type(target).__name__
+            raise ValueError(f"rule must give target weights of shape {list(shape)}, got {got}")
+        return target.detach()
 
     def _validate(self, X: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, float]:
         log_probabilities = self._log_probabilities(X)
@@ -318,7 +334,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def load(
         cls,
         path: str | os.PathLike[str],
-        network: Callable[[int, int], nn.Module] | None = None,
+        network: NetworkFactory | None = None,
         *,
         rule: Rule | None = None,
         device: str = "cpu",
@@ -338,9 +354,13 @@ class Classifier(ClassifierMixin, BaseEstimator):
             FileNotFoundError: there is no such file.
             ValueError: it is no such file, is damaged, or needs ``network``.
         """
-        config, tensors = checkpoint.load(path, cls.__name__)
-        settings, state = config["settings"], config["state"]
-        if settings["network"] is not None and network is None:
+        config, tensors = checkpoint.load(path, "Classifier")
+        try:
+            settings, state = config["settings"], config["state"]
+            foreign_network = settings["network"] is not None
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"path: {str(path)!r} is damaged: no {error}") from error
+        if foreign_network and network is None:
             raise ValueError(
                 f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again"
             )
@@ -387,7 +407,10 @@ def _rule_from_json(description: Mapping[str, Any] | str | None) -> Rule | None:
         return None
     if isinstance(description, str):
         return _missing_rule
-    return functools.partial(getattr(targets, description["name"]), **description["arguments"])
+    function = getattr(targets, description["name"], None)
+    if function is None or getattr(function, "__module__", None) != targets.__name__:
+        raise ValueError(f"rule: the library has no rule {description['name']!r}")
+    return functools.partial(function, **description["arguments"])
 
 
 def _missing_rule(labels: Tensor, classes: int) -> Tensor:

@@ -19,7 +19,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
         classes: K.
 
     Returns:
-        ``[..., K]``, float32.
+        ``[..., K]``, of torch's default dtype (float32 unless changed).
 
     Raises:
         RuntimeError: a label outside 0..K−1.
@@ -40,7 +40,7 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
         epsilon: ε in [0, 1].
 
     Returns:
-        ``[..., K]``, float32; rows sum to 1.
+        ``[..., K]``, of torch's default dtype; rows sum to 1.
 
     Raises:
         ValueError: ε outside [0, 1].

@@ -145,7 +145,9 @@ class Trainer:
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.plateau_factor = 1.0
         self._best_value = math.nan  # until something was monitored
-        self._without_improvement = 0
+        self._without_improvement = 0  # over all calls, for the schedule
+        self._patience_used = 0  # in this call, for stopping
+        self._monitored: tuple[str, bool] | None = None
         self._last_evaluation = 0
 
     def fit(
@@ -163,7 +165,8 @@ class Trainer:
 
         Args:
             rounds: the source of data.
-            loss: batch → (scalar to descend, detached tensors to log by name).
+            loss: batch → (scalar to descend, detached tensors to log by name). What is logged is their mean over the
+                round, each batch counted by the length of its first tensor.
             total: the x-axis position where ``rounds`` will end: for the progress bar, and for a schedule without
                 ``schedule_timesteps``, which keeps the first call's.
             monitor: what to evaluate and watch, for stop conditions, "plateau" and the best parameters.
@@ -175,7 +178,9 @@ class Trainer:
             Where training stands.
 
         Raises:
-            ValueError: a stop condition without a monitor, or a falling schedule without an end.
+            ValueError: a stop condition or the plateau schedule without a monitor, a falling schedule without an end,
+                or a module that was moved or given to another trainer.
+            TypeError: the loss returns something else.
             FloatingPointError: a loss or a gradient is NaN or infinite; it names where that began, and the
                 parameters are those before the step.
         """
@@ -185,8 +190,17 @@ class Trainer:
             raise ValueError("stopping: target and patience need a monitor to watch")
         if self.horizon is None:
             self.horizon = total
+        if monitor is None and self.optimization.schedule == "plateau":
+            raise ValueError("the plateau schedule needs a monitor to watch")
         if self.horizon is None and self.optimization.schedule in ("linear", "cosine"):
             raise ValueError(f"total or schedule_timesteps is needed by the {self.optimization.schedule} schedule")
+        if not self.flat.intact:
+            raise ValueError("module: its parameters are not this trainer's; was it moved, or given to another one?")
+        if monitor is not None and (monitor.name, monitor.maximize) != self._monitored:
+            # What was best by another measure says nothing here.
+            self._monitored, self._best_value, self.best = (monitor.name, monitor.maximize), math.nan, None
+            self._without_improvement = 0
+        self._patience_used = 0
         bar = _bar(total, first_step) if progress_bar else None
         try:
             for round_ in rounds:
@@ -259,11 +273,14 @@ class Trainer:
         done = self.progress.step / self.horizon if self.horizon else 0.0
         return self.optimization.learning_rate * self.optimization.factor(done) * self.plateau_factor
 
-    def _step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, Tensor]:
-        """One gradient step; returns what to log."""
+    def _step(self, batch: Any, loss: Loss, learning_rate: float) -> tuple[int, dict[str, Tensor]]:
+        """One gradient step; returns the batch's number of rows, and what to log."""
         gradient = self.flat.gradient
         gradient.zero_()
-        value, scalars = loss(batch)
+        result = loss(batch)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"loss must return (scalar, tensors to log by name), got {type(result).__name__}")
+        value, scalars = result
         value.backward()
         norm = torch.linalg.vector_norm(gradient)
         size = float(norm)
@@ -274,7 +291,8 @@ class Trainer:
             gradient.mul_(limit / size)
         self.optimizer.step(learning_rate)
         self.progress.updates += 1
-        return {"train/loss": value.detach(), **scalars, "train/gradient_norm": norm}
+        rows = next((len(tensor) for _, tensor in _tensors("batch", batch) if tensor.ndim > 0), 1)
+        return rows, {"train/loss": value.detach(), **scalars, "train/gradient_norm": norm}
 
     def _watch(self, monitor: Monitor, stopping: Stopping) -> bool:
         """Evaluate if it is time, keep the best, and say whether to stop."""
@@ -289,17 +307,18 @@ class Trainer:
         # A NaN is never the best, nor an improvement: it compares false with everything.
         first = math.isnan(self._best_value) and not math.isnan(value)
         if first or sign * value > sign * self._best_value:
-            self._best_value, self._without_improvement = value, 0
+            self._best_value, self._without_improvement, self._patience_used = value, 0, 0
             if monitor.evaluate is not None:
                 self.best = value, self._model_state()
         else:
             self._without_improvement += 1
+            self._patience_used += 1
             patience = self.optimization.plateau_patience
             if self.optimization.schedule == "plateau" and self._without_improvement % patience == 0:
                 self.plateau_factor /= 10.0
         if stopping.target is not None and sign * value >= sign * stopping.target:
             return True
-        return stopping.patience is not None and self._without_improvement >= stopping.patience
+        return stopping.patience is not None and self._patience_used >= stopping.patience
 
     def _explain(self, batch: Any, value: Tensor) -> str:
         """Where a NaN or an infinity came from: the batch, the parameters, the loss, or the gradient, in this order."""
@@ -330,13 +349,14 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(str(part), inner)
 
 
-def _means(logged: list[dict[str, Tensor]]) -> dict[str, float]:
-    """The mean of each scalar over the gradient steps of a round, in one transfer."""
+def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
+    """The mean of each scalar over the gradient steps of a round, weighted by rows, in one transfer."""
     if not logged:
         return {}
-    names = list(logged[0])
-    table = torch.stack([torch.stack([row[name] for name in names]) for row in logged])
-    return dict(zip(names, table.mean(dim=0).tolist(), strict=True))
+    names = list(logged[0][1])
+    table = torch.stack([torch.stack([torch.as_tensor(scalars[name]) for name in names]) for _, scalars in logged])
+    weights = torch.tensor([float(rows) for rows, _ in logged], device=table.device, dtype=table.dtype)
+    return dict(zip(names, (weights @ table / weights.sum()).tolist(), strict=True))
 
 
 def _bar(total: int | None, initial: int) -> Any:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlce.data import ReturnScale, Standardizer, minibatches
 from rlce.heads import Categorical, squared
 from rlce.methods import Experience, Method
-from rlce.network import numpy_forward
+from rlce.network import evaluation_mode, numpy_forward
 from rlce.objective import weighted_mean
 from rlce.rollout import Rollout
 
@@ -62,6 +63,9 @@ def prepare(
 
     Returns:
         The rows, and scalars to log.
+
+    Raises:
+        ValueError: the method's credit rule gives another shape than ``[T, N]``.
     """
     valid, shape = rollout.valid, rollout.valid.shape
     observation, next_observation = rollout.observation, rollout.next_observation
@@ -81,9 +85,17 @@ def prepare(
         )
     experience = Experience(reward, rollout.terminated, rollout.truncated, valid, rollout.time, value, next_value)
     credit = method.credit(experience)
+    for name, array in credit._asdict().items():
+        if array is None and name == "target" and critic is None:
+            continue
+        if getattr(array, "shape", None) != shape:
+            raise ValueError(
+                f"method {method.name}: its credit rule must give {name} of shape {list(shape)}, "
+                f"got {list(np.shape(array))}"
+            )
     advantage = credit.advantage[valid]
     if method.standardize:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        advantage = standardized(advantage)
     scalars: dict[str, float] = {}
     target = np.empty(0, np.float32)
     if credit.target is not None and value is not None:
@@ -95,9 +107,31 @@ def prepare(
     inputs, action, *rest = (torch.from_numpy(array).to(device) for array in arrays)
     log_prob = torch.empty(0, device=device)
     if method.ratio:
-        with torch.no_grad():
+        with evaluation_mode(policy), torch.no_grad():  # as it acted
             log_prob = -head.cost(policy(inputs), action)
     return Transitions(inputs, action, rest[0], log_prob, rest[1]), scalars
+
+
+def standardized(advantage: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Shifted and scaled to mean 0 and deviation 1; exactly zero where all are equal up to rounding.
+
+    Args:
+        advantage: ``[B]``.
+
+    Returns:
+        ``[B]``, of the same dtype.
+
+    Example:
+        >>> standardized(np.array([1.0, 3.0])), standardized(np.full(1000, 0.1, np.float32)).any()
+        (array([-1.,  1.]), np.False_)
+    """
+    # Counted from the first entry in double precision: dividing rounding noise by itself would make it as large as 1.
+    centred = advantage.astype(np.float64) - advantage[0]
+    centred -= centred.mean()
+    deviation = centred.std()
+    if deviation <= 1e-6 * np.abs(advantage).max():
+        return np.zeros_like(advantage)
+    return (centred / deviation).astype(advantage.dtype)
 
 
 def batches(rows: Transitions, method: Method, generator: torch.Generator) -> Iterator[Batch]:
@@ -135,12 +169,19 @@ def loss(
 
     Returns:
         A scalar to descend, and detached scalars to log.
+
+    Raises:
+        ValueError: the method's weight rule gives another shape than ``[B]``.
     """
     rows, normalizer = batch
     outputs = policy(rows.observation)
     cost = head.cost(outputs, rows.action)
     log_prob = -cost.detach()
-    weight = method.weight(rows.advantage, log_prob, rows.behaviour_log_prob).detach()
+    weight = method.weight(rows.advantage, log_prob, rows.behaviour_log_prob)
+    if getattr(weight, "shape", None) != cost.shape:
+        got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"method {method.name}: its weight rule must give shape {list(cost.shape)}, got {got}")
+    weight = weight.detach()
     total = policy_loss = weighted_mean(cost, weight, normalizer)
     entropy = head.entropy(outputs if method.entropy_weight else outputs.detach()).mean()
     scalars = {"train/policy_loss": policy_loss.detach(), "train/entropy": entropy.detach()}

@@ -157,7 +157,7 @@ def held(
 
     After the first update past each 2,048 environment steps, 100 greedy and 100 sampled episodes are played on
     generators of their own. The held solve is the first of at least three evaluations that are all >= 475 up to the
-    end of the run. CPU seconds are the process's, spent in training alone.
+    end of the run. CPU seconds are the process's, spent in training alone: making the agent does not count.
 
     Args:
         method: recipes of agents/cartpole.py, and sb3-ppo, sb3-ppo-floor (Stable-Baselines3's PPO as RL Zoo sets it,
@@ -176,7 +176,8 @@ def held(
     runs: dict[str, list[list[Evaluated]]] = {name: [] for name in method}
     for seed in range(first_seed, first_seed + seeds):
         for name in method:
-            budget = timesteps or (cartpole.TIMESTEPS if name in PEERS else cartpole.RECIPES[name].timesteps)
+            budget = cartpole.TIMESTEPS if name in PEERS else cartpole.RECIPES[name].timesteps
+            budget = budget if timesteps is None else timesteps
             train = train_stable_baselines3 if name in PEERS else train_ours
             runs[name].append(train(name, seed, budget))
             solve, last = held_solve(runs[name][-1]), runs[name][-1][-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ import tyro
 
 from agents import cartpole
 from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy
-from rlce.checkpoint import write_atomically
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,10 @@ def make(arguments: Arguments, log_dir: Path) -> PolicyGradient:
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train, evaluate, save; returns the closing table."""
     torch.set_num_threads(1)
+    for flag, path in (("--save", arguments.save), ("--output", arguments.output)):
+        scripts.check_writable(path, flag)
+    if arguments.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, got {arguments.episodes}")
     name = f"{arguments.method}-{arguments.env}-{arguments.seed}".replace("/", "-")
     log_dir = arguments.log_dir or Path("runs") / name
     save = arguments.save or log_dir / "agent.safetensors"
@@ -89,7 +91,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
     print(f"{name}: {agent.num_envs} environments ({agent.vectorization})")
     began = time.perf_counter(), time.process_time()
     agent.learn(
-        arguments.total_timesteps or cartpole.RECIPES[arguments.method].timesteps,
+        cartpole.RECIPES[arguments.method].timesteps
+        if arguments.total_timesteps is None
+        else arguments.total_timesteps,
         stopping=Stopping(target=arguments.target),
         progress_bar=not arguments.quiet,
     )
@@ -113,10 +117,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         )
         result[f"{name} return"] = f"{returns.mean():.1f} ± {returns.std():.1f} over {arguments.episodes} episodes"
     result["saved"] = str(save)
-    if arguments.output is not None:
-        write_atomically(arguments.output, json.dumps(result, indent=2).encode())
-    print("\n".join(f"{name:22} {value}" for name, value in result.items()))
-    print(f"curves: make tensorboard, or tensorboard --logdir {log_dir.parent}")
+    scripts.finish(result, arguments.output, log_dir)
     return result
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import csv
 import functools
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from sklearn.model_selection import train_test_split
 
 from agents import digits
 from rlce import targets
-from rlce.checkpoint import write_atomically
 
 _BUNDLED = {
     "digits": sklearn.datasets.load_digits,
@@ -86,9 +85,11 @@ def read(data: str) -> tuple[NDArray[Any], NDArray[Any]]:
             if not {"X", "y"} <= set(arrays):
                 raise ValueError(f"data: {data!r} must hold the arrays X and y, got {', '.join(arrays)}")
             return arrays["X"], arrays["y"]
-    table = np.genfromtxt(path, delimiter=",", skip_header=1, dtype=str, ndmin=2)
-    if table.shape[0] == 0 or table.shape[1] < 2:
-        raise ValueError(f"data: {data!r} must have a header, rows and at least two columns, got {table.shape}")
+    with path.open(newline="") as file:
+        header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    if not rows or len(header) < 2 or any(len(row) != len(header) for row in rows):
+        raise ValueError(f"data: {data!r} must have a header, and rows of as many columns, at least two")
+    table = np.array(rows)
     try:
         return table[:, :-1].astype(np.float64), table[:, -1]
     except ValueError as error:
@@ -98,6 +99,8 @@ def read(data: str) -> tuple[NDArray[Any], NDArray[Any]]:
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train, test, save; returns the closing table."""
     torch.set_num_threads(1)
+    for flag, path in (("--save", arguments.save), ("--output", arguments.output)):
+        scripts.check_writable(path, flag)
     X, y = read(arguments.data)
     log_dir = arguments.log_dir or Path("runs") / f"{Path(arguments.data).stem}-{arguments.seed}"
     save = arguments.save or log_dir / "classifier.safetensors"
@@ -130,10 +133,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         "saved": str(save),
     }
     classifier.save(save)
-    if arguments.output is not None:
-        write_atomically(arguments.output, json.dumps(result, indent=2).encode())
-    print("\n".join(f"{name:22} {value}" for name, value in result.items()))
-    print(f"curves: make tensorboard, or tensorboard --logdir {log_dir.parent}")
+    scripts.finish(result, arguments.output, log_dir)
     return result
 
 

@@ -145,10 +145,10 @@ def test_the_seed_fixes_weights_and_masks_and_each_layer_has_its_own() -> None:
     assert not torch.equal(one(torch.ones(8, 32)), two(torch.ones(8, 32)))
 
 
-@pytest.mark.parametrize("initialisation", ["orthogonal", "kaiming"])
-def test_the_global_generator_is_neither_read_nor_advanced(initialisation: str) -> None:
+@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming"])
+def test_the_global_generator_is_neither_read_nor_advanced(initialization: str) -> None:
     def run() -> torch.Tensor:
-        network = MLP(4, 3, (8, 8), activation="prelu", dropout=0.5, initialisation=initialisation).train()
+        network = MLP(4, 3, (8, 8), activation="prelu", dropout=0.5, initialization=initialization).train()
         return network(torch.from_numpy(rows()))
 
     with torch.random.fork_rng():
@@ -173,7 +173,7 @@ def test_a_network_that_has_dropped_out_can_be_copied(copied: Any) -> None:
     assert (network.layers[0].weight != 0).any()
 
 
-# --------------------------------------------------------------------------------------------- initialisation
+# --------------------------------------------------------------------------------------------- initialization
 
 
 @pytest.mark.parametrize(("activation", "gain"), [("tanh", 2**0.5), ("sigmoid", 1.0), ("relu", 2**0.5)])
@@ -189,7 +189,7 @@ def test_orthogonal_weights_are_orthogonal_with_their_gain(activation: str, gain
 
 @every_activation
 def test_kaiming_weights_have_their_variance(activation: str) -> None:
-    network = MLP(300, 300, (400,), activation=activation, initialisation="kaiming", output_gain=0.1)
+    network = MLP(300, 300, (400,), activation=activation, initialization="kaiming", output_gain=0.1)
     hidden, last = (layer.weight.detach().double() for layer in network.layers)
     for weight, expected in ((hidden, KAIMING.get(activation, 1.0) / 300), (last, 0.1**2 / 400)):
         # The relative standard error of a variance of n normal draws is sqrt(2/n); mean 0 to sd/sqrt(n).
@@ -198,10 +198,10 @@ def test_kaiming_weights_have_their_variance(activation: str) -> None:
         assert abs(weight.mean()) < 4 * math.sqrt(expected / n)
 
 
-@pytest.mark.parametrize("initialisation", ["orthogonal", "kaiming"])
-def test_output_gain_scales_the_last_layer_alone(initialisation: str) -> None:
-    one = MLP(4, 3, (8,), initialisation=initialisation)
-    small = MLP(4, 3, (8,), initialisation=initialisation, output_gain=0.01)
+@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming"])
+def test_output_gain_scales_the_last_layer_alone(initialization: str) -> None:
+    one = MLP(4, 3, (8,), initialization=initialization)
+    small = MLP(4, 3, (8,), initialization=initialization, output_gain=0.01)
     torch.testing.assert_close(small.layers[0].weight, one.layers[0].weight, rtol=0, atol=0)
     torch.testing.assert_close(small.layers[1].weight, 0.01 * one.layers[1].weight, rtol=1e-6, atol=0)
 
@@ -218,7 +218,7 @@ def test_without_hidden_layers_the_network_is_linear() -> None:
     ("arguments", "message"),
     [
         ({"activation": "swish"}, "activation must be one of sigmoid, tanh, relu, leaky_relu, prelu, softplus"),
-        ({"initialisation": "xavier"}, "initialisation must be one of orthogonal, kaiming, got 'xavier'"),
+        ({"initialization": "xavier"}, "initialization must be one of orthogonal, kaiming, got 'xavier'"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout must lie in \[0, 1\)"),
         ({"dropout": math.nan}, r"dropout must lie in \[0, 1\)"),

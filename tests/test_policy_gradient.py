@@ -200,7 +200,8 @@ def test_a_saved_agent_acts_the_same_without_its_environment(tmp_path: Path) -> 
         )
         np.testing.assert_array_equal(one, other)
     assert loaded.normalizer is not None
-    assert loaded.normalizer.count == agent.steps
+    assert agent.normalizer is not None
+    assert 0 < loaded.normalizer.count == agent.normalizer.count < agent.steps  # the last round's are not in yet
     assert loaded.steps == agent.steps
     assert [p.name for p in tmp_path.iterdir()] == ["agent.safetensors"]
 

@@ -114,7 +114,7 @@ OPTIMIZERS: dict[str, tuple[Optimization, Callable[[Any], torch.optim.Optimizer]
         lambda p: torch.optim.SGD(p, 0.05, weight_decay=0.1),
     ),
     "adadelta": (Optimization("adadelta", 1.0), lambda p: torch.optim.Adadelta(p, 1.0)),
-    "rmsprop": (Optimization("rmsprop", 0.01, momentum=0.5), lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.5)),
+    "rmsprop": (Optimization("rmsprop", 0.01), lambda p: torch.optim.RMSprop(p, 0.01)),
 }
 
 
