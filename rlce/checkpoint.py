@@ -32,6 +32,13 @@ def save(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], ten
     Raises:
         ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
         TypeError: ``config`` holds what JSON cannot; the old file is untouched.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     save(f"{directory}/file", "Agent", {"seed": 3}, {"weight": torch.ones(2)})
+        ...     load(f"{directory}/file", "Agent")
+        ({'seed': 3}, {'weight': tensor([1., 1.])})
     """
     from safetensors.torch import save as serialize
 

@@ -30,6 +30,13 @@ class Optimization:
         max_gradient_norm: the gradient is scaled down to this Euclidean norm; None for no clipping.
         momentum: for "sgd".
         weight_decay: added to the gradient, times the parameter (not to be confused with AdamW's).
+
+    Raises:
+        ValueError: an unknown name, or a number outside its range.
+
+    Example:
+        >>> Optimization("sgd", learning_rate=0.1, schedule="cosine").momentum
+        0.9
     """
 
     optimizer: Literal["adam", "sgd", "adadelta", "rmsprop"] = "adam"

@@ -35,7 +35,12 @@ class Stateful(Protocol):
 
 
 class Round(NamedTuple):
-    """What is gathered at once: batches, one gradient step each, and where on the x-axis it ends."""
+    """What is gathered at once: batches, one gradient step each, and where on the x-axis it ends.
+
+    Example:
+        >>> Round(batches=[torch.ones(2, 1)], step=2).scalars
+        {}
+    """
 
     batches: Iterable[Any]
     step: int
@@ -50,6 +55,13 @@ class Stopping:
         target: stop once the monitored value is at least (or, where less is better, at most) this.
         patience: stop after this many monitored values in a row without an improvement.
         seconds: stop at the first end of a round past this many seconds of this call.
+
+    Raises:
+        ValueError: a patience below 1.
+
+    Example:
+        >>> Stopping(target=475.0, seconds=60.0).patience is None
+        True
     """
 
     target: float | None = None
@@ -71,6 +83,10 @@ class Monitor:
         evaluate: makes scalars, ``name`` among them; None where the rounds or the loss do. The parameters at the
             best value are kept only where it is given, since only then do they belong to the value.
         every: steps (x-axis) between evaluations: at the first end of a round past each multiple.
+
+    Example:
+        >>> Monitor("val/loss", maximize=False, evaluate=lambda: {"val/loss": 0.5}).evaluate()
+        {'val/loss': 0.5}
     """
 
     name: str
@@ -89,6 +105,11 @@ class Progress:
         updates: gradient steps so far.
         seconds: since this call began.
         scalars: what was logged for this round.
+
+    Example:
+        >>> stop_after_ten_rounds = lambda progress: progress.rounds >= 10
+        >>> stop_after_ten_rounds(Progress(rounds=9))
+        False
     """
 
     step: int = 0

@@ -106,6 +106,13 @@ def test_public_names_resolve_and_show_an_example() -> None:
         _ = rlce.nothing  # type: ignore[attr-defined]
 
 
+def test_the_readme_s_code_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
 def test_the_wheel_holds_the_library_alone(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],

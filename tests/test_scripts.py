@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,9 +70,20 @@ def test_train_a_classifier(tmp_path: Path, data: str) -> None:
     assert (tmp_path / "run" / "classifier.safetensors").is_file()
 
 
-@pytest.mark.parametrize("script", ["train_cartpole", "train_classifier", "evaluate", "benchmark"])
+@pytest.mark.parametrize("script", ["train_cartpole", "train_classifier", "evaluate", "benchmark", "bridge"])
 def test_help(script: str) -> None:
     assert "--help" in run("-m", f"scripts.{script}", "--help")
+
+
+def test_the_bridge_shows_what_is_true(tmp_path: Path) -> None:
+    said = run("-m", "scripts.bridge", "--epochs", "3", "--draws", "200", "--log-dir", str(tmp_path))
+    difference = float(re.search(r"p_y × cross-entropy\| in any logit: (\S+)", said)[1])  # type: ignore[index]
+    assert difference < 1e-12
+    for name in (r"REINFORCE, reward 1\[a=y\] ", r"REINFORCE, reward 1\[a=y\]/p_a"):
+        *_, deviation, variance, closed = re.search(rf"{name}.*", said)[0].split()  # type: ignore[index]
+        assert float(deviation) < 5.0  # standard errors, of ten logits together
+        assert float(variance) == pytest.approx(float(closed), rel=0.1)
+    assert {"labels", "all actions", "sampled rewards"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_held_benchmark_prints_its_table() -> None:
