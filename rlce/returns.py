@@ -266,12 +266,37 @@ def leave_one_out(returns: Array) -> Array:
     return first + (above.sum(axis=-1, keepdims=True) - above) / (count - 1)
 
 
+def group_centred(returns: Array) -> Array:
+    """Dr. GRPO's advantage: r − mean over the last axis, for each step of the episode.
+
+    It is (n−1)/n of RLOO's, ``returns − leave_one_out(returns)``: the right direction, a little short.
+
+    Args:
+        returns: one return an episode, ``[..., n]``.
+
+    Returns:
+        One advantage an episode, ``[..., n]``; equal returns give exactly zero.
+
+    Raises:
+        ValueError: n < 2, where nothing can be compared.
+
+    Source:
+        Liu et al. (2025), "Understanding R1-Zero-like training", arXiv 2503.20783.
+
+    Example:
+        >>> group_centred(np.array([1.0, 2.0, 6.0]))
+        array([-2., -1.,  3.])
+    """
+    _at_least_two(returns)
+    return returns - batch_mean(returns)
+
+
 def group_standardized(returns: Array, lengths: NDArray[Any] | None = None, floor: float = 1e-4) -> Array:
     """GRPO's advantage: (r − mean)/(std + δ) over the last axis, divided by the episode's length.
 
     The standard deviation is that of a sample (n−1). Both divisions bias the expected gradient: by std, groups in which
     the episodes hardly differ count as much as any; by length, long failures are blamed less a step. Without either it
-    is ``returns − batch_mean(returns)`` (Dr. GRPO), which is (n−1)/n of RLOO.
+    is `group_centred`.
 
     Args:
         returns: one return an episode, ``[..., n]``.
@@ -291,9 +316,7 @@ def group_standardized(returns: Array, lengths: NDArray[Any] | None = None, floo
         >>> group_standardized(np.array([1.0, 3.0]), np.array([1, 2]), floor=0.0).round(4)
         array([-0.7071,  0.3536])
     """
-    count = returns.shape[-1]
-    if count < 2:
-        raise ValueError(f"a group's standard deviation needs at least 2 episodes, got {count}")
+    _at_least_two(returns)
     if lengths is not None and (lengths < 1).any():
         raise ValueError(f"lengths must be at least 1, got {lengths.min()}")
     advantage = _standardized(returns, floor, axis=-1, freedom=1)
@@ -355,6 +378,11 @@ def elite(returns: Array, quantile: float = 0.7) -> Array:
     rank = max(math.ceil(quantile * count - 1e-9), 1)
     threshold = np.sort(returns, axis=-1)[..., rank - 1 : rank]
     return (returns >= threshold).astype(returns.dtype)
+
+
+def _at_least_two(returns: Array) -> None:
+    if returns.shape[-1] < 2:
+        raise ValueError(f"episodes of a group are compared, which needs at least 2, got {returns.shape[-1]}")
 
 
 def _standardized(values: Array, floor: float, axis: int | None, freedom: int) -> Array:

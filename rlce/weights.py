@@ -10,7 +10,7 @@ Two faces, both pure functions on tensors, elementwise over rows; what they retu
 The weights of several rules on the same rows add, since the objective is linear in them: an entropy bonus is the
 dense weight of `entropy_bonus` beside the weight of the action. What compares episodes of a group or batch with each
 other (leave-one-out, GRPO's standardising, the elite) is credit and stands in `rlce.returns`: RLOO is
-``returns − leave_one_out(returns)`` under `score`; Dr. GRPO is ``returns − batch_mean(returns)`` and GRPO
+``returns − leave_one_out(returns)`` under `score`; Dr. GRPO is ``group_centred(returns)`` and GRPO
 ``group_standardized(returns, lengths)`` under `clipped_ratio`, whose mask depends on the advantage's sign alone.
 
 ρ = π(a|s) now / π(a|s) when a was taken. Tiers are those of `rlce.objective.weighted_cross_entropy`.
@@ -371,8 +371,7 @@ def entropy_bonus(logits: Tensor, coefficient: float = 1.0) -> Tensor:
         >>> entropy_bonus(torch.tensor([0.0, 0.0, -torch.inf]))
         tensor([0.3466, 0.3466, 0.0000])
     """
-    probability, log_probability = _probabilities(logits)
-    return coefficient * probability * -log_probability
+    return coefficient * torch.special.entr(logits.detach().softmax(dim=-1))
 
 
 def reverse_kl(logits: Tensor, reference_logits: Tensor, coefficient: float = 1.0) -> Tensor:
