@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import checkpoint, heads, methods, network, returns, rollout, targets
+    from rlce import checkpoint, heads, methods, network, returns, rollout, targets, weights
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
     from rlce.network import MLP
@@ -47,6 +47,7 @@ __all__ = [
     "rollout",
     "targets",
     "weighted_cross_entropy",
+    "weights",
 ]
 
 _HOME = {

@@ -3,7 +3,8 @@
 A `Method` has three parts, each replaceable alone:
 
 * **credit**: a rollout (and the critic's values) → the advantage of every action, and the critic's target;
-* **weight**: the rule, (advantage, log π now, log π when the action was taken) → the detached weight of −log π;
+* **weight**: the rule, (advantage, log π now, log π when the action was taken) → the detached weight of −log π
+  (`rlce.weights` has many);
 * **reuse**: how many epochs of which minibatches.
 
 So a new method is usually one function::
@@ -26,6 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlce import returns
+from rlce.weights import clipped_ratio as clipped_ratio
+from rlce.weights import score as score
 
 Array = NDArray[np.floating[Any]]
 
@@ -114,56 +117,6 @@ class Method:
             )
         if self.per_episode and self.episodes is None:
             raise ValueError(f"{self.name}: Z = episodes needs whole episodes: set episodes")
-
-
-# ---------------------------------------------------------------------------------------------------- weight rules
-
-
-def score(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
-    """Weights w = sg(A): the score-function weight of REINFORCE and actor-critic (tier B).
-
-    Args:
-        advantage: ``[B]``.
-        log_prob: log π(a|s) now, ``[B]``; not used.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``; not used, since a was drawn from π itself.
-
-    Returns:
-        Weights of −log π(a|s), ``[B]``.
-
-    Source:
-        Williams (1992), "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
-    """
-    return advantage
-
-
-def clipped_ratio(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, clip: float = 0.2) -> Tensor:
-    """Weights w = sg(ρ) A · 1[not ((A > 0 and ρ > 1+ε) or (A < 0 and ρ < 1−ε))]: PPO's clip as a mask (tier C).
-
-    ρ = π(a|s) now / π(a|s) when a was taken. The gradient equals that of −min(ρA, clip(ρ, 1−ε, 1+ε)A) at the
-    current parameters; the value does not.
-
-    Args:
-        advantage: ``[B]``.
-        log_prob: log π(a|s) now, ``[B]``.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``.
-        clip: ε > 0.
-
-    Returns:
-        Weights of −log π(a|s), ``[B]``.
-
-    Source:
-        Schulman et al. (2017), arXiv 1707.06347, equation 7.
-
-    Example:
-        >>> import torch
-        >>> one = torch.ones(2)
-        >>> clipped_ratio(torch.tensor([1.0, -1.0]), 0.5 * one, 0 * one)  # ρ = 1.65: only the gain is cut
-        tensor([ 0.0000, -1.6487])
-    """
-    ratio = (log_prob - behaviour_log_prob).exp()
-    # A > 0 is cut above 1+ε and A < 0 below 1−ε: in both cases where (ρ − 1)·sign(A) > ε.
-    inside = (ratio - 1.0) * advantage.sign() <= clip
-    return ratio * advantage * inside
 
 
 # ---------------------------------------------------------------------------------------------------- credit rules

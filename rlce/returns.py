@@ -7,6 +7,7 @@ flows from one episode into the one before).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,66 @@ def n_step(reward: Array, next_value: Array, terminated: Flags, done: Flags, dis
     return result
 
 
+def vtrace(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Flags,
+    done: Flags,
+    ratio: Array,
+    discount: float,
+    trace: float = 1.0,
+    ratio_bound: float = 1.0,
+    trace_bound: float = 1.0,
+) -> tuple[Array, Array]:
+    """V-trace: off-policy value targets, and the advantages of its actor.
+
+    v_t − V_t = min(ρ̄, ρ_t) δ_t + γ(1−done) λ min(c̄, ρ_t) (v_{t+1} − V_{t+1}),  δ_t = r + γ(1−terminated)V' − V;
+    the advantage is r + γ v' − V, where v' = v_{t+1} within an episode and V' where it was cut. With ρ = 1 and bounds
+    of at least 1 the target is the λ-return A + V of `gae`; at λ = 1 so is the advantage.
+
+    Args:
+        reward: ``[T, N]``.
+        value: V(s_t), ``[T, N]``.
+        next_value: V(s_{t+1}) at the true successor, ``[T, N]``; within an episode the next row's ``value``.
+        terminated: ``[T, N]``, gates the bootstrap.
+        done: ``[T, N]``, terminated or truncated, gates the recursion.
+        ratio: ρ = π(a|s) now / π(a|s) when a was taken, ``[T, N]``.
+        discount: γ in [0, 1].
+        trace: λ in [0, 1].
+        ratio_bound: ρ̄ > 0; which value function the targets aim at.
+        trace_bound: c̄ in (0, ρ̄]; how fast they get there.
+
+    Returns:
+        Value targets v and advantages, ``[T, N]`` each. The actor's weight is min(ρ̄, ρ) times the advantage
+        (`rlce.weights.v_trace`).
+
+    Raises:
+        ValueError: shapes that differ, λ outside [0, 1], or bounds that are not 0 < c̄ <= ρ̄.
+
+    Source:
+        Espeholt et al. (2018), arXiv 1802.01561, equation 1 and remark 1; λ as in its remark 2.
+
+    Example:
+        >>> r, v, end = np.ones((2, 1)), np.zeros((2, 1)), np.array([[False], [True]])
+        >>> target, advantage = vtrace(r, v, v, end, end, ratio=np.full((2, 1), 0.5), discount=1.0)
+        >>> target.ravel(), advantage.ravel()
+        (array([0.75, 0.5 ]), array([1.5, 1. ]))
+    """
+    _same_shape(reward=reward, value=value, next_value=next_value, terminated=terminated, done=done, ratio=ratio)
+    if not 0.0 <= trace <= 1.0:
+        raise ValueError(f"trace must lie in [0, 1], got {trace}")
+    if not 0.0 < trace_bound <= ratio_bound:
+        raise ValueError(f"bounds must be 0 < trace_bound <= ratio_bound, got {trace_bound} and {ratio_bound}")
+    bootstrap = np.where(terminated, np.zeros_like(next_value), next_value)
+    delta = np.minimum(ratio, ratio_bound) * (reward + discount * bootstrap - value)
+    flow = _open(done, reward)
+    correction = discounted_sum(delta, discount * trace * flow * np.minimum(ratio, trace_bound))
+    following = np.zeros_like(correction)
+    following[:-1] = correction[1:]
+    return value + correction, reward + discount * (bootstrap + flow * following) - value
+
+
 def batch_mean(returns: Array) -> Array:
     """Mean over the last axis, kept: the baseline that includes a row's own return.
 
@@ -203,6 +264,136 @@ def leave_one_out(returns: Array) -> Array:
     first = returns[..., :1]
     above = returns - first
     return first + (above.sum(axis=-1, keepdims=True) - above) / (count - 1)
+
+
+def group_centred(returns: Array) -> Array:
+    """Dr. GRPO's advantage: r − mean over the last axis, for each step of the episode.
+
+    It is (n−1)/n of RLOO's, ``returns − leave_one_out(returns)``: the right direction, a little short.
+
+    Args:
+        returns: one return an episode, ``[..., n]``.
+
+    Returns:
+        One advantage an episode, ``[..., n]``; equal returns give exactly zero.
+
+    Raises:
+        ValueError: n < 2, where nothing can be compared.
+
+    Source:
+        Liu et al. (2025), "Understanding R1-Zero-like training", arXiv 2503.20783.
+
+    Example:
+        >>> group_centred(np.array([1.0, 2.0, 6.0]))
+        array([-2., -1.,  3.])
+    """
+    _at_least_two(returns)
+    return returns - batch_mean(returns)
+
+
+def group_standardized(returns: Array, lengths: NDArray[Any] | None = None, floor: float = 1e-4) -> Array:
+    """GRPO's advantage: (r − mean)/(std + δ) over the last axis, divided by the episode's length.
+
+    The standard deviation is that of a sample (n−1). Both divisions bias the expected gradient: by std, groups in which
+    the episodes hardly differ count as much as any; by length, long failures are blamed less a step. Without either it
+    is `group_centred`.
+
+    Args:
+        returns: one return an episode, ``[..., n]``.
+        lengths: steps of each episode, ``[..., n]``, all at least 1; None for no division by length.
+        floor: δ >= 0. Equal returns give zero whatever it is.
+
+    Returns:
+        One advantage an episode, for each of its steps, ``[..., n]``.
+
+    Raises:
+        ValueError: n < 2, where nothing can be compared; a length below 1.
+
+    Source:
+        Shao et al. (2024), arXiv 2402.03300; on the two biases, Liu et al. (2025), arXiv 2503.20783.
+
+    Example:
+        >>> group_standardized(np.array([1.0, 3.0]), np.array([1, 2]), floor=0.0).round(4)
+        array([-0.7071,  0.3536])
+    """
+    _at_least_two(returns)
+    if lengths is not None and (lengths < 1).any():
+        raise ValueError(f"lengths must be at least 1, got {lengths.min()}")
+    advantage = _standardized(returns, floor, axis=-1, freedom=1)
+    return advantage if lengths is None else (advantage / lengths).astype(advantage.dtype)
+
+
+def standardized(advantage: Array, floor: float = 1e-8) -> Array:
+    """(A − mean)/(std + δ) over all entries: a whole batch shifted and scaled, as is usual with PPO.
+
+    The standard deviation is that of a population (n), so a single entry gives zero. The statistics depend on the very
+    actions they weight: the expected gradient is not a multiple of ∇J.
+
+    Args:
+        advantage: any shape, padding left out.
+        floor: δ >= 0. Equal advantages give zero whatever it is.
+
+    Returns:
+        The same shape.
+
+    Source:
+        Engstrom et al. (2020), "Implementation matters in deep policy gradients", arXiv 2005.12729.
+
+    Example:
+        >>> standardized(np.array([1.0, 3.0]), floor=0.0)
+        array([-1.,  1.])
+    """
+    return _standardized(advantage, floor, axis=None, freedom=0)
+
+
+def elite(returns: Array, quantile: float = 0.7) -> Array:
+    """1[R_i >= the quantile], over whole episodes: the cross-entropy method on episodes, or filtered cloning.
+
+    The threshold is the ⌈qn⌉-th smallest return, so of n different returns the best n − ⌈qn⌉ + 1 are kept; episodes
+    that tie with the threshold are kept too.
+
+    Args:
+        returns: one return an episode, ``[..., n]``.
+        quantile: q in [0, 1].
+
+    Returns:
+        1 or 0 an episode, for each of its steps, ``[..., n]``.
+
+    Raises:
+        ValueError: q outside [0, 1], or no episode.
+
+    Source:
+        de Boer et al. (2005), "A tutorial on the cross-entropy method", algorithm 2.1.
+
+    Example:
+        >>> elite(np.array([3.0, 1.0, 2.0, 0.0]), quantile=0.75)
+        array([1., 0., 1., 0.])
+    """
+    if not 0.0 <= quantile <= 1.0:
+        raise ValueError(f"quantile must lie in [0, 1], got {quantile}")
+    count = returns.shape[-1]
+    if count < 1:
+        raise ValueError("elite needs at least 1 episode, got 0")
+    # The small step back undoes rounding such as 0.7 · 10 = 7.000000000000001.
+    rank = max(math.ceil(quantile * count - 1e-9), 1)
+    threshold = np.sort(returns, axis=-1)[..., rank - 1 : rank]
+    return (returns >= threshold).astype(returns.dtype)
+
+
+def _at_least_two(returns: Array) -> None:
+    if returns.shape[-1] < 2:
+        raise ValueError(f"episodes of a group are compared, which needs at least 2, got {returns.shape[-1]}")
+
+
+def _standardized(values: Array, floor: float, axis: int | None, freedom: int) -> Array:
+    if not floor >= 0.0:
+        raise ValueError(f"floor must be at least 0, got {floor}")
+    # Counted from the first entry, so that equal values leave exactly zero, as in `batch_mean`.
+    above = values - (values[..., :1] if axis is not None else values.ravel()[:1].reshape((1,) * values.ndim))
+    centred = above - above.mean(axis=axis, keepdims=True)
+    spread = above.std(axis=axis, ddof=freedom, keepdims=True) + floor
+    # Equal values: 0/0 without a floor.
+    return centred / np.where(spread > 0, spread, np.ones_like(spread))
 
 
 def _open(closed: Flags, like: Array) -> Array:

@@ -1,14 +1,32 @@
-"""Supervised rules: from class labels to rows of target weights.
+"""Supervised rules: from class labels to what the objective is given.
 
-A rule is a pure function ``(labels [B], classes) → targets [B, K]``; `rlce.Classifier` takes any. Parameters are
-bound with `functools.partial`: ``Classifier(rule=partial(smooth, epsilon=0.2))``.
+All are pure functions, of four kinds:
+
+* **targets**: ``(labels [...], classes, ...) → target weights [..., K]``, of the default dtype. The weights are data
+  (tier A). `rlce.Classifier` takes any as ``rule``; parameters are bound with `functools.partial`::
+
+      Classifier(rule=partial(class_weighted, class_weights=class_balanced(counts).tolist()))
+
+* **class weights**: ``(counts [K], ...) → c [K]``, scaled to sum K; `class_weighted` and `scale_classes` use them.
+* **of the current outputs**: ``(labels [...], logits [..., K], ...) → target weights [..., K]``, of the logits' dtype
+  and without a graph. They reproduce another loss's gradient at the current parameters, so they are made anew at every
+  step, and the objective's value is not that loss (tier C).
+* **of the logits**: ``(logits [..., K], ...) → logits``, applied before the objective, with the gradient flowing
+  through; the targets stay as they are (tier A).
+
+Targets are cast to the logits' dtype by the objective. For labels known only up to probabilities q, q itself is the
+target.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# ------------------------------------------------------------------------------------------------------- targets
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -19,7 +37,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
         classes: K.
 
     Returns:
-        ``[..., K]``, of torch's default dtype (float32 unless changed).
+        ``[..., K]``.
 
     Raises:
         RuntimeError: a label outside 0..K−1.
@@ -40,7 +58,7 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
         epsilon: ε in [0, 1].
 
     Returns:
-        ``[..., K]``, of torch's default dtype; rows sum to 1.
+        ``[..., K]``; rows sum to 1.
 
     Raises:
         ValueError: ε outside [0, 1].
@@ -52,6 +70,498 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
         >>> smooth(torch.tensor([0]), 2, epsilon=0.5)
         tensor([[0.7500, 0.2500]])
     """
-    if not 0.0 <= epsilon <= 1.0:
-        raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}")
+    _in_unit_interval("epsilon", epsilon)
     return (1.0 - epsilon) * one_hot(labels, classes) + epsilon / classes
+
+
+def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
+    """Weights w_y = 1−ε and ε/(K−1) elsewhere: smoothing that leaves the label exactly 1−ε (tier A).
+
+    It is `smooth` with ε' = εK/(K−1).
+
+    Args:
+        labels: class indices, int64 ``[...]``.
+        classes: K >= 2.
+        epsilon: ε in [0, 1].
+
+    Returns:
+        ``[..., K]``; rows sum to 1.
+
+    Raises:
+        ValueError: ε outside [0, 1], or fewer than two classes.
+
+    Source:
+        The convention of fairseq's ``label_smoothed_cross_entropy``; Szegedy et al. (2016) and PyTorch have the other.
+
+    Example:
+        >>> smooth_off_class(torch.tensor([0]), 3, epsilon=0.5)
+        tensor([[0.5000, 0.2500, 0.2500]])
+    """
+    _in_unit_interval("epsilon", epsilon)
+    if classes < 2:
+        raise ValueError(f"smoothing over the other classes needs classes >= 2, got {classes}")
+    label = one_hot(labels, classes)
+    return (1.0 - epsilon) * label + epsilon / (classes - 1) * (1.0 - label)
+
+
+def mixup(labels: Tensor, classes: int, partner_labels: Tensor, share: float | Tensor) -> Tensor:
+    """Weights w = λ e_y + (1−λ) e_y': the labels of inputs λx + (1−λ)x' (tier A).
+
+    Args:
+        labels: class indices y, int64 ``[...]``.
+        classes: K.
+        partner_labels: class indices y' of the inputs mixed in, int64 ``[...]``.
+        share: λ in [0, 1], a number or one a row, ``[...]``; the one the inputs were mixed with.
+
+    Returns:
+        ``[..., K]``; rows sum to 1.
+
+    Raises:
+        ValueError: λ outside [0, 1], or labels of different shapes.
+
+    Source:
+        Zhang et al. (2018), arXiv 1710.09412.
+
+    Example:
+        >>> mixup(torch.tensor([0]), 3, torch.tensor([2]), share=0.75)
+        tensor([[0.7500, 0.0000, 0.2500]])
+    """
+    if labels.shape != partner_labels.shape:
+        raise ValueError(
+            f"partner_labels must have the shape of labels, {list(labels.shape)}, got {list(partner_labels.shape)}"
+        )
+    part = torch.as_tensor(share, dtype=torch.get_default_dtype(), device=labels.device)
+    if not ((part >= 0) & (part <= 1)).all():
+        raise ValueError(f"share must lie in [0, 1], got {share}")
+    part = part.unsqueeze(-1)
+    return part * one_hot(labels, classes) + (1.0 - part) * one_hot(partner_labels, classes)
+
+
+def distill(teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Weights w_k = softmax(teacher/T)_k: a teacher's softened probabilities (tier A).
+
+    At T ≠ 1 the student's logits must be divided by T too (`tempered`); multiply the loss by T² (or pass Z/T² as
+    normaliser) to keep its gradient's size. The value is T² KL(teacher‖student) plus the teacher's entropy times T².
+
+    Args:
+        teacher_logits: ``[..., K]``.
+        temperature: T > 0.
+
+    Returns:
+        ``[..., K]``, of the teacher's dtype; rows sum to 1.
+
+    Raises:
+        ValueError: T not positive.
+
+    Source:
+        Hinton et al. (2015), arXiv 1503.02531, section 2.
+
+    Example:
+        >>> distill(torch.tensor([0.0, 2.0]), temperature=2.0)
+        tensor([0.2689, 0.7311])
+    """
+    return tempered(teacher_logits.detach(), temperature).softmax(dim=-1)
+
+
+def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> Tensor:
+    """Weights w_k = c_k q_k: any row of targets with its classes re-weighted (tier A).
+
+    The objective's default Z = N gives PyTorch's ``cross_entropy(weight=c)`` with *probability* targets. PyTorch's
+    *index* targets, smoothed or not, have the same w and Z = Σ_i c_{y_i} (`class_weight_sum`).
+
+    Args:
+        targets: q, ``[..., K]``.
+        class_weights: c, ``[K]``.
+
+    Returns:
+        ``[..., K]``.
+
+    Raises:
+        ValueError: other than K class weights.
+
+    Source:
+        PyTorch's documentation of ``torch.nn.CrossEntropyLoss``.
+
+    Example:
+        >>> scale_classes(torch.tensor([[0.5, 0.5]]), [1.0, 3.0])
+        tensor([[0.5000, 1.5000]])
+    """
+    weights = torch.as_tensor(class_weights, dtype=targets.dtype, device=targets.device)
+    if weights.shape != targets.shape[-1:]:
+        raise ValueError(f"class_weights must have shape [K] = {list(targets.shape[-1:])}, got {list(weights.shape)}")
+    return targets * weights
+
+
+def class_weighted(
+    labels: Tensor, classes: int, class_weights: Tensor | Sequence[float], epsilon: float = 0.0
+) -> Tensor:
+    """Weights w_k = c_k ((1−ε)1[k=y] + ε/K): class weights, with smoothing as PyTorch combines them (tier A).
+
+    Note c_k on the smoothed part, not c_y. Z = N by default; PyTorch divides by `class_weight_sum`.
+
+    Args:
+        labels: class indices, int64 ``[...]``.
+        classes: K.
+        class_weights: c, ``[K]``, such as `class_balanced` gives.
+        epsilon: ε in [0, 1].
+
+    Returns:
+        ``[..., K]``; w = c_y e_y at ε = 0.
+
+    Raises:
+        ValueError: ε outside [0, 1], or other than K class weights.
+
+    Source:
+        PyTorch's documentation of ``torch.nn.CrossEntropyLoss``.
+
+    Example:
+        >>> class_weighted(torch.tensor([0, 1]), 2, [1.0, 3.0])
+        tensor([[1., 0.],
+                [0., 3.]])
+    """
+    return scale_classes(smooth(labels, classes, epsilon), class_weights)
+
+
+# ------------------------------------------------------------------------------------------------- class weights
+
+
+def class_weight_sum(labels: Tensor, class_weights: Tensor | Sequence[float]) -> Tensor:
+    """Z = Σ_i c_{y_i}: what PyTorch divides by with class weights and index targets.
+
+    Args:
+        labels: class indices, int64 ``[...]``.
+        class_weights: c, ``[K]``.
+
+    Returns:
+        A 0-d tensor, the ``normalizer`` of the objective.
+
+    Example:
+        >>> class_weight_sum(torch.tensor([0, 1, 1]), [1.0, 3.0])
+        tensor(7.)
+    """
+    weights = torch.as_tensor(class_weights, device=labels.device)
+    return weights[labels].sum()
+
+
+def inverse_frequency(counts: Tensor | Sequence[float]) -> Tensor:
+    """Class weights c_k ∝ 1/n_k, scaled to sum K: every class the same say (scikit-learn's "balanced", up to scale).
+
+    Args:
+        counts: n, rows of each class in the training data, ``[K]``.
+
+    Returns:
+        c, ``[K]``.
+
+    Raises:
+        ValueError: a class without a row, whose weight would be infinite.
+
+    Source:
+        Standard; see Cui et al. (2019), arXiv 1901.05555, for what it is worth.
+
+    Example:
+        >>> inverse_frequency([30, 10])
+        tensor([0.5000, 1.5000])
+    """
+    return _scaled(1.0 / _counts(counts))
+
+
+def class_balanced(counts: Tensor | Sequence[float], beta: float = 0.999) -> Tensor:
+    """Class weights c_k ∝ (1−β)/(1−β^{n_k}), scaled to sum K: one over the effective number of rows.
+
+    β = 0 weights nothing, β → 1 is `inverse_frequency`.
+
+    Args:
+        counts: n, rows of each class in the training data, ``[K]``.
+        beta: β in [0, 1).
+
+    Returns:
+        c, ``[K]``.
+
+    Raises:
+        ValueError: β outside [0, 1), or a class without a row.
+
+    Source:
+        Cui et al. (2019), "Class-balanced loss based on effective number of samples", arXiv 1901.05555.
+
+    Example:
+        >>> class_balanced([1, 2], beta=0.5)
+        tensor([1.2000, 0.8000])
+    """
+    if not 0.0 <= beta < 1.0:
+        raise ValueError(f"beta must lie in [0, 1), got {beta}")
+    number = _counts(counts)
+    # 1 − β^n without cancellation where β is near 1. At β = 0 the logarithm is −∞ and the result exactly 1.
+    effective = -torch.expm1(number * torch.tensor(beta, dtype=number.dtype).log())
+    return _scaled((1.0 - beta) / effective)
+
+
+# --------------------------------------------------------------------------------------- of the current outputs
+
+
+def focal(labels: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
+    """Weights w = sg[(1−p)^γ − γ p (1−p)^{γ−1} log p] e_y: the exact gradient of −(1−p)^γ log p, p = p_y (tier C).
+
+    Args:
+        labels: class indices, int64 ``[...]``.
+        logits: ``[..., K]``, the current outputs.
+        gamma: γ >= 0; 0 is cross-entropy.
+
+    Returns:
+        ``[..., K]``.
+
+    Raises:
+        ValueError: γ negative.
+
+    Source:
+        Lin et al. (2017), arXiv 1708.02002, equation 4.
+
+    Example:
+        >>> focal(torch.tensor([0]), torch.zeros(1, 2))  # (1/2)² + 2·½·½·log 2
+        tensor([[0.5966, 0.0000]])
+    """
+    _not_negative("gamma", gamma)
+    log_probability = _of_label(labels, logits)
+    rest = -torch.expm1(log_probability)  # 1 − p, precise where p is near 1
+    # (1−p)^{γ−1} log p = (1−p)^γ · log p/(1−p), whose second factor tends to −1 as p → 1.
+    slope = torch.where(rest > 0, log_probability / rest, -1.0)
+    return _on_label(labels, logits, rest.pow(gamma) * (1.0 - gamma * log_probability.exp() * slope))
+
+
+def focal_modulated(labels: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
+    """Weights w = sg[(1−p)^γ] e_y: cross-entropy with a detached modulating factor. NOT focal loss's gradient (tier B).
+
+    Often taken for the focal loss; the term that is missing is as large as the one that is there (see `focal`).
+
+    Args:
+        labels: class indices, int64 ``[...]``.
+        logits: ``[..., K]``, the current outputs.
+        gamma: γ >= 0.
+
+    Returns:
+        ``[..., K]``.
+
+    Raises:
+        ValueError: γ negative.
+
+    Example:
+        >>> focal_modulated(torch.tensor([0]), torch.zeros(1, 2))
+        tensor([[0.2500, 0.0000]])
+    """
+    _not_negative("gamma", gamma)
+    return _on_label(labels, logits, (-torch.expm1(_of_label(labels, logits))).pow(gamma))
+
+
+def generalized_cross_entropy(labels: Tensor, logits: Tensor, q: float = 0.7) -> Tensor:
+    """Weights w = sg[p_y^q] e_y: the gradient of (1 − p_y^q)/q, robust to wrong labels (tier C).
+
+    q → 0 is cross-entropy, q = 1 the mean absolute error 1 − p_y.
+
+    Args:
+        labels: class indices, int64 ``[...]``.
+        logits: ``[..., K]``, the current outputs.
+        q: in [0, 1].
+
+    Returns:
+        ``[..., K]``.
+
+    Raises:
+        ValueError: q outside [0, 1].
+
+    Source:
+        Zhang and Sabuncu (2018), arXiv 1805.07836.
+
+    Example:
+        >>> generalized_cross_entropy(torch.tensor([0]), torch.zeros(1, 4), q=0.5)
+        tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
+    """
+    _in_unit_interval("q", q)
+    return _on_label(labels, logits, (q * _of_label(labels, logits)).exp())
+
+
+def poly_one(labels: Tensor, logits: Tensor, epsilon: float = 1.0) -> Tensor:
+    """Weights w = sg[1 + ε p_y] e_y: the gradient of −log p_y + ε(1 − p_y), Poly-1 (tier C).
+
+    Args:
+        labels: class indices, int64 ``[...]``.
+        logits: ``[..., K]``, the current outputs.
+        epsilon: ε >= −1; below, the loss would not fall with p_y everywhere.
+
+    Returns:
+        ``[..., K]``.
+
+    Raises:
+        ValueError: ε below −1.
+
+    Source:
+        Leng et al. (2022), arXiv 2204.12511.
+
+    Example:
+        >>> poly_one(torch.tensor([0]), torch.zeros(1, 2))
+        tensor([[1.5000, 0.0000]])
+    """
+    if not epsilon >= -1.0:
+        raise ValueError(f"epsilon must be at least -1, got {epsilon}")
+    return _on_label(labels, logits, 1.0 + epsilon * _of_label(labels, logits).exp())
+
+
+def expected_accuracy(labels: Tensor, logits: Tensor) -> Tensor:
+    """Weights w = sg[p_y] e_y: the gradient of −p_y, the expected number of right draws (tier C).
+
+    It is the all-action policy gradient with reward 1[k=y], so rows with small p_y hardly count.
+
+    Args:
+        labels: class indices, int64 ``[...]``.
+        logits: ``[..., K]``, the current outputs.
+
+    Returns:
+        ``[..., K]``.
+
+    Example:
+        >>> expected_accuracy(torch.tensor([0]), torch.zeros(1, 4))
+        tensor([[0.2500, 0.0000, 0.0000, 0.0000]])
+    """
+    return _on_label(labels, logits, _of_label(labels, logits).exp())
+
+
+# ------------------------------------------------------------------------------------------------- of the logits
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """Logits z/T, as distillation at a temperature wants them of the student (tier A).
+
+    Args:
+        logits: ``[..., K]``.
+        temperature: T > 0.
+
+    Returns:
+        ``[..., K]``.
+
+    Raises:
+        ValueError: T not positive.
+
+    Example:
+        >>> tempered(torch.tensor([4.0, 0.0]), 2.0)
+        tensor([2., 0.])
+    """
+    if not temperature > 0.0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return logits / temperature
+
+
+def logit_adjusted(logits: Tensor, counts: Tensor | Sequence[float], tau: float = 1.0) -> Tensor:
+    """Logits z_k + τ log π_k with the class frequencies π: for training on a long tail; predict with z (tier A).
+
+    τ = 1 is the balanced softmax, whose z is right for classes as frequent as each other.
+
+    Args:
+        logits: ``[..., K]``.
+        counts: rows of each class in the training data, ``[K]``.
+        tau: τ.
+
+    Returns:
+        ``[..., K]``.
+
+    Raises:
+        ValueError: a class without a row, or other than K counts.
+
+    Source:
+        Menon et al. (2021), arXiv 2007.07314; balanced softmax, Ren et al. (2020), arXiv 2007.10740.
+
+    Example:
+        >>> logit_adjusted(torch.zeros(1, 2), [3, 1]).softmax(dim=-1)
+        tensor([[0.7500, 0.2500]])
+    """
+    number = _counts(counts, like=logits)
+    return logits + tau * (number / number.sum()).log()
+
+
+def label_margin(
+    logits: Tensor,
+    labels: Tensor,
+    counts: Tensor | Sequence[float],
+    largest: float = 0.5,
+    scale: float = 1.0,
+) -> Tensor:
+    """Logits s(z_k − Δ_k 1[k=y]) with Δ_k ∝ n_k^{−1/4}: LDAM, a larger margin for rarer classes (tier A).
+
+    Args:
+        logits: ``[..., K]``.
+        labels: class indices, int64 ``[...]``.
+        counts: rows of each class in the training data, ``[K]``.
+        largest: margin of the rarest class.
+        scale: s > 0; the authors take 30, with logits that are cosines.
+
+    Returns:
+        ``[..., K]``.
+
+    Raises:
+        ValueError: a class without a row, other than K counts, or a scale that is not positive.
+
+    Source:
+        Cao et al. (2019), arXiv 1906.07413.
+
+    Example:
+        >>> label_margin(torch.zeros(1, 2), torch.tensor([0]), [16, 1])
+        tensor([[-0.2500,  0.0000]])
+    """
+    if not scale > 0.0:
+        raise ValueError(f"scale must be positive, got {scale}")
+    margin = _counts(counts, like=logits).pow(-0.25)
+    margin = largest * margin / margin.max()
+    return scale * (logits - _on_label(labels, logits, margin[labels]))
+
+
+def two_class_rows(logits: Tensor) -> Tensor:
+    """Logits (0, z_m) of one two-class row a label: one-vs-all sigmoids as cross-entropy (tier A).
+
+    The targets are the labels themselves as class indices, 0 or 1, ``[..., M]``; softmax(0, z) is sigmoid(z). Z counts
+    labels by default, as PyTorch's mean does.
+
+    Args:
+        logits: one a label, ``[..., M]``.
+
+    Returns:
+        ``[..., M, 2]``.
+
+    Example:
+        >>> two_class_rows(torch.tensor([[1.0, -1.0]]))
+        tensor([[[ 0.,  1.],
+                 [ 0., -1.]]])
+    """
+    return torch.stack([torch.zeros_like(logits), logits], dim=-1)
+
+
+def _of_label(labels: Tensor, logits: Tensor) -> Tensor:
+    """The label's log p_y without a graph, ``[...]``."""
+    return logits.detach().log_softmax(dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+
+def _on_label(labels: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
+    """One weight a row, ``[...]``, put on the label: ``[..., K]`` of the logits' dtype."""
+    return torch.zeros_like(logits).detach().scatter(-1, labels.unsqueeze(-1), weights.unsqueeze(-1))
+
+
+def _counts(counts: Tensor | Sequence[float], like: Tensor | None = None) -> Tensor:
+    dtype, device = (like.dtype, like.device) if like is not None else (torch.get_default_dtype(), None)
+    number = torch.as_tensor(counts, dtype=dtype, device=device)
+    if number.ndim != 1 or (like is not None and number.shape != like.shape[-1:]):
+        wanted = "[K]" if like is None else f"[K] = {list(like.shape[-1:])}"
+        raise ValueError(f"counts must have shape {wanted}, got {list(number.shape)}")
+    if not (number > 0).all():
+        raise ValueError(f"counts must all be positive, got {number.min().item()} for class {int(number.argmin())}")
+    return number
+
+
+def _scaled(weights: Tensor) -> Tensor:
+    """Scaled to sum K."""
+    return weights * (len(weights) / weights.sum())
+
+
+def _in_unit_interval(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not value >= 0.0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
