@@ -17,49 +17,32 @@ So a new method is usually one function::
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from functools import partial, wraps
+from typing import Any, ParamSpec
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
-from rlce import returns
+from rlce import weights
+from rlce.credit import (
+    Baseline,
+    Credit,
+    Experience,
+    elite_episodes,
+    generalized_advantage,
+    grouped,
+    monte_carlo,
+    v_trace_targets,
+)
 from rlce.weights import clipped_ratio as clipped_ratio
 from rlce.weights import score as score
 
-Array = NDArray[np.floating[Any]]
-
-
-class Experience(NamedTuple):
-    """What credit may look at. Every field is time-major ``[T, N]``; rows that are not ``valid`` hold zeros."""
-
-    reward: Array
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    valid: NDArray[np.bool_]
-    time: NDArray[np.int64]  # steps since the episode began
-    value: Array | None  # V(s_t), with a critic
-    next_value: Array | None  # V(s_{t+1}) at the true successor, with a critic
-
-    @property
-    def done(self) -> NDArray[np.bool_]:
-        """Terminated or truncated."""
-        return self.terminated | self.truncated
-
-
-class Credit(NamedTuple):
-    """What an action was worth, and what the critic should have said. ``[T, N]`` each."""
-
-    advantage: Array
-    target: Array | None
-
-
+P = ParamSpec("P")
 WeightRule = Callable[[Tensor, Tensor, Tensor], Tensor]
 CreditRule = Callable[[Experience], Credit]
-Baseline = Literal["none", "mean", "leave-one-out", "value"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +59,14 @@ class Method:
         epochs: passes over a round. More than one needs a ratio in ``weight``.
         minibatch_size: rows a gradient step; None for all rows of the round.
         ratio: whether ``weight`` corrects for the policy having moved since the action was taken.
+        nonnegative: whether ``weight`` never gives a negative number, which bounds the objective from below; then
+            actions may be used again without a ratio.
+        group_size: episodes of a group start from the same reset seed; None for no groups.
+        replay: how many earlier rounds are used again beside the new one.
         per_episode: Z = number of episodes (the gradient of expected return) in place of the number of rows.
         standardize: shift and scale the advantages of a round to mean 0 and spread 1.
         entropy_weight: c in the bonus c·H(π), whose closed form is used.
+        kl_weight: β in the penalty β·KL(π‖reference); the reference is the policy as it was at first.
         value_weight: factor on the critic's cost.
         arguments: what the constructor of a named method was called with (see `arguments_of`); None for one made by
             hand.
@@ -93,9 +81,13 @@ class Method:
     epochs: int = 1
     minibatch_size: int | None = None
     ratio: bool = False
+    nonnegative: bool = False
+    group_size: int | None = None
+    replay: int = 0
     per_episode: bool = False
     standardize: bool = False
     entropy_weight: float = 0.0
+    kl_weight: float = 0.0
     value_weight: float = 0.5
     arguments: Mapping[str, Any] | None = field(default=None, compare=False)
 
@@ -104,100 +96,48 @@ class Method:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
-        if self.epochs > 1 and not self.ratio:
+        again = [
+            f"{name}={getattr(self, name)}" for name in ("epochs", "replay") if getattr(self, name) > (name == "epochs")
+        ]
+        again += [f"minibatch_size={self.minibatch_size}"] if self.minibatch_size is not None else []
+        if again and not (self.ratio or self.nonnegative):
             raise ValueError(
-                f"{self.name}: epochs={self.epochs} would reuse actions of a policy that has since moved, and "
-                "signed weights "
-                "then make the objective unbounded below; use epochs=1 or a weight rule with a ratio"
+                f"{self.name}: {', '.join(again)} would use actions of a policy that has since moved, and signed "
+                "weights then make the objective unbounded below; use a weight rule with a ratio, or without negative weights"
             )
-        if self.minibatch_size is not None and not self.ratio:
-            raise ValueError(
-                f"{self.name}: minibatch_size={self.minibatch_size} would take several steps on actions of one policy; "
-                "use minibatch_size=None or a weight rule with a ratio"
-            )
+        if self.replay < 0:
+            raise ValueError(f"replay must be at least 0, got {self.replay}")
         if self.per_episode and self.episodes is None:
             raise ValueError(f"{self.name}: Z = episodes needs whole episodes: set episodes")
+        if self.group_size is not None and (self.episodes is None or self.episodes % self.group_size != 0):
+            raise ValueError(
+                f"{self.name}: episodes={self.episodes} do not fill groups of group_size={self.group_size}"
+            )
+        if self.group_size is not None and self.group_size < 2:
+            raise ValueError(f"group_size must be at least 2 to compare episodes, got {self.group_size}")
 
 
-# ---------------------------------------------------------------------------------------------------- credit rules
+_MAKERS: dict[str, Callable[..., Method]] = {}
 
 
-def monte_carlo(
-    experience: Experience,
-    *,
-    discount: float,
-    baseline: Baseline,
-    whole_return: bool = False,
-    exact_discount: bool = False,
-) -> Credit:
-    """Return less a baseline. With a critic, cut episodes are continued by its value; without, they end.
+def _library(maker: Callable[P, Method]) -> Callable[P, Method]:
+    """Remember the name and the arguments of a method of the library, so that a file can name it."""
+    signature = inspect.signature(maker)
 
-    Args:
-        experience: the rollout; without a critic its columns must be whole episodes, one a column.
-        discount: γ in [0, 1].
-        baseline: "none"; "mean" over the columns at the same time step (an ended episode counts as zero; the
-            expected gradient is then exactly (n−1)/n of the true one); "leave-one-out", the mean of the other
-            columns (unbiased); "value", V(s).
-        whole_return: weight every action of an episode with the return from its start, as in Williams's first form. A
-            critic still learns the reward-to-go, so as a baseline it fits the episode's first step best.
-        exact_discount: multiply by γ^t, which makes it the gradient of the *discounted* objective; usual practice
-            omits it.
+    @wraps(maker)
+    def make(*positional: P.args, **arguments: P.kwargs) -> Method:
+        bound = signature.bind(*positional, **arguments)
+        bound.apply_defaults()
+        return replace(maker(*positional, **arguments), name=maker.__name__, arguments=dict(bound.arguments))
 
-    Returns:
-        Advantage, and the return as the critic's target.
-    """
-    reward, done = experience.reward, experience.done
-    advantage: Array
-    returned: Array = returns.reward_to_go(reward, experience.terminated, done, discount, experience.next_value)
-    target = returned if experience.value is not None else None
-    if whole_return:
-        returned = returned[:1]  # broadcast over the episode below; so is its baseline, whatever the lengths
-    if baseline == "value":
-        assert experience.value is not None
-        advantage = returned - experience.value
-    elif baseline == "mean":
-        advantage = returned - returns.batch_mean(returned)
-    elif baseline == "leave-one-out":
-        advantage = returned - returns.leave_one_out(returned)
-    else:
-        advantage = returned
-    if exact_discount:
-        # With the whole return the discounting already counts from the episode's start.
-        advantage = advantage if whole_return else advantage * discount**experience.time
-    return Credit(np.where(experience.valid, advantage, 0.0).astype(reward.dtype), target)
-
-
-def generalized_advantage(experience: Experience, *, discount: float, trace: float) -> Credit:
-    """Generalised advantage estimation; the critic's target is the λ-return A + V.
-
-    Args:
-        experience: the rollout, with a critic's values.
-        discount: γ in [0, 1].
-        trace: λ in [0, 1].
-
-    Returns:
-        Advantage and target.
-
-    Source:
-        Schulman et al. (2016), arXiv 1506.02438.
-    """
-    assert experience.value is not None
-    assert experience.next_value is not None
-    advantage = returns.gae(
-        experience.reward,
-        experience.value,
-        experience.next_value,
-        experience.terminated,
-        experience.done,
-        discount,
-        trace,
-    )
-    return Credit(advantage, advantage + experience.value)
+    _MAKERS[maker.__name__] = make
+    return make
 
 
 # --------------------------------------------------------------------------------------------------- named methods
 
 
+@_library
 def reinforce(
     *,
     baseline: Baseline = "value",
@@ -239,7 +179,6 @@ def reinforce(
         >>> reinforce(baseline="leave-one-out").episodes
         16
     """
-    arguments = dict(locals())
     if baseline not in ("none", "mean", "leave-one-out", "value"):
         raise ValueError(f'baseline must be "none", "mean", "leave-one-out" or "value", got {baseline!r}')
     critic = baseline == "value"
@@ -267,10 +206,10 @@ def reinforce(
         standardize=standardize,
         entropy_weight=entropy_weight,
         value_weight=value_weight,
-        arguments=arguments,
     )
 
 
+@_library
 def actor_critic(
     *,
     discount: float = 0.99,
@@ -300,25 +239,19 @@ def actor_critic(
         >>> actor_critic(steps=8).epochs
         1
     """
-    arguments = dict(locals())
-    credit = partial(
-        generalized_advantage,
-        discount=_in_unit_interval("discount", discount),
-        trace=_in_unit_interval("trace", trace),
-    )
     return Method(
         "actor_critic",
-        credit,
+        _gae(discount, trace),
         score,
         True,
         steps=steps,
         standardize=standardize,
         entropy_weight=entropy_weight,
         value_weight=value_weight,
-        arguments=arguments,
     )
 
 
+@_library
 def ppo(
     *,
     clip: float = 0.2,
@@ -357,17 +290,11 @@ def ppo(
         >>> ppo(clip=0.1).arguments["clip"]
         0.1
     """
-    arguments = dict(locals())
     if not clip > 0:
         raise ValueError(f"clip must be positive, got {clip}")
-    credit = partial(
-        generalized_advantage,
-        discount=_in_unit_interval("discount", discount),
-        trace=_in_unit_interval("trace", trace),
-    )
     return Method(
         "ppo",
-        credit,
+        _gae(discount, trace),
         partial(clipped_ratio, clip=clip),
         True,
         None,
@@ -378,7 +305,423 @@ def ppo(
         standardize=standardize,
         entropy_weight=entropy_weight,
         value_weight=value_weight,
-        arguments=arguments,
+    )
+
+
+@_library
+def rloo(
+    *,
+    discount: float = 1.0,
+    episodes: int = 16,
+    group_size: int | None = None,
+    per_episode: bool = False,
+    standardize: bool = False,
+    entropy_weight: float = 0.0,
+) -> Method:
+    """RLOO: w = (R − mean R of the other episodes of the group) on every action, each used once (tier B).
+
+    Args:
+        discount: γ in [0, 1].
+        episodes: whole episodes a round.
+        group_size: episodes of a group start from the same reset seed; None for one group of all, from seeds of
+            their own.
+        per_episode: Z = episodes, which gives ∇J itself; by default Z = rows.
+        standardize: advantages of a round to mean 0 and spread 1.
+        entropy_weight: factor of the entropy bonus.
+
+    Returns:
+        The method.
+
+    Source:
+        Kool et al. (2019), "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al. (2024),
+        arXiv 2402.14740.
+
+    Example:
+        >>> rloo(group_size=4).episodes
+        16
+    """
+    return Method(
+        "",
+        partial(
+            grouped, discount=_in_unit_interval("discount", discount), comparison="leave-one-out", group_size=group_size
+        ),
+        score,
+        critic=False,
+        episodes=_several("episodes", episodes),
+        group_size=group_size,
+        per_episode=per_episode,
+        standardize=standardize,
+        entropy_weight=entropy_weight,
+    )
+
+
+@_library
+def grpo(
+    *,
+    clip: float = 0.2,
+    discount: float = 1.0,
+    episodes: int = 16,
+    group_size: int | None = None,
+    epochs: int = 4,
+    minibatch_size: int | None = 256,
+    biased: bool = True,
+    kl_weight: float = 0.0,
+    entropy_weight: float = 0.0,
+) -> Method:
+    """GRPO: group-standardised returns per step of the episode, the clipped ratio, several epochs (tier C).
+
+    Args:
+        clip: ε > 0.
+        discount: γ in [0, 1].
+        episodes: whole episodes a round.
+        group_size: episodes of a group start from the same reset seed; None for one group of all.
+        epochs: passes over a round.
+        minibatch_size: rows a gradient step; None for all.
+        biased: divide by the group's deviation and the episode's length, as published; False is Dr. GRPO, which does
+            neither.
+        kl_weight: β of the penalty β·KL(π‖reference), in closed form over all actions.
+        entropy_weight: factor of the entropy bonus.
+
+    Returns:
+        The method.
+
+    Source:
+        Shao et al. (2024), arXiv 2402.03300; Liu et al. (2025), arXiv 2503.20783.
+
+    Example:
+        >>> grpo(biased=False).ratio
+        True
+    """
+    return Method(
+        "",
+        partial(
+            grouped,
+            discount=_in_unit_interval("discount", discount),
+            comparison="standardized" if biased else "centred",
+            group_size=group_size,
+            per_length=biased,
+        ),
+        partial(clipped_ratio, clip=_positive("clip", clip)),
+        critic=False,
+        episodes=_several("episodes", episodes),
+        group_size=group_size,
+        epochs=epochs,
+        minibatch_size=minibatch_size,
+        ratio=True,
+        per_episode=biased,
+        kl_weight=kl_weight,
+        entropy_weight=entropy_weight,
+    )
+
+
+@_library
+def cispo(
+    *,
+    low: float = 1.0,
+    high: float = 0.2,
+    discount: float = 0.99,
+    trace: float = 0.95,
+    steps: int = 32,
+    epochs: int = 4,
+    minibatch_size: int | None = 256,
+    standardize: bool = True,
+    entropy_weight: float = 0.0,
+    value_weight: float = 0.5,
+) -> Method:
+    """CISPO: GAE under a bounded ratio that keeps every row (tier B).
+
+    Args:
+        low: ε_low; 1 leaves the ratio unbounded below.
+        high: ε_high.
+        discount: γ in [0, 1].
+        trace: λ in [0, 1].
+        steps: steps of every environment a round.
+        epochs: passes over a round.
+        minibatch_size: rows a gradient step; None for all.
+        standardize: advantages of a round to mean 0 and spread 1.
+        entropy_weight: factor of the entropy bonus.
+        value_weight: factor of the critic's cost.
+
+    Returns:
+        The method.
+
+    Source:
+        MiniMax (2025), arXiv 2506.13585.
+
+    Example:
+        >>> cispo().ratio
+        True
+    """
+    return Method(
+        "",
+        _gae(discount, trace),
+        partial(weights.cispo, low=low, high=high),
+        critic=True,
+        steps=steps,
+        epochs=epochs,
+        minibatch_size=minibatch_size,
+        ratio=True,
+        standardize=standardize,
+        entropy_weight=entropy_weight,
+        value_weight=value_weight,
+    )
+
+
+@_library
+def v_trace(
+    *,
+    ratio_bound: float = 1.0,
+    trace_bound: float = 1.0,
+    discount: float = 0.99,
+    trace: float = 1.0,
+    steps: int = 32,
+    replay: int = 1,
+    minibatch_size: int | None = None,
+    epochs: int = 1,
+    standardize: bool = False,
+    entropy_weight: float = 0.0,
+    value_weight: float = 0.5,
+) -> Method:
+    """V-trace: an actor-critic that also learns from rounds of older policies (tier B).
+
+    Args:
+        ratio_bound: ρ̄ > 0.
+        trace_bound: c̄ in (0, ρ̄].
+        discount: γ in [0, 1].
+        trace: λ in [0, 1].
+        steps: steps of every environment a round.
+        replay: how many earlier rounds are used again beside the new one.
+        minibatch_size: rows a gradient step; None for all.
+        epochs: passes over a round.
+        standardize: advantages of a round to mean 0 and spread 1.
+        entropy_weight: factor of the entropy bonus.
+        value_weight: factor of the critic's cost.
+
+    Returns:
+        The method.
+
+    Source:
+        Espeholt et al. (2018), arXiv 1802.01561.
+
+    Example:
+        >>> v_trace().replay
+        1
+    """
+    return Method(
+        "",
+        partial(
+            v_trace_targets,
+            discount=_in_unit_interval("discount", discount),
+            trace=_in_unit_interval("trace", trace),
+            ratio_bound=ratio_bound,
+            trace_bound=trace_bound,
+        ),
+        partial(weights.v_trace, bound=ratio_bound),
+        critic=True,
+        steps=steps,
+        epochs=epochs,
+        minibatch_size=minibatch_size,
+        ratio=True,
+        replay=replay,
+        standardize=standardize,
+        entropy_weight=entropy_weight,
+        value_weight=value_weight,
+    )
+
+
+@_library
+def reward_weighted_regression(
+    *,
+    temperature: float = 1.0,
+    discount: float = 0.99,
+    episodes: int = 16,
+    epochs: int = 4,
+    minibatch_size: int | None = 256,
+    entropy_weight: float = 0.0,
+) -> Method:
+    """Reward-weighted regression: w = exp(G/β) with G the standardised reward-to-go (tier A within a round).
+
+    Args:
+        temperature: β > 0, in standard deviations of the reward-to-go.
+        discount: γ in [0, 1].
+        episodes: whole episodes a round.
+        epochs: passes over a round; no ratio is needed, since no weight is negative.
+        minibatch_size: rows a gradient step; None for all.
+        entropy_weight: factor of the entropy bonus.
+
+    Returns:
+        The method.
+
+    Source:
+        Peters and Schaal (2007), "Reinforcement learning by reward-weighted regression for operational space control".
+
+    Example:
+        >>> reward_weighted_regression().nonnegative
+        True
+    """
+    return Method(
+        "",
+        partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="none"),
+        partial(
+            weights.reward_weighted, transform=partial(_exponential, temperature=_positive("temperature", temperature))
+        ),
+        critic=False,
+        episodes=episodes,
+        epochs=epochs,
+        minibatch_size=minibatch_size,
+        nonnegative=True,
+        standardize=True,
+        entropy_weight=entropy_weight,
+    )
+
+
+@_library
+def advantage_weighted_regression(
+    *,
+    temperature: float = 1.0,
+    bound: float = 20.0,
+    discount: float = 0.99,
+    steps: int = 32,
+    replay: int = 0,
+    epochs: int = 4,
+    minibatch_size: int | None = 256,
+    standardize: bool = True,
+    entropy_weight: float = 0.0,
+    value_weight: float = 0.5,
+) -> Method:
+    """Advantage-weighted regression: w = min(exp((G − V)/β), w_max) (tier A within a round).
+
+    Args:
+        temperature: β > 0.
+        bound: w_max > 0.
+        discount: γ in [0, 1].
+        steps: steps of every environment a round.
+        replay: how many earlier rounds are used again beside the new one.
+        epochs: passes over a round; no ratio is needed, since no weight is negative.
+        minibatch_size: rows a gradient step; None for all.
+        standardize: advantages of a round to mean 0 and spread 1.
+        entropy_weight: factor of the entropy bonus.
+        value_weight: factor of the critic's cost.
+
+    Returns:
+        The method.
+
+    Source:
+        Peng et al. (2019), arXiv 1910.00177.
+
+    Example:
+        >>> advantage_weighted_regression().epochs
+        4
+    """
+    return Method(
+        "",
+        partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value"),
+        partial(
+            weights.advantage_weighted,
+            temperature=_positive("temperature", temperature),
+            bound=_positive("bound", bound),
+        ),
+        critic=True,
+        steps=steps,
+        epochs=epochs,
+        minibatch_size=minibatch_size,
+        nonnegative=True,
+        replay=replay,
+        standardize=standardize,
+        entropy_weight=entropy_weight,
+        value_weight=value_weight,
+    )
+
+
+@_library
+def self_imitation(
+    *,
+    discount: float = 0.99,
+    episodes: int = 8,
+    replay: int = 4,
+    epochs: int = 1,
+    minibatch_size: int | None = 256,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+) -> Method:
+    """Self-imitation: w = max(G − V, 0) over this and earlier rounds, without a ratio (tier B).
+
+    Biased on purpose: it repeats what once went better than expected. Published beside an actor-critic, here alone.
+
+    Args:
+        discount: γ in [0, 1].
+        episodes: whole episodes a round.
+        replay: how many earlier rounds are used again beside the new one.
+        epochs: passes over a round.
+        minibatch_size: rows a gradient step; None for all.
+        entropy_weight: factor of the entropy bonus.
+        value_weight: factor of the critic's cost.
+
+    Returns:
+        The method.
+
+    Source:
+        Oh et al. (2018), "Self-imitation learning", arXiv 1806.05635.
+
+    Example:
+        >>> self_imitation().replay
+        4
+    """
+    return Method(
+        "",
+        partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value"),
+        weights.self_imitation,
+        critic=True,
+        episodes=episodes,
+        epochs=epochs,
+        minibatch_size=minibatch_size,
+        nonnegative=True,
+        replay=replay,
+        entropy_weight=entropy_weight,
+        value_weight=value_weight,
+    )
+
+
+@_library
+def elite(
+    *,
+    quantile: float = 0.7,
+    episodes: int = 16,
+    epochs: int = 4,
+    minibatch_size: int | None = 256,
+    entropy_weight: float = 0.0,
+) -> Method:
+    """Elite filtering, the cross-entropy method on episodes: w = 1 for the actions of the best (tier A within a round).
+
+    Args:
+        quantile: episodes whose return reaches this quantile of the round's are imitated, in [0, 1).
+        episodes: whole episodes a round.
+        epochs: passes over a round; no ratio is needed, since no weight is negative.
+        minibatch_size: rows a gradient step; None for all.
+        entropy_weight: factor of the entropy bonus.
+
+    Returns:
+        The method.
+
+    Source:
+        de Boer et al. (2005), "A tutorial on the cross-entropy method".
+
+    Example:
+        >>> elite(quantile=0.5).critic
+        False
+    """
+    if not 0.0 <= quantile < 1.0:
+        raise ValueError(f"quantile must lie in [0, 1), got {quantile}")
+    return Method(
+        "",
+        partial(elite_episodes, quantile=quantile),
+        score,
+        critic=False,
+        episodes=_several("episodes", episodes),
+        epochs=epochs,
+        minibatch_size=minibatch_size,
+        nonnegative=True,
+        entropy_weight=entropy_weight,
     )
 
 
@@ -397,8 +740,7 @@ def arguments_of(method: Method) -> dict[str, Any] | None:
 
     def parts(one: Method) -> list[Any]:
         values = (getattr(one, name) for name in one.__dataclass_fields__ if name != "arguments")
-        # Two partials of one function with the same arguments are equal to us, but not to Python.
-        return [(v.func, v.args, v.keywords) if isinstance(v, partial) else v for v in values]
+        return [_comparable(value) for value in values]
 
     arguments = dict(method.arguments)
     return arguments if parts(method) == parts(named(method.name, arguments)) else None
@@ -427,9 +769,6 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     return maker(**(arguments or {}))
 
 
-_MAKERS: dict[str, Callable[..., Method]] = {"reinforce": reinforce, "actor_critic": actor_critic, "ppo": ppo}
-
-
 def absent(*_: Any) -> Any:
     """Stands for the rules of a saved method that is not the library's own, until they are passed again."""
     raise ValueError("method: its rules are not in the file; pass the method again")
@@ -439,3 +778,34 @@ def _in_unit_interval(name: str, value: float) -> float:
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} must lie in [0, 1], got {value}")
     return value
+
+
+def _comparable(value: Any) -> Any:
+    """Two partials of one function with the same arguments are equal to us, but not to Python."""
+    if isinstance(value, partial):
+        return value.func, value.args, {name: _comparable(part) for name, part in value.keywords.items()}
+    return value
+
+
+def _positive(name: str, value: float) -> float:
+    if not value > 0.0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return value
+
+
+def _several(name: str, value: int) -> int:
+    if value < 2:
+        raise ValueError(f"{name} must be at least 2, since episodes are compared, got {value}")
+    return value
+
+
+def _gae(discount: float, trace: float) -> CreditRule:
+    return partial(
+        generalized_advantage,
+        discount=_in_unit_interval("discount", discount),
+        trace=_in_unit_interval("trace", trace),
+    )
+
+
+def _exponential(returned: Tensor, temperature: float) -> Tensor:
+    return torch.exp(returned / temperature)

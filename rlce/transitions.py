@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rlce.credit import Experience
 from rlce.data import ReturnScale, Standardizer, minibatches
 from rlce.heads import Categorical, squared
-from rlce.methods import Experience, Method
+from rlce.methods import Method
 from rlce.network import evaluation_mode, numpy_forward
 from rlce.objective import weighted_mean
 from rlce.rollout import Rollout

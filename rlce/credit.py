@@ -1,0 +1,213 @@
+"""Credit rules: from a rollout (and the critic's values) to what every action was worth, and the critic's target.
+
+A rule is a pure function `Experience` → `Credit`; its numbers are bound with `functools.partial`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlce import returns
+
+Array = NDArray[np.floating[Any]]
+Baseline = Literal["none", "mean", "leave-one-out", "value"]
+Comparison = Literal["leave-one-out", "centred", "standardized"]
+
+
+class Experience(NamedTuple):
+    """What credit may look at. Every field is time-major ``[T, N]``; rows that are not ``valid`` hold zeros."""
+
+    reward: Array
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    time: NDArray[np.int64]  # steps since the episode began
+    value: Array | None  # V(s_t), with a critic
+    next_value: Array | None  # V(s_{t+1}) at the true successor, with a critic
+    log_prob: Array | None = None  # log π(a|s) now, for methods with a ratio
+    behaviour_log_prob: Array | None = None  # log π(a|s) when a was taken, for methods with a ratio
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """Terminated or truncated."""
+        return self.terminated | self.truncated
+
+
+class Credit(NamedTuple):
+    """What an action was worth, and what the critic should have said. ``[T, N]`` each."""
+
+    advantage: Array
+    target: Array | None
+
+
+def monte_carlo(
+    experience: Experience,
+    *,
+    discount: float,
+    baseline: Baseline,
+    whole_return: bool = False,
+    exact_discount: bool = False,
+) -> Credit:
+    """Return less a baseline. With a critic, cut episodes are continued by its value; without, they end.
+
+    Args:
+        experience: the rollout; without a critic its columns must be whole episodes, one a column.
+        discount: γ in [0, 1].
+        baseline: "none"; "mean" over the columns at the same time step (an ended episode counts as zero; the
+            expected gradient is then exactly (n−1)/n of the true one); "leave-one-out", the mean of the other
+            columns (unbiased); "value", V(s).
+        whole_return: weight every action of an episode with the return from its start, as in Williams's first form. A
+            critic still learns the reward-to-go, so as a baseline it fits the episode's first step best.
+        exact_discount: multiply by γ^t, which makes it the gradient of the *discounted* objective; usual practice
+            omits it.
+
+    Returns:
+        Advantage, and the return as the critic's target.
+    """
+    reward, done = experience.reward, experience.done
+    advantage: Array
+    returned: Array = returns.reward_to_go(reward, experience.terminated, done, discount, experience.next_value)
+    target = returned if experience.value is not None else None
+    if whole_return:
+        returned = returned[:1]  # broadcast over the episode below; so is its baseline, whatever the lengths
+    if baseline == "value":
+        assert experience.value is not None
+        advantage = returned - experience.value
+    elif baseline == "mean":
+        advantage = returned - returns.batch_mean(returned)
+    elif baseline == "leave-one-out":
+        advantage = returned - returns.leave_one_out(returned)
+    else:
+        advantage = returned
+    if exact_discount:
+        # With the whole return the discounting already counts from the episode's start.
+        advantage = advantage if whole_return else advantage * discount**experience.time
+    return Credit(np.where(experience.valid, advantage, 0.0).astype(reward.dtype), target)
+
+
+def generalized_advantage(experience: Experience, *, discount: float, trace: float) -> Credit:
+    """Generalised advantage estimation; the critic's target is the λ-return A + V.
+
+    Args:
+        experience: the rollout, with a critic's values.
+        discount: γ in [0, 1].
+        trace: λ in [0, 1].
+
+    Returns:
+        Advantage and target.
+
+    Source:
+        Schulman et al. (2016), arXiv 1506.02438.
+    """
+    assert experience.value is not None
+    assert experience.next_value is not None
+    advantage = returns.gae(
+        experience.reward,
+        experience.value,
+        experience.next_value,
+        experience.terminated,
+        experience.done,
+        discount,
+        trace,
+    )
+    return Credit(advantage, advantage + experience.value)
+
+
+def grouped(
+    experience: Experience,
+    *,
+    discount: float,
+    comparison: Comparison,
+    group_size: int | None = None,
+    per_length: bool = False,
+) -> Credit:
+    """The return of a whole episode, compared with the others of its group; the same for each of its actions.
+
+    Args:
+        experience: whole episodes, one a column; groups are neighbouring columns.
+        discount: γ in [0, 1].
+        comparison: "leave-one-out" (RLOO, unbiased), "centred" (Dr. GRPO, (n−1)/n of it) or "standardized" (GRPO).
+        group_size: G episodes a group; None for one group of all.
+        per_length: divide by the episode's length (GRPO), which biases the gradient.
+
+    Returns:
+        Advantage ``[T, N]``; no target.
+
+    Raises:
+        ValueError: a number of episodes that groups of G do not fill, or groups of one.
+
+    Source:
+        Ahmadian et al. (2024), arXiv 2402.14740; Shao et al. (2024), arXiv 2402.03300; Liu et al. (2025),
+        arXiv 2503.20783.
+    """
+    episodes = experience.reward.shape[1]
+    if episodes % (group_size or episodes) != 0:
+        raise ValueError(f"{episodes} episodes do not fill groups of {group_size}")
+    returned = returns.reward_to_go(experience.reward, experience.terminated, experience.done, discount)[0]
+    groups = returned.reshape(-1, group_size or episodes)
+    lengths = experience.valid.sum(axis=0).reshape(groups.shape)
+    if comparison == "standardized":
+        advantage = returns.group_standardized(groups, lengths if per_length else None)
+    else:
+        advantage = (
+            groups - returns.leave_one_out(groups) if comparison == "leave-one-out" else returns.group_centred(groups)
+        )
+        advantage = advantage / lengths if per_length else advantage
+    return Credit(np.where(experience.valid, advantage.ravel(), 0.0).astype(experience.reward.dtype), None)
+
+
+def elite_episodes(experience: Experience, *, quantile: float) -> Credit:
+    """1 for every action of the best episodes, 0 for the rest: the cross-entropy method on episodes.
+
+    Args:
+        experience: whole episodes, one a column.
+        quantile: episodes whose undiscounted return reaches this quantile of the round's are kept, in [0, 1).
+
+    Returns:
+        Advantage ``[T, N]``, zero or one; no target.
+
+    Source:
+        de Boer et al. (2005), "A tutorial on the cross-entropy method".
+    """
+    kept = returns.elite(experience.reward.sum(axis=0), quantile)
+    return Credit(np.where(experience.valid, kept, 0.0).astype(experience.reward.dtype), None)
+
+
+def v_trace_targets(
+    experience: Experience, *, discount: float, trace: float, ratio_bound: float, trace_bound: float
+) -> Credit:
+    """V-trace: advantages and value targets from actions of older policies.
+
+    Args:
+        experience: the rollout, with a critic's values and both log-probabilities.
+        discount: γ in [0, 1].
+        trace: λ in [0, 1].
+        ratio_bound: ρ̄ > 0.
+        trace_bound: c̄ in (0, ρ̄].
+
+    Returns:
+        Advantage and target.
+
+    Source:
+        Espeholt et al. (2018), arXiv 1802.01561.
+    """
+    assert experience.value is not None
+    assert experience.next_value is not None
+    assert experience.log_prob is not None
+    assert experience.behaviour_log_prob is not None
+    target, advantage = returns.vtrace(
+        experience.reward,
+        experience.value,
+        experience.next_value,
+        experience.terminated,
+        experience.done,
+        np.exp(experience.log_prob - experience.behaviour_log_prob),
+        discount,
+        trace,
+        ratio_bound,
+        trace_bound,
+    )
+    return Credit(advantage, target)
