@@ -1,7 +1,7 @@
 """CartPole-v1: one recipe a method.
 
-Held solves (greedy and sampled mean of 100 episodes >= 475 at every evaluation, each 2,048 steps, to the end; median and
-range over seeds; CPU seconds of the process in training)::
+Held solves (greedy and sampled mean of 100 episodes >= 475 at every evaluation, each 2,048 steps, to the end; median
+and range over seeds; CPU seconds of the process in training)::
 
     python -m scripts.benchmark held --method ppo reinforce reinforce-no-critic --seeds 20
     python -m scripts.benchmark held --method actor-critic --seeds 10
