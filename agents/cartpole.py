@@ -1,4 +1,22 @@
-"""CartPole-v1: one recipe a method, each with settings that solve the task and stay solved."""
+"""CartPole-v1: one recipe a method.
+
+Held solves (greedy and sampled mean of 100 episodes >= 475 at every evaluation, each 2,048 steps, to the end; median
+and range over seeds; CPU seconds of the process in training)::
+
+    python -m scripts.benchmark held --method ppo reinforce reinforce-no-critic --seeds 20
+    python -m scripts.benchmark held --method actor-critic --seeds 10
+
+===================  ======  ========================  ==================  =========
+recipe               held    env steps to it           CPU s to it         of steps
+===================  ======  ========================  ==================  =========
+ppo                  20/20   21,320 (11,103–49,821)    0.51 (0.27–1.21)     60,000
+reinforce            18/20   22,284 (10,363–45,513)    0.34 (0.16–0.72)     60,000
+reinforce-no-critic  19/20   22,193 (7,884–44,833)     0.28 (0.14–0.62)     60,000
+actor-critic         9/10    43,047 (26,827–86,121)    0.66 (0.47–1.41)    100,000
+===================  ======  ========================  ==================  =========
+
+They were found by a random search on seeds 100–105 and 200–219.
+"""
 
 from __future__ import annotations
 
