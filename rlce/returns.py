@@ -374,7 +374,7 @@ def elite(returns: Array, quantile: float = 0.7) -> Array:
     count = returns.shape[-1]
     if count < 1:
         raise ValueError("elite needs at least 1 episode, got 0")
-    # The small step back undoes rounding such as 0.7 · 10 = 7.000000000000001.
+    # The small step back undoes rounding such as 0.55 · 100 = 55.00000000000001.
     rank = max(math.ceil(quantile * count - 1e-9), 1)
     threshold = np.sort(returns, axis=-1)[..., rank - 1 : rank]
     return (returns >= threshold).astype(returns.dtype)

@@ -74,7 +74,9 @@ class Case:
     def without_last_class(self) -> Case:
         """The same data had there never been a last class."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        cut = {name: x[..., :-1] for name, x in fields.items() if isinstance(x, Tensor) and x.shape[-1:] == (CLASSES,)}
+        cut: dict[str, Any] = {
+            name: x[..., :-1] for name, x in fields.items() if isinstance(x, Tensor) and x.shape[-1:] == (CLASSES,)
+        }
         return replace(self, **cut, masked=False)
 
 
@@ -215,7 +217,7 @@ def on_action(rule: Callable[[Case, Tensor, Tensor], Tensor], per_episode: bool 
     return loss
 
 
-def in_episode(case: Case, advantage: NDArray[np.float64]) -> Tensor:
+def in_episode(case: Case, advantage: NDArray[np.floating[Any]]) -> Tensor:
     """One number an episode, ``[N]``, for each of its steps; 0 after its end: ``[T, N]``."""
     return torch.from_numpy(np.where(case.valid, advantage, 0.0))
 
@@ -261,8 +263,8 @@ def weighted_by_counts(class_weights: Callable[[Case], NDArray[np.float64]]) -> 
     """PyTorch's cross-entropy with class weights scaled to sum K; its sum is divided by N."""
 
     def loss(case: Case, logits: Tensor) -> Tensor:
-        weight = class_weights(case)
-        weight = torch.from_numpy(weight / weight.sum() * len(weight))
+        relative = class_weights(case)
+        weight = torch.from_numpy(relative / relative.sum() * len(relative))
         total = F.cross_entropy(flat(logits), case.labels.flatten(), weight=weight, reduction="sum")
         return total / case.labels.numel()
 
@@ -397,13 +399,13 @@ def our_grpo(kl: float = 0.0) -> Loss:
 def v_trace_actor(case: Case, logits: Tensor) -> Tensor:
     """Targets by the sum of products of the paper's equation 1."""
     rho = ratio(case, logits).detach()
-    bounded, trace = rho.clamp(max=1.2).numpy(), rho.clamp(max=0.9).numpy()
+    bounded, trace = rho.clamp(max=1.2).tolist(), rho.clamp(max=0.9).tolist()
 
     def target(t: int, n: int) -> float:
         total, product = float(case.value[t, n]), 1.0
         for row in later(case, t, n):
-            total += product * bounded[row, n] * temporal_difference(case, row, n)
-            product *= DISCOUNT * trace[row, n]
+            total += product * bounded[row][n] * temporal_difference(case, row, n)
+            product *= DISCOUNT * trace[row][n]
         return total
 
     log_prob, loss = chosen(case, logits), logits.new_zeros(())
@@ -415,7 +417,7 @@ def v_trace_actor(case: Case, logits: Tensor) -> Tensor:
         else:
             following = target(t + 1, n)
         advantage = case.reward[t, n] + DISCOUNT * following - case.value[t, n]
-        loss = loss - bounded[t, n] * advantage * log_prob[t, n]
+        loss = loss - bounded[t][n] * advantage * log_prob[t, n]
     return loss / log_prob.numel()
 
 

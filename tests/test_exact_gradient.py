@@ -7,108 +7,29 @@ but the tables themselves. Everything is float64.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 import rlce
-from envs.chain import Chain, Trajectory
-from rlce.heads import Categorical
-from rlce.methods import Experience, Method, actor_critic, reinforce
-from rlce.objective import weighted_mean
+from envs.chain import Chain
+from rlce.methods import actor_critic, reinforce
+from tests.enumeration import (
+    TOLERANCE,
+    arbitrary_values,
+    as_experience,
+    assert_equal,
+    mean_estimate,
+    off_direction,
+    policy_logits,
+    true_gradient,
+)
 
-TOLERANCE = 1e-10
 REWARD_TO_GO_OR_WHOLE = pytest.mark.parametrize("whole_return", [False, True], ids=["to_go", "whole"])
 OBJECTIVES = pytest.mark.parametrize("discount", [1.0, 0.9])
-
-
-def policy_logits(chain: Chain, seed: int = 0) -> Tensor:
-    """A tabular softmax policy that prefers some actions: its logits ``[S, A]``."""
-    table = np.random.default_rng([seed, 1]).normal(size=chain.reward.shape)
-    return torch.tensor(table, dtype=torch.float64, requires_grad=True)
-
-
-def arbitrary_values(chain: Chain) -> NDArray[np.float64]:
-    """A critic that is wrong everywhere, at the terminal state most of all: ``[S]``."""
-    values = np.random.default_rng(2).normal(scale=3.0, size=len(chain.reward))
-    values[chain.terminal] = 1e3
-    return values
-
-
-def true_gradient(chain: Chain, logits: Tensor, discount: float) -> Tensor:
-    """The derivative of J = Σ_s initial(s) V_H(s), with V_h by backward induction."""
-    policy = logits.softmax(dim=-1)
-    reward, transition, initial = (torch.tensor(x) for x in (chain.reward, chain.transition, chain.initial))
-    live = torch.tensor(~chain.terminal)
-    value = torch.zeros(len(reward), dtype=torch.float64)
-    for _ in range(chain.horizon):
-        value = live * (policy * (reward + discount * transition @ value)).sum(dim=-1)
-    return torch.autograd.grad(initial @ value, logits)[0]
-
-
-def as_experience(group: Sequence[Trajectory], values: NDArray[np.float64] | None = None) -> Experience:
-    """One trajectory a column, padded with zeros as `Collector.episodes` pads them."""
-    shape = max(len(trajectory.states) for trajectory in group), len(group)
-    reward, terminated, valid = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool)
-    time, value, next_value = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
-    for column, (states, actions, rewards, _) in enumerate(group):
-        length = len(states)
-        reward[:length, column] = rewards
-        terminated[length - 1, column] = True
-        valid[:length, column] = True
-        time[:length, column] = np.arange(length)
-        if values is not None:
-            value[:length, column] = values[states]
-            # Nothing follows the last step, so what stands there must not matter. (Were it one constant, it would
-            # be a baseline, and harmless.)
-            next_value[:length, column] = np.append(values[states[1:]], 1e3 * (1 + actions[-1]))
-    critic = (value, next_value) if values is not None else (None, None)
-    return Experience(reward, terminated, np.zeros(shape, bool), valid, time, *critic)
-
-
-def mean_estimate(
-    chain: Chain,
-    logits: Tensor,
-    method: Method,
-    group_size: int = 1,
-    per: Literal["episodes", "steps"] = "episodes",
-    values: NDArray[np.float64] | None = None,
-) -> Tensor:
-    """E[−∇L] over all groups of trajectories that the policy may draw."""
-    trajectories = chain.trajectories(logits.detach().softmax(dim=-1).numpy())
-    states, actions = np.zeros((2, chain.horizon, len(trajectories)), np.int64)
-    for column, trajectory in enumerate(trajectories):
-        states[: len(trajectory.states), column] = trajectory.states
-        actions[: len(trajectory.states), column] = trajectory.actions
-    costs = Categorical(chain.reward.shape[1]).cost(logits[states], torch.from_numpy(actions))
-    total = torch.zeros((), dtype=torch.float64)
-    for columns in itertools.product(range(len(trajectories)), repeat=group_size):
-        group = [trajectories[column] for column in columns]
-        experience = as_experience(group, values)
-        valid = torch.from_numpy(experience.valid)
-        cost = costs[: len(valid), list(columns)][valid]
-        advantage = torch.from_numpy(method.credit(experience).advantage[experience.valid])
-        log_prob = -cost.detach()
-        weight = method.weight(advantage, log_prob, log_prob)
-        normalizer = group_size if per == "episodes" else len(cost)
-        probability = np.prod([trajectory.probability for trajectory in group])
-        total = total + probability * weighted_mean(cost, weight, normalizer)
-    return -torch.autograd.grad(total, logits)[0]
-
-
-def assert_equal(estimate: Tensor, truth: Tensor) -> None:
-    torch.testing.assert_close(estimate, truth, rtol=0.0, atol=TOLERANCE)
-
-
-def off_direction(estimate: Tensor, truth: Tensor) -> float:
-    """What is left of the estimate, relative to its size, beside the best multiple of the truth."""
-    along = (estimate * truth).sum() / truth.square().sum() * truth
-    return float((estimate - along).norm() / estimate.norm())
 
 
 # -------------------------------------------------------------------------------------- one trajectory a time
