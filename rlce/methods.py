@@ -29,13 +29,17 @@ from torch import Tensor
 from rlce import weights
 from rlce.credit import (
     Baseline,
-    Credit,
-    Experience,
     elite_episodes,
     generalized_advantage,
     grouped,
     monte_carlo,
     v_trace_targets,
+)
+from rlce.credit import (
+    Credit as Credit,
+)
+from rlce.credit import (
+    Experience as Experience,
 )
 from rlce.weights import clipped_ratio as clipped_ratio
 from rlce.weights import score as score
@@ -103,7 +107,8 @@ class Method:
         if again and not (self.ratio or self.nonnegative):
             raise ValueError(
                 f"{self.name}: {', '.join(again)} would use actions of a policy that has since moved, and signed "
-                "weights then make the objective unbounded below; use a weight rule with a ratio, or without negative weights"
+                "weights then make the objective unbounded below; use a weight rule with a ratio, or one without "
+                "negative weights"
             )
         if self.replay < 0:
             raise ValueError(f"replay must be at least 0, got {self.replay}")
