@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import heads, methods, network, returns, rollout, targets
+    from rlce import heads, masks, methods, network, returns, rollout, targets
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
     from rlce.network import MLP
@@ -37,6 +37,7 @@ __all__ = [
     "Trainer",
     "evaluate_policy",
     "heads",
+    "masks",
     "methods",
     "network",
     "returns",

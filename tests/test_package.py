@@ -17,7 +17,7 @@ import rlce
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    **dict.fromkeys(("objective", "network", "returns", "data", "spaces", "optimization"), 0),
+    **dict.fromkeys(("objective", "network", "returns", "data", "spaces", "masks", "optimization"), 0),
     **dict.fromkeys(("heads", "targets", "methods", "tracking", "checkpoint"), 1),
     **dict.fromkeys(("rollout", "trainer"), 2),
     **dict.fromkeys(("evaluation", "transitions"), 3),
