@@ -105,15 +105,24 @@ def from_info(info: Mapping[str, Any], rows: int, action_space: gymnasium.Space[
     if KEY not in info:
         return None
     width = sum(classes_of(action_space))
+    values, given = info[KEY], np.asarray(info.get(f"_{KEY}", np.ones(rows, bool)), bool)
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        mask = values.reshape(rows, -1).astype(bool)
+        _check_width(mask.shape[1], width)
+        mask[~given] = True
+        return mask
     mask = np.ones((rows, width), bool)
-    for i in np.flatnonzero(info.get(f"_{KEY}", np.ones(rows, bool))):
+    for i in np.flatnonzero(given):
         # A tuple of masks, one a component, is how Gymnasium's MultiDiscrete.sample takes them.
-        given = info[KEY][i]
-        row = np.concatenate([np.ravel(part) for part in given]) if isinstance(given, tuple) else np.ravel(given)
-        if row.shape != (width,):
-            raise ValueError(f"info[{KEY!r}] must have {width} entries, one a class, got {row.size} in environment {i}")
+        row = np.concatenate([np.ravel(part) for part in values[i]])
+        _check_width(row.size, width)
         mask[i] = row.astype(bool)
     return mask
+
+
+def _check_width(found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(f"info[{KEY!r}] must have {expected} entries, one a class, got {found}")
 
 
 def forbids_all(mask: Mask, classes: Sequence[int]) -> NDArray[np.bool_]:

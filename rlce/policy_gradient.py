@@ -312,10 +312,9 @@ class PolicyGradient:
             ValueError: a shape that does not fit the observation space, or a mask that forbids every action.
             TypeError: a mask where actions are no choices among classes.
         """
-        batched = spaces.is_batch(self.observation_space, observation)
-        if not batched:
-            observation = spaces.batch_of_one(self.observation_space, observation)
-        rows = spaces.flatten_batch(self._input_space, observation)
+        batched = spaces.is_batch(self._input_space, observation)
+        inputs = observation if batched else spaces.batch_of_one(self._input_space, observation)
+        rows = spaces.flatten_batch(self._input_space, inputs)
         outputs = numpy_forward(self.policy)(rows if self.normalizer is None else self.normalizer(rows))
         if mask is None and masks.in_observation(self.observation_space):
             mask = masks.from_observation(observation, len(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -133,8 +134,6 @@ def test_the_ratio_is_one_before_the_first_step_under_masks() -> None:
         ratios.append((log_prob - behaviour).exp())
         return advantage
 
-    from dataclasses import replace
-
     spied = replace(agent.method, weight=weight)
     transitions.loss(transitions.Batch(rows, len(rows.action)), spied, agent.head, agent.policy, agent.critic)
     assert torch.equal(ratios[0], torch.ones(len(rows.action)))
@@ -233,6 +232,7 @@ def test_predict_finds_the_mask_in_the_observation(tmp_path: Any) -> None:
         assert one.predict(single) == 5
         # One that is passed goes before it.
         assert one.predict(single, mask=[0, 0, 1]) == 6
+        assert one.predict({"observation": np.int64(2)}, mask=[0, 0, 1]) == 6
 
 
 def test_an_agent_without_masks_can_be_evaluated_in_an_environment_with_them() -> None:
@@ -285,7 +285,7 @@ def test_masks_that_do_not_fit_are_named() -> None:
         PolicyGradient(MaskedBox).learn(10)
     with pytest.raises(TypeError, match="action masks serve Discrete and MultiDiscrete"):
         PolicyGradient(IdentityBox).predict(np.zeros(2, np.float32), mask=[1, 1])
-    with pytest.raises(ValueError, match=r"must have 4 entries, one a class, got 2 in environment 0"):
+    with pytest.raises(ValueError, match=r"must have 4 entries, one a class, got 2"):
         PolicyGradient(ShortMask).learn(10)
     with pytest.raises(ValueError, match=r"mask must have shape \[2, 4\], one entry a class, got \[4\]"):
         PolicyGradient(MaskedIdentity).predict(np.zeros(2, np.int64), mask=np.ones(4))
@@ -302,6 +302,12 @@ def test_a_copy_that_gives_no_mask_is_free() -> None:
     info = {"action_mask": np.array([[0, 1], [0, 0]]), "_action_mask": np.array([True, False])}
     assert masks.from_info(info, 2, gymnasium.spaces.Discrete(2)).tolist() == [[False, True], [True, True]]  # type: ignore[union-attr]
     assert masks.from_info({}, 2, gymnasium.spaces.Discrete(2)) is None
+    # Rows of Python's own types come as objects, as a wrapper or an environment may give them.
+    rows = np.empty(3, object)
+    rows[:2] = [[0, 1, 1], (np.array([1]), np.array([0, 1]))]
+    info = {"action_mask": rows, "_action_mask": np.array([True, True, False])}
+    found = masks.from_info(info, 3, gymnasium.spaces.MultiDiscrete([1, 2]))
+    assert found.tolist() == [[False, True, True], [True, False, True], [True, True, True]]  # type: ignore[union-attr]
     free, forced = np.ones((2, 2), bool), np.array([[True, False]] * 2)
     assert masks.stacked([None, forced]).tolist() == [free.tolist(), forced.tolist()]  # type: ignore[union-attr]
     assert masks.stacked([None, None]) is None
