@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
@@ -21,7 +22,10 @@ class Agent(Protocol):
     def predict(
         self, observation: Any, deterministic: bool = False, *, generator: np.random.Generator | None = None
     ) -> Any:
-        """Actions for a batch of observations; ``generator`` is the source of randomness where not deterministic."""
+        """Actions for a batch of observations; ``generator`` is the source of randomness where not deterministic.
+
+        In an environment with action masks, a ``predict`` that has a parameter ``mask`` gets them.
+        """
 
 
 class EpisodeResults(NamedTuple):
@@ -98,8 +102,8 @@ def evaluate_policy(
         ``(returns, lengths)``, both ``[episodes]``.
 
     Raises:
-        ValueError: fewer than one episode, an unknown environment, a seed that is none, or a VectorEnv that does not
-            say how it resets.
+        ValueError: fewer than one episode, an unknown environment, a seed that is none, a VectorEnv that does not
+            say how it resets, or an action mask that forbids every action.
         FloatingPointError: a reward is NaN or infinite.
 
     Source:
@@ -201,13 +205,15 @@ def _play(
     generator = np.random.Generator(np.random.PCG64(action_seeds))
     environments.reset(reset_seeds)
     missing = episode_shares(episodes, environments.n)
+    takes_masks = "mask" in inspect.signature(agent.predict).parameters
     total, length = np.zeros(environments.n), np.zeros(environments.n, np.int64)
     returns: list[float] = []
     lengths: list[int] = []
     while missing.any():
         real = environments.real
+        masks = {"mask": environments.mask} if takes_masks and environments.mask is not None else {}
         step = environments.step(
-            agent.predict(environments.raw_observation, deterministic=deterministic, generator=generator)
+            agent.predict(environments.raw_observation, deterministic=deterministic, generator=generator, **masks)
         )
         total += np.where(real, step.reward, 0.0)
         length += real

@@ -137,12 +137,41 @@ class MLP(nn.Module):
         return last(x)
 
 
+class WithLogStd(nn.Module):
+    """A network of means, and beside it the logarithms of their deviations, learnt but the same for every input.
+
+    Args:
+        network: ``[..., D_in]`` → means ``[..., D]``.
+        dimensions: D.
+        initial: where the logarithms start; 0 is a deviation of 1.
+
+    Source:
+        Schulman et al. (2015), "Trust region policy optimization", arXiv 1502.05477, section 8.1.
+
+    Example:
+        >>> network = WithLogStd(MLP(3, 2), 2)
+        >>> network(torch.zeros(5, 3)).shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(self, network: nn.Module, dimensions: int, initial: float = 0.0) -> None:
+        super().__init__()
+        self.network = network
+        like = next(network.parameters(), torch.empty(0))
+        self.log_std = nn.Parameter(torch.full((dimensions,), initial, dtype=like.dtype, device=like.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., D_in]`` → ``[..., 2D]``: means, then logarithms of deviations."""
+        mean = self.network(x)
+        return torch.cat((mean, self.log_std.expand_as(mean)), dim=-1)
+
+
 def numpy_forward(network: nn.Module) -> Forward:
     """A function ``[B, n_inputs]`` float32 → ``[B, n_outputs]`` in NumPy, without dropout, for acting.
 
-    For an `MLP` on the CPU it reads the live weights (a CPU tensor and its array share memory), so steps in
-    place are seen at once; make it anew after the parameters themselves were replaced. Any other network, on any
-    device, runs in torch's inference mode, in evaluation mode.
+    For an `MLP` on the CPU, alone or in a `WithLogStd`, it reads the live weights (a CPU tensor and its array share
+    memory), so steps in place are seen at once; make it anew after the parameters themselves were replaced. Any other
+    network, on any device, runs in torch's inference mode, in evaluation mode.
 
     Example:
         >>> network = MLP(4, 2)
@@ -150,6 +179,14 @@ def numpy_forward(network: nn.Module) -> Forward:
         >>> np.allclose(numpy_forward(network)(x), network(torch.from_numpy(x)).detach(), atol=1e-6)
         True
     """
+    if type(network) is WithLogStd:
+        means, log_std = numpy_forward(network.network), network.log_std.detach()
+
+        def with_log_std(x: NDArray[np.float32]) -> NDArray[Any]:
+            mean = means(x)
+            return np.concatenate((mean, np.broadcast_to(log_std.cpu().numpy(), mean.shape)), axis=-1)
+
+        return with_log_std
     first = next(network.parameters(), None)
     if type(network) is not MLP or first is None or first.device.type != "cpu" or first.dtype != torch.float32:
         return _torch_forward(network, first)

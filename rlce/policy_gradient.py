@@ -12,15 +12,15 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from rlce import checkpoint, methods, spaces, transitions
+from rlce import checkpoint, masks, methods, spaces, transitions
 from rlce.data import ReturnScale, Standardizer
 from rlce.evaluation import Evaluation, Evaluator
-from rlce.heads import head_for
+from rlce.heads import Gaussian, head_for
 from rlce.methods import Method
-from rlce.network import MLP, NetworkFactory, build, numpy_forward
+from rlce.network import MLP, NetworkFactory, WithLogStd, build, numpy_forward
 from rlce.optimization import Optimization
 from rlce.rollout import (
     Collector,
@@ -45,7 +45,10 @@ class _Saved(NamedTuple):
 
 
 class PolicyGradient:
-    """A policy-gradient agent for a Gymnasium task with discrete actions.
+    """A policy-gradient agent for a Gymnasium task.
+
+    Actions may be Discrete, MultiDiscrete, MultiBinary or Box (see `rlce.heads`). Where the environment gives action
+    masks, a forbidden action is never taken (see `rlce.masks`).
 
     Args:
         env: an environment id, a function that returns a `gymnasium.Env`, or a `gymnasium.vector.VectorEnv`.
@@ -58,17 +61,21 @@ class PolicyGradient:
         log_dir: TensorBoard directory; None for no output.
         env_kwargs: keyword arguments of the environment, for an id.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP, for the policy and the critic.
+            For a Box of D numbers, the policy's ``n_outputs`` is D: the means.
         activation: of the MLP (see `rlce.network.MLP`).
         optimization: optimiser, learning rate, schedule, clipping.
         evaluation: evaluate during training and keep the best policy; None for not.
         normalize_observations: standardise by running statistics, which are part of the saved policy and frozen
             outside training.
+        rescale_actions: for a Box, send the policy's −1 … 1 as the lower … upper bound; by default its numbers are
+            taken as they are, and clipped to the bounds.
         scale_rewards: divide rewards by the running deviation of their discounted sum (γ = 0.99), for training alone.
         vectorization: "vector_entry_point", "sync" or "async"; by default the fastest that the task has.
         device: where the networks live. The CPU is the fastest place for small ones.
 
     Attributes:
-        policy: the network observation → logits.
+        head: what the policy's outputs mean.
+        policy: the network observation → outputs.
         critic: the network observation → value, or None.
         vectorization: how the environments were made; "given" for a VectorEnv.
         num_envs: how many there are.
@@ -100,6 +107,7 @@ class PolicyGradient:
         optimization: Optimization | None = None,
         evaluation: Evaluation | None = None,
         normalize_observations: bool = False,
+        rescale_actions: bool = False,
         scale_rewards: bool = False,
         vectorization: str | None = None,
         device: str | torch.device = "cpu",
@@ -114,6 +122,7 @@ class PolicyGradient:
             "env_kwargs": dict(env_kwargs or {}),
             "activation": activation,
             "normalize_observations": normalize_observations,
+            "rescale_actions": rescale_actions,
             "scale_rewards": scale_rewards,
             "vectorization": vectorization,
         }
@@ -136,7 +145,7 @@ class PolicyGradient:
             self.num_envs = envs.num_envs
             self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
         try:
-            self._build(network_seeds, normalize_observations, scale_rewards, log_dir)
+            self._build(network_seeds, normalize_observations, scale_rewards, rescale_actions, log_dir)
             if not isinstance(env, _Saved):
                 self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
         except BaseException:
@@ -149,13 +158,20 @@ class PolicyGradient:
         network_seeds: np.random.SeedSequence,
         normalize_observations: bool,
         scale_rewards: bool,
+        rescale_actions: bool,
         log_dir: str | os.PathLike[str] | None,
     ) -> None:
         """Networks, statistics and trainer: all that needs the spaces but no environment."""
-        self.head = head_for(self.action_space)
-        width = spaces.flat_width(self.observation_space)
+        self.head = head_for(self.action_space, rescale=rescale_actions)
+        self._input_space = masks.input_space(self.observation_space, self.action_space)
+        width = spaces.flat_width(self._input_space)
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
-        networks = {"policy": self._network(width, self.head.n_outputs, policy_seed, output_gain=0.01)}
+        if isinstance(self.head, Gaussian) and self.head.learns_scale:
+            dimensions = self.head.dimensions
+            policy: nn.Module = WithLogStd(self._network(width, dimensions, policy_seed, output_gain=0.01), dimensions)
+        else:
+            policy = self._network(width, self.head.n_outputs, policy_seed, output_gain=0.01)
+        networks = {"policy": policy}
         if self.method.critic:
             networks["critic"] = self._network(width, 1, critic_seed, output_gain=1.0)
         self.networks = nn.ModuleDict(networks).to(self.device)
@@ -297,36 +313,50 @@ class PolicyGradient:
     # ---------------------------------------------------------------------------------------------------------- acting
 
     def predict(
-        self, observation: Any, deterministic: bool = False, *, generator: np.random.Generator | None = None
-    ) -> NDArray[np.int64]:
+        self,
+        observation: Any,
+        deterministic: bool = False,
+        mask: ArrayLike | None = None,
+        *,
+        generator: np.random.Generator | None = None,
+    ) -> NDArray[Any]:
         """Actions that the environment accepts.
 
         Args:
             observation: one observation of the environment, or a batch of them (leaf by leaf for Tuple and Dict
                 spaces).
             deterministic: the most probable action; by default one drawn from the policy.
+            mask: true for the classes that the action may name, ``[K]`` or ``[B, K]`` (see `rlce.masks`); by default
+                what the observation says, if a part of it is a mask, else all are allowed.
             generator: the source of the draw; by default the agent's own.
 
         Returns:
-            One number for one observation, ``[B]`` for a batch.
+            An action for one observation, a batch of them, ``[B, ...]``, for a batch.
 
         Raises:
-            ValueError: a shape that does not fit the observation space, or an observation from which the policy
-                computes NaN or infinity.
+            ValueError: a shape that does not fit the observation space, a mask that forbids every action, or an
+                observation from which the policy computes NaN or infinity.
+            TypeError: a mask where actions are no choices among classes.
         """
-        batched = spaces.is_batch(self.observation_space, observation)
-        if not batched:
-            observation = spaces.batch_of_one(self.observation_space, observation)
-        rows = spaces.flatten_batch(self.observation_space, observation)
+        batched = spaces.is_batch(self._input_space, observation)
+        inputs = observation if batched else spaces.batch_of_one(self._input_space, observation)
+        rows = spaces.flatten_batch(self._input_space, inputs)
         outputs = numpy_forward(self.policy)(rows if self.normalizer is None else self.normalizer(rows))
         if not np.isfinite(outputs).all():
             raise ValueError(f"observation: the policy's outputs are not finite for {observation!r}")
+        if mask is None and masks.in_observation(self.observation_space):
+            mask = masks.from_observation(observation, len(rows))
+        if mask is not None:
+            outputs = masks.hide(outputs, masks.checked(mask, len(rows), self.action_space))
         if deterministic:
-            index = self.head.mode(outputs)
+            stored = self.head.mode(outputs)
         else:
-            index = self.head.sample(outputs, (generator or self._predict_generator).random(len(outputs)))
-        action = self.head.to_action(index)
-        return action if batched else action[0]
+            shape = (len(outputs), *self.head.action_shape)
+            stored = self.head.sample(outputs, (generator or self._predict_generator).random(shape))
+        action = self.head.to_action(stored)
+        if batched:
+            return action
+        return np.asarray(action[0]) if self.head.action_shape else action[0]  # a Box of no dimension wants an array
 
     # --------------------------------------------------------------------------------------------- saving and loading
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,9 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from rlce.heads import Categorical
+from rlce import masks
+from rlce.heads import Head
+from rlce.masks import Mask
 from rlce.spaces import Observations, flat_width, flatten_batch
 
 EnvLike = str | Callable[[], gymnasium.Env[Any, Any]] | VectorEnv[Any, Any, Any]
@@ -32,13 +35,14 @@ class Rollout(NamedTuple):
     """What happened, time-major. In `Collector.episodes` a column is one whole episode, else one environment."""
 
     observation: Observations  # [T, N, D] flattened, as the policy saw it
-    action: NDArray[np.int64]  # [T, N] class indices
+    action: NDArray[Any]  # [T, N, *A] as the head stores it: class indices, raw samples
     reward: NDArray[np.float32]  # [T, N] as the environment gave it
     terminated: NDArray[np.bool_]  # [T, N]
     truncated: NDArray[np.bool_]  # [T, N]
     next_observation: Observations  # [T, N, D] the true successor
     valid: NDArray[np.bool_]  # [T, N] false on ghost steps and padding, which no estimate may use
     time: NDArray[np.int64]  # [T, N] steps since the episode began
+    mask: Mask | None = None  # [T, N, K] true where the environment allows a class; None where it gives no masks
 
 
 # ------------------------------------------------------------------------------------------------- making environments
@@ -129,9 +133,13 @@ class Environments:
         raw_observation: the same as the environment returned it, for `predict`.
         real: ``[N]``, whether the next step of a copy is one of its task; false on the ghost step that NEXT_STEP
             autoreset spends on a reset, where the action is ignored and the reward is zero.
+        mask: ``[N, K]``, which classes the next action may name (see `rlce.masks`), all of them on a ghost step; None
+            where the environment gives no mask.
 
     Raises:
-        ValueError: the vector environment does not say in ``metadata["autoreset_mode"]`` how it resets.
+        ValueError: the vector environment does not say in ``metadata["autoreset_mode"]`` how it resets, or an
+            action mask has the wrong width.
+        TypeError: an observation space that is not served, or an action mask for actions that are no classes.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
@@ -145,12 +153,16 @@ class Environments:
                 "cannot be told apart"
             ) from None
         self.envs, self.n = envs, envs.num_envs
-        self.space = envs.single_observation_space
+        self.action_space = envs.single_action_space
+        self.space = masks.input_space(envs.single_observation_space, self.action_space)
+        self._mask_in_observation = masks.in_observation(envs.single_observation_space)
         self.width = flat_width(self.space)
         self._all_real = np.ones(self.n, bool)
         self.real = self._all_real
         self.observation: Observations
         self.raw_observation: Any = None
+        self.mask: Mask | None = None
+        self._steps = 0
 
     def reset(self, seeds: np.random.SeedSequence) -> None:
         """Start every episode anew. Copies get independent seeds; a vector class with one generator gets one."""
@@ -159,9 +171,11 @@ class Environments:
         else:
             seed = int(seeds.generate_state(1)[0])
         _LAST_RESET_BY[self.envs] = self
-        self.raw_observation, _ = self.envs.reset(seed=seed)
+        self.raw_observation, info = self.envs.reset(seed=seed)
         self.observation = flatten_batch(self.space, self.raw_observation)
         self.real = self._all_real
+        self._steps = 0
+        self.mask = self._checked(self._read_mask(info))
 
     @property
     def current(self) -> bool:
@@ -169,8 +183,9 @@ class Environments:
         return _LAST_RESET_BY.get(self.envs) is self
 
     def step(self, action: NDArray[Any]) -> Step:
-        """Act in every environment; ``action`` is ``[N]``, in the environment's own numbering."""
+        """Act in every environment; ``action`` is ``[N, ...]``, as the environment's action space has it."""
         self.raw_observation, reward, terminated, truncated, info = self.envs.step(action)
+        mask = self._read_mask(info)
         observation = successor = flatten_batch(self.space, self.raw_observation)
         done = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
@@ -181,10 +196,37 @@ class Environments:
             else:
                 successor = observation.copy()  # the reset may write into the array that was returned
                 # A fresh dict and mask: some versions pop the key, and an environment may keep the array.
-                self.raw_observation, _ = self.envs.reset(options={"reset_mask": done.copy()})
+                self.raw_observation, info = self.envs.reset(options={"reset_mask": done.copy()})
                 observation = flatten_batch(self.space, self.raw_observation)
+                fresh = self._read_mask(info)
+                if mask is not None or fresh is not None:
+                    everything = np.True_
+                    mask = np.where(
+                        done[:, None],
+                        everything if fresh is None else fresh,
+                        everything if mask is None else mask,
+                    )
         self.observation = observation
+        self._steps += 1
+        self.mask = self._checked(mask)
         return Step(successor, reward, terminated, truncated, done)
+
+    def _read_mask(self, info: Mapping[str, Any]) -> Mask | None:
+        if self._mask_in_observation:
+            return masks.from_observation(self.raw_observation, self.n)
+        return masks.from_info(info, self.n, self.action_space)
+
+    def _checked(self, mask: Mask | None) -> Mask | None:
+        if mask is None:
+            return None
+        mask[~self.real] = True  # after its end an episode may allow nothing, and the ghost step's action is ignored
+        empty = masks.forbids_all(mask, masks.classes_of(self.action_space))
+        if empty.any():
+            raise ValueError(
+                f"the action mask of environment {np.flatnonzero(empty)[0]} forbids every action, "
+                f"{self._steps:,} steps after the reset of all environments"
+            )
+        return mask
 
     def _final_observations(
         self, observation: Observations, done: NDArray[np.bool_], info: Mapping[str, Any]
@@ -216,17 +258,19 @@ class ActionStreams:
     Args:
         n: number of environments.
         seeds: spawned into one generator each.
+        shape: of what one action uses: ``()`` for a single uniform.
     """
 
-    def __init__(self, n: int, seeds: np.random.SeedSequence) -> None:
+    def __init__(self, n: int, seeds: np.random.SeedSequence, shape: tuple[int, ...] = ()) -> None:
         self._generators = [np.random.Generator(np.random.PCG64(child)) for child in seeds.spawn(n)]
-        self._block = np.stack([g.random(_UNIFORMS_AHEAD) for g in self._generators], axis=1)
+        self._block_shape = (_UNIFORMS_AHEAD, *shape)
+        self._block = np.stack([g.random(self._block_shape) for g in self._generators], axis=1)
         self._cursor = np.zeros(n, np.int64)
         self._columns = np.arange(n)
         self._steps_until_empty = _UNIFORMS_AHEAD
 
     def draw(self, real: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The next uniform of every environment, ``[N]``; only where ``real`` is it used up."""
+        """The next uniforms of every environment, ``[N, *shape]``; only where ``real`` are they used up."""
         if self._steps_until_empty == 0:
             self._refill()
         uniforms = self._block[self._cursor, self._columns]
@@ -236,7 +280,7 @@ class ActionStreams:
 
     def _refill(self) -> None:
         for i in np.flatnonzero(self._cursor == _UNIFORMS_AHEAD):
-            self._block[:, i] = self._generators[i].random(_UNIFORMS_AHEAD)
+            self._block[:, i] = self._generators[i].random(self._block_shape)
             self._cursor[i] = 0
         self._steps_until_empty = int(_UNIFORMS_AHEAD - self._cursor.max())
 
@@ -254,13 +298,14 @@ class Collector:
         finished: (return, length) of the last 100 finished episodes; returns are undiscounted and unscaled.
     """
 
-    def __init__(self, environments: Environments, head: Categorical, seeds: np.random.SeedSequence) -> None:
+    def __init__(self, environments: Environments, head: Head, seeds: np.random.SeedSequence) -> None:
         self.environments, self.head = environments, head
         self._reset_seeds, action_seeds = seeds.spawn(2)
-        self._streams = ActionStreams(environments.n, action_seeds)
+        self._streams = ActionStreams(environments.n, action_seeds, head.action_shape)
         self.steps_taken = 0
         self.finished: deque[tuple[float, int]] = deque(maxlen=100)
         self._started = False
+        self._masks: list[Mask | None] = []  # of the rollout that is being gathered, one a step
         self._time = np.zeros(environments.n, np.int64)
         self._return_so_far = np.zeros(environments.n)
 
@@ -275,14 +320,17 @@ class Collector:
             A rollout of ``[T, N]`` rows, ghost steps marked not ``valid``.
 
         Raises:
-            FloatingPointError: a reward or an observation is NaN or infinite; it names the step.
+            FloatingPointError: a reward, an observation or a continuous action is NaN or infinite; it names the step.
+            ValueError: an action mask forbids every action; it names the environment and the step.
         """
         if not self._started or not self.environments.current:
             self._reset()
         environments, n = self.environments, self.environments.n
-        rollout = _allocate(length, n, environments.width)
+        rollout = _allocate(length, n, environments.width, self.head)
+        self._masks = []
         for t in range(length):
             self._step(act, rollout, t)
+        rollout = rollout._replace(mask=masks.stacked(self._masks))
         self._finish(rollout)
         return rollout
 
@@ -300,7 +348,8 @@ class Collector:
             A rollout with one episode a column, ``[longest, count]``, padding marked not ``valid``.
 
         Raises:
-            FloatingPointError: a reward or an observation is NaN or infinite; it names the step.
+            FloatingPointError: a reward, an observation or a continuous action is NaN or infinite; it names the step.
+            ValueError: an action mask forbids every action; it names the environment and the step.
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
@@ -308,16 +357,19 @@ class Collector:
         self._reset()
         missing = episode_shares(count, n)
         chunks: list[Rollout] = []
+        self._masks = []
         while missing.any():
-            chunk = _allocate(_UNIFORMS_AHEAD, n, environments.width)
+            chunk = _allocate(_UNIFORMS_AHEAD, n, environments.width, self.head)
             for t in range(_UNIFORMS_AHEAD):
                 done = self._step(act, chunk, t, missing > 0)
                 missing -= done & chunk.valid[t]
                 if not missing.any():
-                    chunk = Rollout._make(rows[: t + 1] for rows in chunk)
+                    chunk = _each(itemgetter(slice(t + 1)), chunk)
                     break
             chunks.append(chunk)
-        stream = Rollout._make(np.concatenate(rows) for rows in zip(*chunks, strict=True))
+        fields = zip(*chunks, strict=True)
+        stream = Rollout._make(None if rows[0] is None else np.concatenate(rows) for rows in fields)
+        stream = stream._replace(mask=masks.stacked(self._masks))
         self._finish(stream)
         self._started = False  # the next rollout begins with a reset, whatever its kind
         return _one_episode_a_column(stream, count)
@@ -333,12 +385,19 @@ class Collector:
         environments = self.environments
         real = environments.real if wanted is None else environments.real & wanted
         outputs = act(environments.observation)
-        index = self.head.sample(outputs, self._streams.draw(real))
+        if environments.mask is not None:
+            outputs = masks.hide(outputs, environments.mask)
+        self._masks.append(environments.mask)
+        action = self.head.sample(outputs, self._streams.draw(real))
+        if action.dtype.kind == "f":  # before it reaches the environment, which could do anything with it
+            now = len(self._masks) - 1
+            self._check_finite("environment's observation", environments.observation[None], now)
+            self._check_finite("policy's action", action[None], now)
         rollout.observation[t] = environments.observation
-        rollout.action[t] = index
+        rollout.action[t] = action
         rollout.valid[t] = real
         rollout.time[t] = self._time
-        step = environments.step(self.head.to_action(index))
+        step = environments.step(self.head.to_action(action))
         rollout.next_observation[t] = step.next_observation
         rollout.reward[t] = step.reward
         rollout.terminated[t] = step.terminated
@@ -354,14 +413,7 @@ class Collector:
         rollout.terminated[ghost] = False
         rollout.truncated[ghost] = False
         for name in ("observation", "reward", "next_observation"):
-            values = getattr(rollout, name)
-            # One sum costs a fraction of a test per entry, and is finite unless an entry is not (or it overflows).
-            if not math.isfinite(float(values.sum(dtype=np.float64))) and not np.isfinite(values).all():
-                t, i = np.argwhere(~np.isfinite(values))[0][:2]
-                raise FloatingPointError(
-                    f"the environment's {name} is not finite: {values[t, i]} in environment {i}, "
-                    f"{t} steps into the rollout that began after {self.steps_taken:,} steps"
-                )
+            self._check_finite(f"environment's {name}", getattr(rollout, name))
         self.steps_taken += int(rollout.valid.sum())
         total = np.cumsum(rollout.reward, axis=0, dtype=np.float64)
         total += self._return_so_far
@@ -370,6 +422,16 @@ class Collector:
             self.finished.append((episode_return, int(rollout.time[t, i]) + 1))
             total[t:, i] -= episode_return
         self._return_so_far = total[-1]
+
+    def _check_finite(self, name: str, values: NDArray[Any], first_step: int = 0) -> None:
+        """``values`` are ``[T, N, ...]``, T steps from ``first_step`` of the rollout on."""
+        # One sum costs a fraction of a test per entry, and is finite unless an entry is not (or it overflows).
+        if not math.isfinite(float(values.sum(dtype=np.float64))) and not np.isfinite(values).all():
+            t, i = np.argwhere(~np.isfinite(values))[0][:2]
+            raise FloatingPointError(
+                f"the {name} is not finite: {values[t, i]} in environment {i}, "
+                f"{t + first_step} steps into the rollout that began after {self.steps_taken:,} steps"
+            )
 
 
 def episode_shares(count: int, n: int) -> NDArray[np.int64]:
@@ -382,10 +444,10 @@ def episode_shares(count: int, n: int) -> NDArray[np.int64]:
     return (count + np.arange(n)) // n
 
 
-def _allocate(length: int, n: int, width: int) -> Rollout:
+def _allocate(length: int, n: int, width: int, head: Head) -> Rollout:
     return Rollout(
         observation=np.empty((length, n, width), np.float32),
-        action=np.empty((length, n), np.int64),
+        action=np.empty((length, n, *head.action_shape), head.action_dtype),
         reward=np.empty((length, n), np.float32),
         terminated=np.empty((length, n), bool),
         truncated=np.empty((length, n), bool),
@@ -393,6 +455,11 @@ def _allocate(length: int, n: int, width: int) -> Rollout:
         valid=np.empty((length, n), bool),
         time=np.empty((length, n), np.int64),
     )
+
+
+def _each(function: Callable[[NDArray[Any]], NDArray[Any]], rollout: Rollout) -> Rollout:
+    """The same done to every field that is there."""
+    return Rollout._make(None if rows is None else function(rows) for rows in rollout)
 
 
 def _one_episode_a_column(stream: Rollout, count: int) -> Rollout:
@@ -406,11 +473,11 @@ def _one_episode_a_column(stream: Rollout, count: int) -> Rollout:
         pieces.extend((i, rows) for rows in np.split(real, ends)[: len(ends)])
     assert len(pieces) == count
     longest = max(len(rows) for _, rows in pieces)
-    result = Rollout._make(np.zeros((longest, count, *rows.shape[2:]), rows.dtype) for rows in stream)
+    result = _each(lambda rows: np.zeros((longest, count, *rows.shape[2:]), rows.dtype), stream)
     for column, (i, rows) in enumerate(pieces):
-        for field in Rollout._fields:
-            source, destination = getattr(stream, field), getattr(result, field)
-            destination[: len(rows), column] = source[rows, i]
+        for source, destination in zip(stream, result, strict=True):
+            if source is not None and destination is not None:
+                destination[: len(rows), column] = source[rows, i]
     return result
 
 

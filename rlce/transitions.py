@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rlce import masks
 from rlce.credit import Experience
 from rlce.data import ReturnScale, Standardizer, minibatches
-from rlce.heads import Categorical, squared
+from rlce.heads import Head, squared
 from rlce.methods import Method
 from rlce.network import evaluation_mode, numpy_forward
 from rlce.objective import weighted_mean
@@ -23,10 +24,11 @@ class Transitions(NamedTuple):
     """Rows of a rollout, ready for the loss; ghost steps and padding are gone. B rows."""
 
     observation: Tensor  # [B, D] as the policy saw it
-    action: Tensor  # [B] class indices
+    action: Tensor  # [B, *A] as the head stores it
     advantage: Tensor  # [B]
     behaviour_log_prob: Tensor  # [B] log π(a|s) when a was taken
     target: Tensor  # [B] for the critic; empty without one
+    mask: Tensor  # [B, K] true where a class is allowed; empty where the environment gives no masks
 
     def rows(self, index: Tensor) -> Transitions:
         """The rows of these indices."""
@@ -43,7 +45,7 @@ class Batch(NamedTuple):
 def prepare(
     rollout: Rollout,
     method: Method,
-    head: Categorical,
+    head: Head,
     policy: nn.Module,
     critic: nn.Module | None,
     normalizer: Standardizer | None,
@@ -104,13 +106,13 @@ def prepare(
         variance = float(target.var())
         if variance > 0:
             scalars["train/explained_variance"] = 1.0 - float((target - value[valid]).var()) / variance
-    arrays = observation[valid], rollout.action[valid], advantage, target
-    inputs, action, *rest = (torch.from_numpy(array).to(device) for array in arrays)
-    log_prob = torch.empty(0, device=device)
+    mask = np.empty(0, bool) if rollout.mask is None else rollout.mask[valid]
+    arrays = observation[valid], rollout.action[valid], advantage, np.empty(0, np.float32), target, mask
+    rows = Transitions(*(torch.from_numpy(array).to(device) for array in arrays))
     if method.ratio:
         with evaluation_mode(policy), torch.no_grad():  # as it acted
-            log_prob = -head.cost(policy(inputs), action)
-    return Transitions(inputs, action, rest[0], log_prob, rest[1]), scalars
+            rows = rows._replace(behaviour_log_prob=-head.cost(_outputs(policy, rows), rows.action))
+    return rows, scalars
 
 
 def standardized(advantage: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
@@ -157,7 +159,7 @@ def batches(rows: Transitions, method: Method, generator: torch.Generator) -> It
 
 
 def loss(
-    batch: Batch, method: Method, head: Categorical, policy: nn.Module, critic: nn.Module | None
+    batch: Batch, method: Method, head: Head, policy: nn.Module, critic: nn.Module | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The objective on the actions taken, less the entropy bonus, plus the critic's regression.
 
@@ -175,7 +177,7 @@ def loss(
         ValueError: the method's weight rule gives another shape than ``[B]``.
     """
     rows, normalizer = batch
-    outputs = policy(rows.observation)
+    outputs = _outputs(policy, rows)
     cost = head.cost(outputs, rows.action)
     log_prob = -cost.detach()
     weight = method.weight(rows.advantage, log_prob, rows.behaviour_log_prob)
@@ -197,3 +199,9 @@ def loss(
         total = total + method.value_weight * value_loss
         scalars["train/value_loss"] = value_loss.detach()
     return total, scalars
+
+
+def _outputs(policy: nn.Module, rows: Transitions) -> Tensor:
+    """What the policy says with what it may not say left out, as it was when it acted."""
+    outputs = policy(rows.observation)
+    return masks.hide(outputs, rows.mask) if len(rows.mask) else outputs

@@ -24,7 +24,7 @@ class Arguments:
     method: Literal["ppo", "actor-critic", "reinforce", "reinforce-no-critic"] = "ppo"
     """Which recipe of agents/cartpole.py."""
     env: str = "CartPole-v1"
-    """A Gymnasium id with discrete actions; the recipe was made for CartPole-v1."""
+    """A Gymnasium id; the recipe was made for CartPole-v1."""
     env_kwargs: str = "{}"
     """Keyword arguments of the environment as JSON: '{"max_episode_steps": 200}'."""
     seed: int = 0

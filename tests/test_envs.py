@@ -12,7 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
 from envs.chain import Chain
-from envs.identity import Identity
+from envs.identity import Identity, IdentityBox, IdentityMultiBinary, IdentityMultiDiscrete, MaskedIdentity
 from envs.labelled import LabelledData
 from envs.loop import LoopEnv
 
@@ -22,6 +22,14 @@ LABELS = ["b", "a", "c"]
 ENVIRONMENTS: dict[str, tuple[type[gymnasium.Env[Any, Any]], dict[str, Any]]] = {
     "identity": (Identity, {}),
     "identity with a start": (Identity, {"n": 3, "length": 2, "start": -7}),
+    "identity of several": (IdentityMultiDiscrete, {}),
+    "identity of several, 2-D with a start": (IdentityMultiDiscrete, {"classes": [[2, 3], [4, 1]], "start": -2}),
+    "identity of bits": (IdentityMultiBinary, {}),
+    "identity of bits, 2-D": (IdentityMultiBinary, {"shape": (2, 2), "length": 3}),
+    "identity of numbers": (IdentityBox, {}),
+    "identity of numbers, 2-D": (IdentityBox, {"shape": (2, 1)}),
+    "masked identity": (MaskedIdentity, {"start": 5}),
+    "masked identity, mask observed": (MaskedIdentity, {"mask_in_observation": True}),
     "labelled": (LabelledData, {"X": ROWS, "y": LABELS}),
     "chain": (Chain, {}),
     "long chain": (Chain, {"states": 5, "actions": 3, "horizon": 6, "table_seed": 9}),
@@ -35,15 +43,22 @@ def make(name: str) -> gymnasium.Env[Any, Any]:
     return entry_point(**kwargs)
 
 
+def plain(observation: Any) -> Any:
+    """In Python's own types, which compare as a whole."""
+    if isinstance(observation, dict):
+        return {key: plain(part) for key, part in observation.items()}
+    return np.asarray(observation).tolist()
+
+
 def play(env: gymnasium.Env[Any, Any], seed: int, steps: int = 40) -> list[Any]:
     """Observations, rewards and ends under random actions, over episodes that draw on one generator."""
     env.action_space.seed(0)
-    record: list[Any] = [np.asarray(env.reset(seed=seed)[0]).tolist()]
+    record: list[Any] = [plain(env.reset(seed=seed)[0])]
     for _ in range(steps):
         observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-        record.append((np.asarray(observation).tolist(), reward, terminated, truncated))
+        record.append((plain(observation), reward, terminated, truncated))
         if terminated or truncated:
-            record.append(np.asarray(env.reset()[0]).tolist())
+            record.append(plain(env.reset()[0]))
     return record
 
 
@@ -79,10 +94,20 @@ def test_step_is_refused_before_reset_and_after_the_end(name: str) -> None:
 def test_action_outside_the_space_is_refused(name: str) -> None:
     env = make(name)
     env.reset(seed=0)
-    assert isinstance(env.action_space, gymnasium.spaces.Discrete)
-    for action in (env.action_space.start - 1, env.action_space.start + env.action_space.n):
-        with pytest.raises(ValueError, match="action must lie in Discrete"):
-            env.step(np.int64(action))
+    space = env.action_space
+    outside: list[Any]
+    if isinstance(space, gymnasium.spaces.Discrete):
+        outside = [space.start - 1, space.start + space.n]
+    elif isinstance(space, gymnasium.spaces.MultiDiscrete):
+        outside = [space.start - 1, space.start + space.nvec, np.zeros(9, np.int64)]
+    elif isinstance(space, gymnasium.spaces.MultiBinary):
+        outside = [np.full(space.shape, 2), np.zeros(9, np.int8)]
+    else:
+        assert isinstance(space, gymnasium.spaces.Box)
+        outside = [2 * space.high, 2 * space.low, np.zeros(9, np.float32)]
+    for action in outside:
+        with pytest.raises(ValueError, match=f"action must lie in {type(space).__name__}"):
+            env.step(action)
 
 
 # --------------------------------------------------------------------------------------------------- identity
@@ -109,6 +134,75 @@ def test_identity_draws_observations_uniformly() -> None:
     counts = Counter(int(env.step(np.int64(0))[0]) for _ in range(4000))
     # Binomial(4000, 1/4) has a deviation of 27.4.
     assert all(abs(counts[k] - 1000) < 5 * 27.4 for k in range(4))
+
+
+@pytest.mark.parametrize("classes", [[2, 3], [[2, 3], [4, 2]]], ids=["1-D", "2-D"])
+def test_identity_of_several_pays_the_share_named_rightly(classes: Any) -> None:
+    env = IdentityMultiDiscrete(classes, start=3)
+    observation, _ = env.reset(seed=0)
+    for right in range(len(observation.ravel()) + 1):
+        action = 3 + observation.ravel()
+        action[right:] = 3 + (observation.ravel()[right:] + 1) % np.ravel(classes)[right:]
+        observation, reward, *_ = env.step(action.reshape(observation.shape))
+        assert reward == right / action.size
+
+
+def test_identity_of_bits_pays_the_share_repeated_rightly() -> None:
+    env = IdentityMultiBinary((2, 2))
+    observation, _ = env.reset(seed=0)
+    for right in range(5):
+        action = observation.ravel()
+        action[right:] = 1 - action[right:]
+        observation, reward, *_ = env.step(action.reshape(2, 2))
+        assert reward == right / 4
+
+
+def test_identity_of_numbers_pays_minus_the_mean_square() -> None:
+    env = IdentityBox((3,), bound=2.0)
+    observation, _ = env.reset(seed=0)
+    action = np.where(observation > 0, observation - 1.0, observation + 1.0).astype(np.float32)
+    assert env.step(action)[1] == pytest.approx(-1.0, abs=1e-6)
+    observation, _ = env.reset()
+    action = observation.copy()
+    action[0] -= np.sign(action[0])
+    assert env.step(action)[1] == pytest.approx(-1 / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_masked_identity_forbids_half_of_the_others_and_everything_at_the_end(observed: bool) -> None:
+    env = MaskedIdentity(n=3, length=2000, mask_in_observation=observed)
+    observation, info = env.reset(seed=0)
+    allowed, rewards = [], Counter[tuple[bool, float]]()
+    for step in range(2000):
+        mask = observation["action_mask"] if observed else info["action_mask"]
+        named = observation["observation"] if observed else observation
+        assert mask[named] == 1
+        action = np.int64((named + step) % 3)
+        if action != named:
+            allowed.append(int(mask[action]))
+        observation, reward, _, truncated, info = env.step(action)
+        rewards[bool(mask[action]), reward] += 1
+    assert abs(np.mean(allowed) - 0.5) < 5 * 0.5 / np.sqrt(len(allowed))
+    assert set(rewards) == {(True, 1.0), (True, 0.0), (False, -1.0)}
+    assert truncated
+    assert not (observation["action_mask"] if observed else info["action_mask"]).any()
+
+
+@pytest.mark.parametrize(
+    ("make_one", "message"),
+    [
+        (lambda: IdentityMultiDiscrete([2, 0]), "classes must be at least 1"),
+        (lambda: IdentityMultiDiscrete([]), "classes must be at least 1"),
+        (lambda: IdentityMultiBinary(()), "shape must hold"),
+        (lambda: IdentityMultiBinary((2, 0)), "shape must hold"),
+        (lambda: IdentityBox((0,)), "shape must hold"),
+        (lambda: IdentityBox(bound=0.0), "bound must be positive"),
+        (lambda: MaskedIdentity(n=0), "n must be at least 1"),
+    ],
+)
+def test_identities_name_what_is_wrong(make_one: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_one()
 
 
 # ---------------------------------------------------------------------------------------------- labelled data
@@ -291,6 +385,10 @@ def test_loop_pays_one_goes_round_and_is_cut_but_never_terminates() -> None:
     [
         (Identity, "n"),
         (Identity, "length"),
+        (IdentityMultiDiscrete, "length"),
+        (IdentityMultiBinary, "length"),
+        (IdentityBox, "length"),
+        (MaskedIdentity, "length"),
         (LoopEnv, "length"),
         (Chain, "states"),
         (Chain, "actions"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlce.network import MLP, Dropout, numpy_forward
+from rlce.network import MLP, Dropout, WithLogStd, numpy_forward
 
 ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "prelu", "softplus"]
 # Variance of a He-initialised hidden weight is this over the fan-in; of the others' 1 over the fan-in.
@@ -231,3 +231,27 @@ def test_without_hidden_layers_the_network_is_linear() -> None:
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MLP(**{"n_inputs": 4, "n_outputs": 3, **arguments})
+
+
+@pytest.mark.parametrize("kind", ["MLP", "foreign"])
+def test_means_with_a_log_std_are_the_same_in_numpy_and_never_stale(kind: str) -> None:
+    means: nn.Module = MLP(3, 2, (8,)) if kind == "MLP" else nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
+    network = WithLogStd(means, 2, initial=-0.5)
+    forward, x = numpy_forward(network), np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    for _ in range(2):
+        network.eval()
+        expected = network(torch.from_numpy(x)).detach().numpy()
+        np.testing.assert_allclose(forward(x), expected, atol=1e-6)
+        assert forward(x).dtype == np.float32
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.3)
+    assert expected.shape == (5, 4)
+    np.testing.assert_allclose(expected[:, 2:], -0.2)
+    assert network(torch.zeros(2, 7, 3)).shape == (2, 7, 4)
+    (gradient,) = torch.autograd.grad(network(torch.zeros(5, 3))[:, 2:].sum(), network.log_std)
+    assert gradient.tolist() == [5.0, 5.0]
+
+
+def test_log_std_takes_the_dtype_of_the_means() -> None:
+    assert WithLogStd(MLP(3, 2).double(), 2).log_std.dtype == torch.float64

@@ -303,13 +303,23 @@ def test_predict_takes_one_observation_or_a_batch() -> None:
 # ------------------------------------------------------------------------------------------------------------ bad input
 
 
+class TwoActions(Identity):
+    """An action space that no head serves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(3)])
+
+
 def test_bad_input_is_refused_early(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no environment 'NoSuchTask-v0'"):
         PolicyGradient("NoSuchTask-v0")
     with pytest.raises(ValueError, match="method must be one of reinforce, actor_critic, ppo"):
         PolicyGradient("CartPole-v1", method="q-learning")
-    with pytest.raises(TypeError, match="no head serves the action space Box.*served: Discrete"):
-        PolicyGradient("Pendulum-v1")
+    with pytest.raises(TypeError, match="no head serves the action space Tuple.*served: Discrete, MultiDiscrete"):
+        PolicyGradient(TwoActions)
+    with pytest.raises(ValueError, match="rescale needs a Box"):
+        PolicyGradient("CartPole-v1", rescale_actions=True)
     with pytest.raises(ValueError, match="seed must be a whole number >= 0, got -1"):
         PolicyGradient("CartPole-v1", seed=-1)
     occupied = tmp_path / "file"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlce.heads import Categorical
+from rlce.heads import Categorical, head_for
 from rlce.rollout import ActionStreams, Collector, Environments, Rollout, episode_shares, make_environments
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
@@ -48,7 +48,7 @@ def collector(mode: AutoresetMode, n: int = 3, seed: int = 0, **kwargs: Any) -> 
 
 def valid_transitions(rollout: Rollout, i: int) -> list[tuple[Any, ...]]:
     rows = np.flatnonzero(rollout.valid[:, i])
-    return [tuple(np.ravel(field[t, i]).tolist() for field in rollout) for t in rows]
+    return [tuple(np.ravel(field[t, i]).tolist() for field in rollout if field is not None) for t in rows]
 
 
 @pytest.mark.parametrize("truncate", [False, True])
@@ -86,6 +86,71 @@ def test_three_autoreset_modes_give_the_same_valid_transitions() -> None:
         shortest = min(len(stream[i]) for stream in streams)
         assert shortest > 2 * 256  # the streams were refilled
         assert streams[0][i][:shortest] == streams[1][i][:shortest] == streams[2][i][:shortest]
+
+
+class Pulled(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A point that the action moves; the episode is over when it is far, so actions decide on lengths."""
+
+    observation_space = gymnasium.spaces.Box(-100.0, 100.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-0.5, 1.0, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.at = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return self.at.copy(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        assert self.action_space.contains(action)
+        self.at = self.at + action
+        return self.at.copy(), float(action.sum()), bool(np.abs(self.at).max() > 2.0), False, {}
+
+
+def test_three_autoreset_modes_agree_for_a_continuous_action_space() -> None:
+    """The raw sample is in the record, the clipped one has moved the point."""
+
+    def gatherer(mode: AutoresetMode) -> Collector:
+        envs = SyncVectorEnv([Pulled] * 3, autoreset_mode=mode)
+        return Collector(Environments(envs), head_for(Pulled.action_space), np.random.SeedSequence(0))
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        return np.tile([0.2, 0.0, 0.0, -0.5], (len(observation), 1))
+
+    streams, episodes = [], []
+    for mode in MODES:
+        one = gatherer(mode)
+        rollouts = [one.steps(act, 150) for _ in range(4)]
+        streams.append([[row for rollout in rollouts for row in valid_transitions(rollout, i)] for i in range(3)])
+        episodes.append(gatherer(mode).episodes(act, 7))
+    for i in range(3):
+        shortest = min(len(stream[i]) for stream in streams)
+        assert shortest > 256  # the streams were refilled
+        assert streams[0][i][:shortest] == streams[1][i][:shortest] == streams[2][i][:shortest]
+    for other in episodes[1:]:
+        for field, another in zip(episodes[0], other, strict=True):
+            np.testing.assert_array_equal(field, another)
+    action, valid = rollouts[0].action, rollouts[0].valid
+    assert action.shape == (150, 3, 2)
+    assert action.dtype == np.float32
+    assert action[valid].min() < -0.5
+    assert action[valid].max() > 1.0
+    moved = rollouts[0].next_observation - rollouts[0].observation
+    np.testing.assert_allclose(moved[valid], np.clip(action, -0.5, 1.0)[valid], atol=1e-6)
+
+
+def test_a_continuous_action_that_is_not_finite_is_the_policy_s_and_goes_nowhere() -> None:
+    """Named where it starts, before the environment sees it."""
+    envs = SyncVectorEnv([Pulled] * 2)
+    gatherer = Collector(Environments(envs), head_for(Pulled.action_space), np.random.SeedSequence(0))
+    calls = iter(range(100))
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        outputs = np.zeros((2, 4))
+        outputs[1, 0] = np.nan if next(calls) == 3 else 0.0
+        return outputs
+
+    gatherer.steps(act, 2)
+    with pytest.raises(FloatingPointError, match=r"policy's action is not finite: .* in environment 1, 1 steps into"):
+        gatherer.steps(act, 5)
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
@@ -142,6 +207,19 @@ def test_action_streams_do_not_depend_on_ghosts() -> None:
             drawn[i].append(uniforms[i])
     for numbers, seed in zip(drawn, np.random.SeedSequence(1).spawn(4), strict=True):
         expected = np.random.Generator(np.random.PCG64(seed)).random(len(numbers))
+        np.testing.assert_array_equal(numbers, expected)
+
+
+def test_action_streams_of_several_numbers_an_action() -> None:
+    streams, drawn = ActionStreams(3, np.random.SeedSequence(1), (2,)), [[] for _ in range(3)]
+    for step in range(700):
+        real = np.array([True, step % 2 == 0, step % 3 != 0])
+        uniforms = streams.draw(real)
+        assert uniforms.shape == (3, 2)
+        for i in np.flatnonzero(real):
+            drawn[i].append(uniforms[i])
+    for numbers, seed in zip(drawn, np.random.SeedSequence(1).spawn(3), strict=True):
+        expected = np.random.Generator(np.random.PCG64(seed)).random((len(numbers), 2))
         np.testing.assert_array_equal(numbers, expected)
 
 
