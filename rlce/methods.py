@@ -112,8 +112,10 @@ class Method:
             )
         if self.replay < 0:
             raise ValueError(f"replay must be at least 0, got {self.replay}")
-        if self.per_episode and self.episodes is None:
-            raise ValueError(f"{self.name}: Z = episodes needs whole episodes: set episodes")
+        if self.per_episode and (self.episodes is None or self.replay):
+            raise ValueError(
+                f"{self.name}: Z = episodes needs whole episodes of one round: set episodes, and no replay"
+            )
         if self.group_size is not None and (self.episodes is None or self.episodes % self.group_size != 0):
             raise ValueError(
                 f"{self.name}: episodes={self.episodes} do not fill groups of group_size={self.group_size}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -26,6 +28,7 @@ from rlce.rollout import (
     Collector,
     Environments,
     EnvLike,
+    Rollout,
     make_environments,
     seed_sequence,
     spawn_ints,
@@ -77,6 +80,7 @@ class PolicyGradient:
         head: what the policy's outputs mean.
         policy: the network observation → outputs.
         critic: the network observation → value, or None.
+        reference: the policy as it was at first, where the method holds on to it; or None.
         vectorization: how the environments were made; "given" for a VectorEnv.
         num_envs: how many there are.
         steps: environment steps so far.
@@ -141,6 +145,9 @@ class PolicyGradient:
             self.observation_space, self.action_space = env.observation_space, env.action_space
         else:
             self._env = env
+            if self.method.group_size is not None and not isinstance(env, VectorEnv):
+                # Each copy plays one episode of a group, from a seed that it shares with the rest of its group.
+                num_envs, vectorization = self.method.episodes or num_envs, vectorization or "sync"
             envs, self.vectorization = make_environments(env, num_envs, env_kwargs, vectorization)
             self.num_envs = envs.num_envs
             self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
@@ -174,12 +181,16 @@ class PolicyGradient:
         networks = {"policy": policy}
         if self.method.critic:
             networks["critic"] = self._network(width, 1, critic_seed, output_gain=1.0)
+        if self.method.kl_weight:
+            networks["reference"] = copy.deepcopy(policy).requires_grad_(False).eval()
         self.networks = nn.ModuleDict(networks).to(self.device)
+        self.reference = self.networks["reference"] if self.method.kl_weight else None
         self.policy = self.networks["policy"]
         self.critic = self.networks["critic"] if self.method.critic else None
         self.normalizer = Standardizer(width, clip=10.0) if normalize_observations else None
         self.return_scale = ReturnScale() if scale_rewards else None
         self._unseen: NDArray[np.float32] | None = None
+        self._replay: deque[tuple[Rollout, NDArray[np.float32]]] = deque(maxlen=self.method.replay + 1)
         self._steps_before = 0
         # Last, so that bad input leaves no directory behind.
         companions = {
@@ -293,13 +304,11 @@ class PolicyGradient:
             rollout = (
                 collector.steps(act, method.steps)
                 if method.episodes is None
-                else collector.episodes(act, method.episodes)
+                else collector.episodes(act, method.episodes, method.group_size or 1)
             )
             if not rollout.valid.any():
                 continue  # a single step that fell on ghost steps alone
-            rows, scalars = transitions.prepare(
-                rollout, method, self.head, self.policy, self.critic, normalizer, self.return_scale, self.device
-            )
+            rows, scalars = self._prepare(rollout)
             if collector.finished:
                 returns, lengths = zip(*collector.finished, strict=True)
                 scalars["rollout/ep_rew_mean"] = float(np.mean(returns))
@@ -307,8 +316,28 @@ class PolicyGradient:
             self._unseen = rollout.observation[rollout.valid]
             yield Round(transitions.batches(rows, method, self._minibatch_generator), self.steps, scalars)
 
+    def _prepare(self, rollout: Rollout) -> tuple[transitions.Transitions, dict[str, float]]:
+        """Rows of this round, and of the earlier ones that the method uses again."""
+        method, factor, behaviour = self.method, 1.0, None
+        if self.return_scale is not None:
+            done = rollout.terminated | rollout.truncated
+            self.return_scale.update(rollout.reward, done, rollout.valid, fresh=method.episodes is not None)
+            factor = self.return_scale.factor
+        if method.replay:
+            parts = self.head, self.policy, self.normalizer, self.device
+            self._replay.append((rollout, transitions.log_probabilities(rollout, *parts)))
+            rollout = transitions.join([earlier for earlier, _ in self._replay])
+            behaviour = np.zeros(rollout.valid.shape, np.float32)
+            column = 0
+            for earlier, log_prob in self._replay:
+                behaviour[: len(log_prob), column : column + log_prob.shape[1]] = log_prob
+                column += earlier.valid.shape[1]
+        return transitions.prepare(
+            rollout, method, self.head, self.policy, self.critic, self.normalizer, factor, self.device, behaviour
+        )
+
     def _loss(self, batch: transitions.Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return transitions.loss(batch, self.method, self.head, self.policy, self.critic)
+        return transitions.loss(batch, self.method, self.head, self.policy, self.critic, self.reference)
 
     # ---------------------------------------------------------------------------------------------------------- acting
 

@@ -164,10 +164,23 @@ class Environments:
         self.mask: Mask | None = None
         self._steps = 0
 
-    def reset(self, seeds: np.random.SeedSequence) -> None:
-        """Start every episode anew. Copies get independent seeds; a vector class with one generator gets one."""
+    def reset(self, seeds: np.random.SeedSequence, group_size: int = 1) -> None:
+        """Start every episode anew.
+
+        Args:
+            seeds: copies get independent seeds from it; a vector class with one generator gets one.
+            group_size: how many neighbouring copies share a seed, and so begin in the same state.
+
+        Raises:
+            ValueError: groups in a vector class with one generator, or a number of copies that they do not fill.
+        """
         if isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
-            seed: Any = [int(child.generate_state(1)[0]) for child in seeds.spawn(self.n)]
+            if self.n % group_size != 0:
+                raise ValueError(f"{self.n} environments do not fill groups of {group_size}")
+            children = seeds.spawn(self.n // group_size)
+            seed: Any = [int(child.generate_state(1)[0]) for child in children for _ in range(group_size)]
+        elif group_size > 1:
+            raise ValueError('env: groups need copies that are seeded one by one: vectorization "sync" or "async"')
         else:
             seed = int(seeds.generate_state(1)[0])
         _LAST_RESET_BY[self.envs] = self
@@ -334,7 +347,7 @@ class Collector:
         self._finish(rollout)
         return rollout
 
-    def episodes(self, act: Act, count: int) -> Rollout:
+    def episodes(self, act: Act, count: int, group_size: int = 1) -> Rollout:
         """``count`` whole episodes, all from a fresh reset, each started and finished here.
 
         Each environment runs a fixed share, (count + i) // N of them, and what it does beyond is dropped: taking
@@ -343,6 +356,8 @@ class Collector:
         Args:
             act: observations ``[N, D]`` → outputs ``[N, K]``.
             count: how many.
+            group_size: how many neighbouring columns begin from the same reset seed; above 1, each environment must
+                play one episode.
 
         Returns:
             A rollout with one episode a column, ``[longest, count]``, padding marked not ``valid``.
@@ -354,7 +369,9 @@ class Collector:
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
         environments, n = self.environments, self.environments.n
-        self._reset()
+        if group_size > 1 and count != n:
+            raise ValueError(f"groups need one episode an environment: {count} episodes, {n} environments")
+        self._reset(group_size)
         missing = episode_shares(count, n)
         chunks: list[Rollout] = []
         self._masks = []
@@ -374,8 +391,8 @@ class Collector:
         self._started = False  # the next rollout begins with a reset, whatever its kind
         return _one_episode_a_column(stream, count)
 
-    def _reset(self) -> None:
-        self.environments.reset(self._reset_seeds.spawn(1)[0])
+    def _reset(self, group_size: int = 1) -> None:
+        self.environments.reset(self._reset_seeds.spawn(1)[0], group_size)
         self._started = True
         self._time[:] = 0
         self._return_so_far[:] = 0.0

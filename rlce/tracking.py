@@ -16,6 +16,7 @@ scalar                          what it is
 ``train/value_loss``            mean ½(V − target)², before ``value_weight``
 ``train/entropy``               mean entropy of the policy, nats
 ``train/approx_kl``             mean of ρ − 1 − log ρ over the round, ρ = π now / π when the action was taken
+``train/reference_kl``          mean KL(π‖reference), nats, for methods with a ``kl_weight``
 ``train/clip_fraction``         share of rows whose weight the rule set to zero although the advantage was not zero
 ``train/explained_variance``    1 − Var(target − V) / Var(target) over the round, before its gradient steps
 ``train/learning_rate``         the optimiser's step size in the round

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlce import masks
+from rlce import masks, returns
 from rlce.credit import Experience
-from rlce.data import ReturnScale, Standardizer, minibatches
+from rlce.data import Standardizer, minibatches
 from rlce.heads import Head, squared
 from rlce.methods import Method
 from rlce.network import evaluation_mode, numpy_forward
@@ -49,8 +49,9 @@ def prepare(
     policy: nn.Module,
     critic: nn.Module | None,
     normalizer: Standardizer | None,
-    return_scale: ReturnScale | None,
+    reward_factor: float,
     device: torch.device,
+    behaviour_log_prob: NDArray[np.float32] | None = None,
 ) -> tuple[Transitions, dict[str, float]]:
     """Give every action its credit, and keep the valid rows.
 
@@ -61,24 +62,23 @@ def prepare(
         policy: observation → outputs, as it was when it acted.
         critic: observation → value, or None.
         normalizer: the statistics that the policy saw observations through; not updated here.
-        return_scale: updated with the rollout's rewards, then applied to them.
+        reward_factor: what rewards are multiplied with.
         device: where the networks live.
+        behaviour_log_prob: log π(a|s) when each action was taken, ``[T, N]``, where earlier rounds are used again;
+            None where the policy has not moved since.
 
     Returns:
         The rows, and scalars to log.
 
     Raises:
         ValueError: the method's credit rule gives another shape than ``[T, N]``.
+        FloatingPointError: an advantage is NaN or infinite; it names the step.
     """
     valid, shape = rollout.valid, rollout.valid.shape
     observation, next_observation = rollout.observation, rollout.next_observation
     if normalizer is not None:
         observation, next_observation = normalizer(observation), normalizer(next_observation)
-    reward = rollout.reward
-    if return_scale is not None:
-        done = rollout.terminated | rollout.truncated
-        return_scale.update(reward, done, valid, fresh=method.episodes is not None)
-        reward = reward * np.float32(return_scale.factor)
+    reward = rollout.reward * np.float32(reward_factor)
     value = next_value = None
     if critic is not None:
         forward = numpy_forward(critic)
@@ -86,7 +86,21 @@ def prepare(
             np.where(valid, forward(x.reshape(-1, x.shape[-1])).reshape(shape), np.float32(0.0))
             for x in (observation, next_observation)
         )
-    experience = Experience(reward, rollout.terminated, rollout.truncated, valid, rollout.time, value, next_value)
+    log_prob = None
+    if method.ratio:
+        log_prob = log_probabilities(rollout, head, policy, normalizer, device)
+        behaviour_log_prob = log_prob if behaviour_log_prob is None else behaviour_log_prob
+    experience = Experience(
+        reward,
+        rollout.terminated,
+        rollout.truncated,
+        valid,
+        rollout.time,
+        value,
+        next_value,
+        log_prob,
+        behaviour_log_prob,
+    )
     credit = method.credit(experience)
     for name, array in credit._asdict().items():
         if array is None and name == "target" and critic is None:
@@ -97,8 +111,13 @@ def prepare(
                 f"got {list(np.shape(array))}"
             )
     advantage = credit.advantage[valid]
+    if not np.isfinite(advantage).all():
+        t, n = np.argwhere(~np.isfinite(credit.advantage) & valid)[0]
+        raise FloatingPointError(
+            f"method {method.name}: the advantage of step {t} in column {n} of the round is {credit.advantage[t, n]}"
+        )
     if method.standardize:
-        advantage = standardized(advantage)
+        advantage = returns.standardized(advantage)
     scalars: dict[str, float] = {}
     target = np.empty(0, np.float32)
     if credit.target is not None and value is not None:
@@ -107,34 +126,39 @@ def prepare(
         if variance > 0:
             scalars["train/explained_variance"] = 1.0 - float((target - value[valid]).var()) / variance
     mask = np.empty(0, bool) if rollout.mask is None else rollout.mask[valid]
-    arrays = observation[valid], rollout.action[valid], advantage, np.empty(0, np.float32), target, mask
-    rows = Transitions(*(torch.from_numpy(array).to(device) for array in arrays))
-    if method.ratio:
-        with evaluation_mode(policy), torch.no_grad():  # as it acted
-            rows = rows._replace(behaviour_log_prob=-head.cost(_outputs(policy, rows), rows.action))
-    return rows, scalars
+    behaviour = np.empty(0, np.float32) if behaviour_log_prob is None else behaviour_log_prob[valid]
+    arrays = observation[valid], rollout.action[valid], advantage, behaviour, target, mask
+    return Transitions(*(torch.from_numpy(array).to(device) for array in arrays)), scalars
 
 
-def standardized(advantage: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Shifted and scaled to mean 0 and deviation 1; exactly zero where all are equal up to rounding.
+def log_probabilities(
+    rollout: Rollout, head: Head, policy: nn.Module, normalizer: Standardizer | None, device: torch.device
+) -> NDArray[np.float32]:
+    """Log π(a|s) of every action of a rollout under the policy as it is, zero where not valid, ``[T, N]``."""
+    result = np.zeros(rollout.valid.shape, np.float32)
+    observation = rollout.observation if normalizer is None else normalizer(rollout.observation)
+    mask = np.empty(0, bool) if rollout.mask is None else rollout.mask[rollout.valid]
+    arrays = observation[rollout.valid], rollout.action[rollout.valid], mask
+    inputs, action, allowed = (torch.from_numpy(array).to(device) for array in arrays)
+    with evaluation_mode(policy), torch.no_grad():  # as it acts
+        result[rollout.valid] = -head.cost(_outputs(policy, inputs, allowed), action).cpu().numpy()
+    return result
 
-    Args:
-        advantage: ``[B]``.
 
-    Returns:
-        ``[B]``, of the same dtype.
+def join(rollouts: Sequence[Rollout]) -> Rollout:
+    """Several rollouts side by side, the columns of shorter ones padded with rows that are not valid."""
+    if len(rollouts) == 1:
+        return rollouts[0]
+    longest = max(len(rollout.valid) for rollout in rollouts)
 
-    Example:
-        >>> standardized(np.array([1.0, 3.0])), standardized(np.full(1000, 0.1, np.float32)).any()
-        (array([-1.,  1.]), np.False_)
-    """
-    # Counted from the first entry in double precision: dividing rounding noise by itself would make it as large as 1.
-    centred = advantage.astype(np.float64) - advantage[0]
-    centred -= centred.mean()
-    deviation = centred.std()
-    if deviation <= 1e-6 * np.abs(advantage).max():
-        return np.zeros_like(advantage)
-    return (centred / deviation).astype(advantage.dtype)
+    def padded(rows: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([rows, np.zeros((longest - len(rows), *rows.shape[1:]), rows.dtype)])
+
+    columns = zip(*rollouts, strict=True)
+    return Rollout._make(
+        None if any(part is None for part in parts) else np.concatenate([padded(part) for part in parts], axis=1)
+        for parts in columns
+    )
 
 
 def batches(rows: Transitions, method: Method, generator: torch.Generator) -> Iterator[Batch]:
@@ -159,9 +183,14 @@ def batches(rows: Transitions, method: Method, generator: torch.Generator) -> It
 
 
 def loss(
-    batch: Batch, method: Method, head: Head, policy: nn.Module, critic: nn.Module | None
+    batch: Batch,
+    method: Method,
+    head: Head,
+    policy: nn.Module,
+    critic: nn.Module | None,
+    reference: nn.Module | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The objective on the actions taken, less the entropy bonus, plus the critic's regression.
+    """The objective on the actions taken, less the entropy bonus, plus the penalty and the critic's regression.
 
     Args:
         batch: rows, and Z.
@@ -169,15 +198,17 @@ def loss(
         head: of the policy.
         policy: observation → outputs.
         critic: observation → value, or None.
+        reference: observation → outputs of the policy that the penalty holds on to, where the method has one.
 
     Returns:
         A scalar to descend, and detached scalars to log.
 
     Raises:
-        ValueError: the method's weight rule gives another shape than ``[B]``.
+        ValueError: the method's weight rule gives another shape than ``[B]``, or a negative weight although the method
+            says that it gives none.
     """
     rows, normalizer = batch
-    outputs = _outputs(policy, rows)
+    outputs = _outputs(policy, rows.observation, rows.mask)
     cost = head.cost(outputs, rows.action)
     log_prob = -cost.detach()
     weight = method.weight(rows.advantage, log_prob, rows.behaviour_log_prob)
@@ -185,11 +216,22 @@ def loss(
         got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(f"method {method.name}: its weight rule must give shape {list(cost.shape)}, got {got}")
     weight = weight.detach()
+    if method.nonnegative and bool((weight < 0).any()):
+        raise ValueError(
+            f"method {method.name}: a weight is {float(weight.min()):.4g}, but actions are used again without a ratio, "
+            "and negative weights then make the objective unbounded below"
+        )
     total = policy_loss = weighted_mean(cost, weight, normalizer)
     entropy = head.entropy(outputs if method.entropy_weight else outputs.detach()).mean()
     scalars = {"train/policy_loss": policy_loss.detach(), "train/entropy": entropy.detach()}
     if method.entropy_weight:
         total = total - method.entropy_weight * entropy
+    if reference is not None:
+        with torch.no_grad():
+            held = _outputs(reference, rows.observation, rows.mask)
+        penalty = head.kl(outputs, held).mean()
+        total = total + method.kl_weight * penalty
+        scalars["train/reference_kl"] = penalty.detach()
     if method.ratio:
         log_ratio = log_prob - rows.behaviour_log_prob
         scalars["train/approx_kl"] = (log_ratio.exp() - 1.0 - log_ratio).mean()
@@ -201,7 +243,7 @@ def loss(
     return total, scalars
 
 
-def _outputs(policy: nn.Module, rows: Transitions) -> Tensor:
+def _outputs(policy: nn.Module, observation: Tensor, mask: Tensor) -> Tensor:
     """What the policy says with what it may not say left out, as it was when it acted."""
-    outputs = policy(rows.observation)
-    return masks.hide(outputs, rows.mask) if len(rows.mask) else outputs
+    outputs = policy(observation)
+    return masks.hide(outputs, mask) if len(mask) else outputs
