@@ -77,6 +77,35 @@ RECIPES = {
         (32, 32),
         _adam(2e-2),
     ),
+    "rloo": Recipe(methods.rloo(episodes=8, standardize=True), 8, (32, 32), _adam(2e-2), 100_000),
+    "grpo": Recipe(methods.grpo(episodes=8), 8, (32, 32), _adam(1e-2, 0.5), 100_000),
+    "dr-grpo": Recipe(methods.grpo(episodes=8, biased=False), 8, (32, 32), _adam(1e-2, 0.5), 100_000),
+    "cispo": Recipe(
+        methods.cispo(discount=0.98, standardize=False), 32, (32, 32), _adam(5e-3, 0.5), 100_000, scale_rewards=True
+    ),
+    "v-trace": Recipe(
+        methods.v_trace(discount=0.995, trace=0.99, replay=1, standardize=True),
+        8,
+        (32, 32),
+        _adam(1e-2, 1.0),
+        100_000,
+        scale_rewards=True,
+    ),
+    "reward-weighted-regression": Recipe(
+        methods.reward_weighted_regression(discount=0.98, episodes=16), 16, (32, 32), _adam(1e-2, 1.0), 100_000
+    ),
+    "advantage-weighted-regression": Recipe(
+        methods.advantage_weighted_regression(discount=0.98, temperature=0.5),
+        32,
+        (32, 32),
+        _adam(5e-3, 0.5),
+        100_000,
+        scale_rewards=True,
+    ),
+    "self-imitation": Recipe(
+        methods.self_imitation(discount=0.98, episodes=8), 8, (32, 32), _adam(1e-2, 1.0), 100_000, scale_rewards=True
+    ),
+    "elite": Recipe(methods.elite(episodes=16), 16, (32, 32), _adam(1e-2, 1.0), 100_000),
 }
 
 

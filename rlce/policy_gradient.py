@@ -152,7 +152,7 @@ class PolicyGradient:
             self.num_envs = envs.num_envs
             self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
         try:
-            self._build(network_seeds, normalize_observations, scale_rewards, rescale_actions, log_dir)
+            self._build(network_seeds, log_dir)
             if not isinstance(env, _Saved):
                 self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
         except BaseException:
@@ -160,16 +160,9 @@ class PolicyGradient:
                 envs.close()
             raise
 
-    def _build(
-        self,
-        network_seeds: np.random.SeedSequence,
-        normalize_observations: bool,
-        scale_rewards: bool,
-        rescale_actions: bool,
-        log_dir: str | os.PathLike[str] | None,
-    ) -> None:
+    def _build(self, network_seeds: np.random.SeedSequence, log_dir: str | os.PathLike[str] | None) -> None:
         """Networks, statistics and trainer: all that needs the spaces but no environment."""
-        self.head = head_for(self.action_space, rescale=rescale_actions)
+        self.head = head_for(self.action_space, rescale=self._settings["rescale_actions"])
         self._input_space = masks.input_space(self.observation_space, self.action_space)
         width = spaces.flat_width(self._input_space)
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
@@ -187,22 +180,15 @@ class PolicyGradient:
         self.reference = self.networks["reference"] if self.method.kl_weight else None
         self.policy = self.networks["policy"]
         self.critic = self.networks["critic"] if self.method.critic else None
-        self.normalizer = Standardizer(width, clip=10.0) if normalize_observations else None
-        self.return_scale = ReturnScale() if scale_rewards else None
+        self.normalizer = Standardizer(width, clip=10.0) if self._settings["normalize_observations"] else None
+        self.return_scale = ReturnScale() if self._settings["scale_rewards"] else None
         self._unseen: NDArray[np.float32] | None = None
         self._replay: deque[tuple[Rollout, NDArray[np.float32]]] = deque(maxlen=self.method.replay + 1)
         self._steps_before = 0
         # Last, so that bad input leaves no directory behind.
-        companions = {
-            "normalizer": self.normalizer,
-            "return_scale": None if self.return_scale is None else self.return_scale.statistics,
-        }
-        self.trainer = Trainer(
-            self.networks,
-            self.optimization,
-            Tracker(log_dir),
-            {name: statistics for name, statistics in companions.items() if statistics is not None},
-        )
+        scale = None if self.return_scale is None else self.return_scale.statistics
+        statistics = {"normalizer": self.normalizer, "return_scale": scale}
+        self.trainer = Trainer(self.networks, self.optimization, Tracker(log_dir), statistics)
 
     def _seed_generators(self, seeds: Sequence[np.random.SeedSequence]) -> None:
         self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seeds
@@ -276,9 +262,7 @@ class PolicyGradient:
                     callback=callback,
                     progress_bar=progress_bar,
                 )
-            metrics = (
-                ["rollout/ep_rew_mean"] if self.evaluation is None else ["rollout/ep_rew_mean", "eval/mean_reward"]
-            )
+            metrics = ["rollout/ep_rew_mean"] + ["eval/mean_reward"] * (self.evaluation is not None)
             tracker.hyperparameters(self._hyperparameters(), metrics)
         finally:
             tracker.close()
@@ -326,12 +310,7 @@ class PolicyGradient:
         if method.replay:
             parts = self.head, self.policy, self.normalizer, self.device
             self._replay.append((rollout, transitions.log_probabilities(rollout, *parts)))
-            rollout = transitions.join([earlier for earlier, _ in self._replay])
-            behaviour = np.zeros(rollout.valid.shape, np.float32)
-            column = 0
-            for earlier, log_prob in self._replay:
-                behaviour[: len(log_prob), column : column + log_prob.shape[1]] = log_prob
-                column += earlier.valid.shape[1]
+            rollout, behaviour = transitions.join(self._replay)
         return transitions.prepare(
             rollout, method, self.head, self.policy, self.critic, self.normalizer, factor, self.device, behaviour
         )

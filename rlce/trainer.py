@@ -129,8 +129,8 @@ class Trainer:
         module: what is trained; move it to its device first. Its parameters become views of one flat tensor.
         optimization: optimiser, schedule, clipping.
         tracker: where scalars go.
-        companions: what belongs to the module without being a part of it, such as statistics of its inputs, by name; it
-            is saved and put back together with the module.
+        companions: what belongs to the module without being a part of it, such as statistics of its inputs, by name
+            (None for what there is not); it is saved and put back together with the module.
 
     Attributes:
         progress: where training stands; goes on over several calls of `fit`.
@@ -153,12 +153,12 @@ class Trainer:
         module: nn.Module,
         optimization: Optimization | None = None,
         tracker: Tracker | None = None,
-        companions: Mapping[str, Stateful] | None = None,
+        companions: Mapping[str, Stateful | None] | None = None,
     ) -> None:
         self.module = module
         self.optimization = optimization or Optimization()
         self.tracker = tracker or Tracker(None)
-        self.companions = dict(companions or {})
+        self.companions = {name: part for name, part in (companions or {}).items() if part is not None}
         self.flat = FlatParameters(module)
         self.optimizer = Optimizer(self.flat, self.optimization)
         self.progress = Progress()

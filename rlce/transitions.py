@@ -145,20 +145,19 @@ def log_probabilities(
     return result
 
 
-def join(rollouts: Sequence[Rollout]) -> Rollout:
-    """Several rollouts side by side, the columns of shorter ones padded with rows that are not valid."""
-    if len(rollouts) == 1:
-        return rollouts[0]
-    longest = max(len(rollout.valid) for rollout in rollouts)
+def join(rounds: Sequence[tuple[Rollout, NDArray[np.float32]]]) -> tuple[Rollout, NDArray[np.float32]]:
+    """Several rollouts side by side, each with a ``[T, N]`` array; shorter ones are padded with rows not valid."""
+    longest = max(len(rollout.valid) for rollout, _ in rounds)
 
-    def padded(rows: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([rows, np.zeros((longest - len(rows), *rows.shape[1:]), rows.dtype)])
+    def beside(parts: Sequence[NDArray[Any] | None]) -> Any:
+        given = [part for part in parts if part is not None]
+        if len(given) < len(parts):
+            return None
+        padding = [np.zeros((longest - len(part), *part.shape[1:]), part.dtype) for part in given]
+        return np.concatenate([np.concatenate(pair) for pair in zip(given, padding, strict=True)], axis=1)
 
-    columns = zip(*rollouts, strict=True)
-    return Rollout._make(
-        None if any(part is None for part in parts) else np.concatenate([padded(part) for part in parts], axis=1)
-        for parts in columns
-    )
+    rollouts = [rollout for rollout, _ in rounds]
+    return Rollout._make(map(beside, zip(*rollouts, strict=True))), beside([array for _, array in rounds])
 
 
 def batches(rows: Transitions, method: Method, generator: torch.Generator) -> Iterator[Batch]:

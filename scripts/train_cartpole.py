@@ -21,7 +21,7 @@ from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy
 class Arguments:
     """Train an agent on CartPole-v1 (or another task), evaluate it, save it."""
 
-    method: Literal["ppo", "actor-critic", "reinforce", "reinforce-no-critic"] = "ppo"
+    method: Literal[tuple(cartpole.RECIPES)] = "ppo"  # type: ignore[valid-type]
     """Which recipe of agents/cartpole.py."""
     env: str = "CartPole-v1"
     """A Gymnasium id; the recipe was made for CartPole-v1."""

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -196,6 +197,12 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             load(tmp_path / kind)
 
 
+class Unserved(Identity):
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space: Any = gymnasium.spaces.Tuple([self.action_space, self.action_space])
+
+
 def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
     X, y = load_iris(return_X_y=True)
     bad: list[tuple[dict[str, Any], Any]] = [
@@ -210,7 +217,7 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="env_kwargs must be what JSON can hold"):
         PolicyGradient("CartPole-v1", env_kwargs={"render_mode": object()}, log_dir=tmp_path / "run")
     with pytest.raises(TypeError, match="no head serves"):
-        PolicyGradient("MountainCarContinuous-v0", log_dir=tmp_path / "run")
+        PolicyGradient(Unserved, log_dir=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,149 @@
+"""Every method of the catalogue runs through the one agent, learns, and survives saving."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import SyncVectorEnv
+
+from envs.identity import Identity
+from rlce import Optimization, PolicyGradient, evaluate_policy, methods, transitions
+from rlce.heads import Categorical
+from rlce.methods import Method, arguments_of, named
+from rlce.rollout import Collector, Environments, Rollout
+
+SMALL: dict[str, dict[str, Any]] = {
+    "reinforce": {},
+    "actor_critic": {"steps": 16},
+    "ppo": {"steps": 16, "minibatch_size": 64, "epochs": 4},
+    "rloo": {"per_episode": True},
+    "rloo in groups": {"group_size": 4},
+    "grpo": {"minibatch_size": 64},
+    "grpo in groups": {"group_size": 4, "kl_weight": 0.01},
+    "grpo unbiased": {"biased": False},
+    "cispo": {"steps": 16, "minibatch_size": 64},
+    "v_trace": {"steps": 16},
+    "reward_weighted_regression": {"discount": 0.5, "temperature": 0.5},
+    "advantage_weighted_regression": {"steps": 16, "minibatch_size": 64, "discount": 0.5},
+    "self_imitation": {"discount": 0.5},
+    "elite": {"quantile": 0.8},
+}
+
+
+def make(name: str) -> Method:
+    return named(name.split(" ")[0], SMALL[name])
+
+
+def test_the_catalogue_is_tested_whole() -> None:
+    assert {name.split(" ")[0] for name in SMALL} == set(methods._MAKERS)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_method_learns_the_identity_and_is_saved(name: str, tmp_path: Path) -> None:
+    agent = PolicyGradient(
+        lambda: Identity(n=2, length=8), make(name), hidden=(16,), optimization=Optimization(learning_rate=0.02)
+    )
+    agent.learn(20_000)
+    assert evaluate_policy(agent, lambda: Identity(n=2, length=8), episodes=20).returns.min() == 8.0
+    agent.save(tmp_path / "a")
+    loaded = PolicyGradient.load(tmp_path / "a", env=lambda: Identity(n=2, length=8))
+    assert arguments_of(loaded.method) == arguments_of(agent.method)
+    assert loaded.learn(100).steps > agent.steps
+
+
+def test_groups_begin_in_the_same_state_and_act_differently() -> None:
+    envs = SyncVectorEnv([lambda: Identity(n=50, length=4)] * 12)
+    collector = Collector(Environments(envs), Categorical(50), np.random.SeedSequence(0))
+    rollout = collector.episodes(lambda observation: np.zeros((len(observation), 50)), 12, group_size=4)
+    first = rollout.observation[0].argmax(axis=-1).reshape(3, 4)
+    assert (first == first[:, :1]).all()
+    assert len(set(first[:, 0])) == 3
+    assert len(set(rollout.action[0])) > 4
+
+
+def test_groups_need_copies_seeded_one_by_one() -> None:
+    method = methods.rloo(episodes=8, group_size=4)
+    agent = PolicyGradient("CartPole-v1", method)
+    assert (agent.vectorization, agent.num_envs) == ("sync", 8)
+    with pytest.raises(ValueError, match='vectorization "sync" or "async"'):
+        PolicyGradient("CartPole-v1", method, vectorization="vector_entry_point").learn(10)
+    with pytest.raises(ValueError, match="do not fill groups of group_size=3"):
+        methods.rloo(episodes=8, group_size=3)
+    with pytest.raises(ValueError, match="group_size must be at least 2"):
+        methods.grpo(episodes=8, group_size=1)
+    with pytest.raises(ValueError, match="episodes must be at least 2, since episodes are compared, got 1"):
+        methods.rloo(episodes=1)
+
+
+def test_the_first_ratio_is_one_and_replayed_ones_are_not() -> None:
+    seen: list[torch.Tensor] = []
+
+    def spy(advantage: torch.Tensor, log_prob: torch.Tensor, behaviour_log_prob: torch.Tensor) -> torch.Tensor:
+        seen.append(log_prob - behaviour_log_prob)
+        return advantage
+
+    method = dataclasses.replace(methods.v_trace(steps=8, replay=2), weight=spy, name="spy")
+    agent = PolicyGradient(Identity, method, num_envs=4, optimization=Optimization(learning_rate=0.1))
+    agent.learn(80, callback=lambda progress: progress.rounds == 3)
+    assert len(seen[0]) < len(seen[1]) < len(seen[2])
+    fresh = torch.zeros_like(seen[0])
+    torch.testing.assert_close(seen[0], fresh, rtol=0, atol=1e-6)
+    assert seen[2].abs().max() > 1e-3
+    assert (seen[2].abs() < 1e-6).sum() >= 4 * 7  # the rows of this round
+
+
+def test_rounds_are_joined_side_by_side() -> None:
+    envs = SyncVectorEnv([lambda: Identity(n=3, length=5)] * 2)
+    collector = Collector(Environments(envs), Categorical(3), np.random.SeedSequence(0))
+    parts = [collector.steps(lambda observation: np.zeros((len(observation), 3)), length) for length in (3, 7)]
+    joined, times = transitions.join([(part, part.time.astype(np.float32)) for part in parts])
+    assert joined.valid.shape == (7, 4)
+    assert not joined.valid[3:, :2].any()
+    np.testing.assert_array_equal(times, joined.time)
+    for field in Rollout._fields:
+        if getattr(joined, field) is not None:
+            np.testing.assert_array_equal(getattr(joined, field)[:3, :2], getattr(parts[0], field))
+            np.testing.assert_array_equal(getattr(joined, field)[:, 2:], getattr(parts[1], field))
+
+
+def test_the_reference_stays_where_the_policy_began() -> None:
+    agent = PolicyGradient(Identity, methods.grpo(kl_weight=0.1), optimization=Optimization(learning_rate=0.02))
+    before = {name: tensor.clone() for name, tensor in agent.policy.state_dict().items()}
+    agent.learn(500)
+    assert agent.reference is not None
+    for name, tensor in agent.reference.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert agent.trainer.progress.scalars["train/reference_kl"] > 0
+    tight = PolicyGradient(Identity, methods.grpo(kl_weight=100.0), optimization=Optimization(learning_rate=0.02))
+    tight.learn(500)
+    assert tight.trainer.progress.scalars["train/reference_kl"] < agent.trainer.progress.scalars["train/reference_kl"]
+
+
+def test_negative_weights_without_a_ratio_are_refused_with_the_reason() -> None:
+    def signed(advantage: torch.Tensor, log_prob: torch.Tensor, behaviour_log_prob: torch.Tensor) -> torch.Tensor:
+        return advantage
+
+    method = dataclasses.replace(methods.advantage_weighted_regression(), weight=signed, name="signed")
+    with pytest.raises(ValueError, match="method signed: a weight is .* without a ratio, and negative weights"):
+        PolicyGradient(Identity, method).learn(100)
+    for change in ({"epochs": 2}, {"replay": 1}, {"minibatch_size": 8}):
+        with pytest.raises(ValueError, match="make the objective unbounded below"):
+            dataclasses.replace(methods.actor_critic(), **change)
+
+
+def test_an_advantage_that_is_not_finite_is_named_with_its_step() -> None:
+    base = methods.actor_critic(steps=4)
+
+    def broken(experience: methods.Experience) -> methods.Credit:
+        credit = base.credit(experience)
+        credit.advantage[2, 1] = np.nan
+        return credit
+
+    method = dataclasses.replace(base, credit=broken, name="broken")
+    with pytest.raises(FloatingPointError, match="method broken: the advantage of step 2 in column 1 .* is nan"):
+        PolicyGradient(Identity, method).learn(100)
