@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import statistics
 import subprocess
@@ -22,7 +23,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from agents import cartpole, digits
-from rlce import evaluate_policy
+from envs import identity
+from rlce import Evaluation, Optimization, PolicyGradient, Stopping, evaluate_policy, methods
 from rlce.checkpoint import write_atomically
 
 EVALUATE_EVERY = 2_048
@@ -189,19 +191,84 @@ def held(
                 f"greedy {last.greedy:5.1f}, sampled {last.sampled:5.1f}, {last.cpu_seconds:.2f} CPU s",
                 flush=True,
             )
-    print("\n| method | held | env steps to it | CPU s to it | CPU s of the whole run | end, greedy / sampled |")
-    print("|---|---|---|---|---|---|")
+    print("\n| method | held | env steps to it | CPU s to it | CPU s of the run | best | end, greedy / sampled |")
+    print("|---|---|---|---|---|---|---|")
     for name, all_evaluations in runs.items():
         solves = [solve for evaluations in all_evaluations if (solve := held_solve(evaluations)) is not None]
         ends = [evaluations[-1] for evaluations in all_evaluations]
+        # The best evaluation, by the worse of greedy and sampled.
+        bests = [max(min(one.greedy, one.sampled) for one in evaluations) for evaluations in all_evaluations]
         print(
             f"| {name} | {len(solves)}/{seeds} | {spread([s.steps for s in solves], ',.0f')} "
             f"| {spread([s.cpu_seconds for s in solves], '.2f')} | {spread([e.cpu_seconds for e in ends], '.2f')} "
-            f"| {spread([e.greedy for e in ends], '.0f')} / {spread([e.sampled for e in ends], '.0f')} |"
+            f"| {spread(bests, '.0f')} | {spread([e.greedy for e in ends], '.0f')} "
+            f"/ {spread([e.sampled for e in ends], '.0f')} |"
         )
     if output is not None:
         table = {name: [[asdict(one) for one in run] for run in runs[name]] for name in method}
         write_atomically(output, json.dumps(table).encode())
+
+
+def returns(recipe: str = "pendulum", seeds: int = 5, first_seed: int = 0) -> None:
+    """Train a recipe of agents/ for its own budget; greedy and sampled mean return of 100 episodes.
+
+    Args:
+        recipe: a module of agents/ that has ``make`` and ``TIMESTEPS``.
+        seeds: how many.
+        first_seed: the first of them.
+    """
+    torch.set_num_threads(1)
+    module = importlib.import_module(f"agents.{recipe}")
+    means: dict[str, list[float]] = {"greedy": [], "sampled": []}
+    for seed in range(first_seed, first_seed + seeds):
+        began = time.process_time()
+        agent = module.make(seed).learn(module.TIMESTEPS)
+        cpu_seconds = time.process_time() - began
+        for name in means:
+            env, env_kwargs = agent.trained_in
+            results = evaluate_policy(agent, env, 100, name == "greedy", 1_000 + seed, env_kwargs=env_kwargs)
+            means[name].append(float(results.returns.mean()))
+        print(
+            f"{recipe} seed {seed:3}  {agent.steps:,} steps, {cpu_seconds:.1f} CPU s: "
+            f"greedy {means['greedy'][-1]:.1f}, sampled {means['sampled'][-1]:.1f}",
+            flush=True,
+        )
+    print(f"greedy {spread(means['greedy'], '.1f')}, sampled {spread(means['sampled'], '.1f')}, {seeds} seeds")
+
+
+def heads(seeds: int = 3) -> None:
+    """Environment steps and CPU seconds until PPO repeats what it sees, for every action space.
+
+    Args:
+        seeds: how many, from 0.
+    """
+    torch.set_num_threads(1)
+    tasks: dict[str, tuple[Callable[[], Any], float]] = {
+        "Discrete": (lambda: identity.Identity(n=3), 8.0),
+        "Discrete with masks": (identity.MaskedIdentity, 8.0),
+        "MultiDiscrete": (identity.IdentityMultiDiscrete, 8.0),
+        "MultiBinary": (identity.IdentityMultiBinary, 8.0),
+        "Box": (identity.IdentityBox, -0.08),
+    }
+    print("| action space | greedy return | reached | env steps | CPU s |\n|---|---|---|---|---|")
+    for name, (env, target) in tasks.items():
+        steps, seconds = [], []
+        for seed in range(seeds):
+            agent = PolicyGradient(
+                env,
+                methods.ppo(steps=64, discount=0.0, minibatch_size=64),
+                hidden=(32,),
+                seed=seed,
+                optimization=Optimization(learning_rate=1e-2),
+                evaluation=Evaluation(every=512),
+            )
+            began = time.process_time()
+            agent.learn(20_000, stopping=Stopping(target=target))
+            if agent.trainer.best is not None and agent.trainer.best[0] >= target:
+                steps.append(float(agent.steps))
+                seconds.append(time.process_time() - began)
+            agent.close()
+        print(f"| {name} | {target} | {len(steps)}/{seeds} | {spread(steps, ',.0f')} | {spread(seconds, '.2f')} |")
 
 
 def classify(seeds: int = 10) -> None:
@@ -252,4 +319,5 @@ def startup(repeats: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    scripts.run(lambda: tyro.extras.subcommand_cli_from_dict({"held": held, "digits": classify, "startup": startup}))
+    commands = {"held": held, "returns": returns, "heads": heads, "digits": classify, "startup": startup}
+    scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))
