@@ -319,5 +319,11 @@ def startup(repeats: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    commands = {"held": held, "returns": returns, "heads": heads, "digits": classify, "startup": startup}
+    commands: dict[str, Callable[..., Any]] = {
+        "held": held,
+        "returns": returns,
+        "heads": heads,
+        "digits": classify,
+        "startup": startup,
+    }
     scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))

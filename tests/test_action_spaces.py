@@ -117,7 +117,7 @@ def test_the_raw_action_is_what_the_ratio_sees() -> None:
     assert agent._collector is not None
     rollout = agent._collector.steps(lambda x: np.zeros((len(x), 4), np.float32), 32)
     assert np.abs(rollout.action).max() > 2.0
-    rows, _ = transitions.prepare(rollout, PPO, agent.head, agent.policy, agent.critic, None, None, torch.device("cpu"))
+    rows, _ = transitions.prepare(rollout, PPO, agent.head, agent.policy, agent.critic, None, 1.0, torch.device("cpu"))
     outputs = agent.policy(rows.observation)
     peer = torch.distributions.Normal(outputs[:, :2], outputs[:, 2:].exp())
     expected = peer.log_prob(torch.from_numpy(rollout.action[rollout.valid])).sum(-1)

@@ -116,7 +116,7 @@ def test_several_choices_obey_a_flat_mask_or_one_a_component(mode: AutoresetMode
 
 def batch_of(agent: PolicyGradient, rollout: Rollout) -> transitions.Transitions:
     rows, _ = transitions.prepare(
-        rollout, agent.method, agent.head, agent.policy, agent.critic, None, None, torch.device("cpu")
+        rollout, agent.method, agent.head, agent.policy, agent.critic, None, 1.0, torch.device("cpu")
     )
     return rows
 
