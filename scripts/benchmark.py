@@ -147,7 +147,7 @@ def spread(numbers: list[float], form: str) -> str:
     """Median and range."""
     if not numbers:
         return "—"
-    return f"{statistics.median(numbers):{form}} ({min(numbers):{form}}–{max(numbers):{form}})"
+    return f"{statistics.median(numbers):{form}} ({min(numbers):{form}} to {max(numbers):{form}})"
 
 
 def held(
