@@ -87,7 +87,7 @@ RECIPES = {
         methods.v_trace(discount=0.995, trace=0.99, replay=1, standardize=True),
         8,
         (32, 32),
-        _adam(1e-2, 1.0),
+        _adam(5e-3, 1.0),
         100_000,
         scale_rewards=True,
     ),
