@@ -110,6 +110,18 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         raise ValueError(f"path: {str(target)!r} is damaged or no {FORMAT} file: {error}") from error
 
 
+def check_json(name: str, value: Any) -> None:
+    """Refuse what a file could not hold, before anything depends on it.
+
+    Raises:
+        ValueError: JSON cannot hold the value; it names the argument.
+    """
+    try:
+        json.dumps(value, default=_plain)
+    except TypeError as error:
+        raise ValueError(f"{name} must be what JSON can hold: {error}") from error
+
+
 def section(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose name begins with the prefix, without it.
 

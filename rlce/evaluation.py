@@ -12,6 +12,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from rlce.rollout import Environments, EnvLike, episode_shares, make_environments, seed_sequence
+from rlce.trainer import Monitor
 
 _FOREIGN = "(an environment that was no id)"
 
@@ -154,6 +155,18 @@ class Evaluator:
         self._env, self._env_kwargs = env, env_kwargs
         self._envs: VectorEnv[Any, Any, Any] | None = None
         self._how = "given"
+
+    @property
+    def monitor(self) -> Monitor:
+        """What training watches: the evaluation's mean return, or that of training episodes without one."""
+        if self._settings is None:
+            return Monitor("rollout/ep_rew_mean")
+        return Monitor("eval/mean_reward", evaluate=self, every=self._settings.every)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The scalars by which runs are compared."""
+        return ["rollout/ep_rew_mean"] + ["eval/mean_reward"] * (self._settings is not None)
 
     def __enter__(self) -> Self:
         """Make the environments, so that a bad one is refused before training."""

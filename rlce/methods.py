@@ -70,7 +70,7 @@ class Method:
         per_episode: Z = number of episodes (the gradient of expected return) in place of the number of rows.
         standardize: shift and scale the advantages of a round to mean 0 and spread 1.
         entropy_weight: c in the bonus c·H(π), whose closed form is used.
-        kl_weight: β in the penalty β·KL(π‖reference); the reference is the policy as it was at first.
+        kl_weight: β >= 0 in the penalty β·KL(π‖reference); the reference is the policy as it was at first.
         value_weight: factor on the critic's cost.
         arguments: what the constructor of a named method was called with (see `arguments_of`); None for one made by
             hand.
@@ -116,12 +116,12 @@ class Method:
             raise ValueError(
                 f"{self.name}: Z = episodes needs whole episodes of one round: set episodes, and no replay"
             )
+        if self.group_size is not None and self.group_size < 2:
+            raise ValueError(f"group_size must be at least 2 to compare episodes, got {self.group_size}")
         if self.group_size is not None and (self.episodes is None or self.episodes % self.group_size != 0):
             raise ValueError(
                 f"{self.name}: episodes={self.episodes} do not fill groups of group_size={self.group_size}"
             )
-        if self.group_size is not None and self.group_size < 2:
-            raise ValueError(f"group_size must be at least 2 to compare episodes, got {self.group_size}")
 
 
 _MAKERS: dict[str, Callable[..., Method]] = {}
@@ -386,7 +386,8 @@ def grpo(
         minibatch_size: rows a gradient step; None for all.
         biased: divide by the group's deviation and the episode's length, as published; False is Dr. GRPO, which does
             neither.
-        kl_weight: β of the penalty β·KL(π‖reference), in closed form over all actions.
+        kl_weight: β >= 0 of the penalty β·KL(π‖reference), in closed form over all actions and averaged over rows
+            (published: sampled, and averaged over each episode first).
         entropy_weight: factor of the entropy bonus.
 
     Returns:
@@ -415,8 +416,8 @@ def grpo(
         epochs=epochs,
         minibatch_size=minibatch_size,
         ratio=True,
-        per_episode=biased,
-        kl_weight=kl_weight,
+        per_episode=True,
+        kl_weight=_not_negative("kl_weight", kl_weight),
         entropy_weight=entropy_weight,
     )
 
@@ -462,7 +463,7 @@ def cispo(
     return Method(
         "",
         _gae(discount, trace),
-        partial(weights.cispo, low=low, high=high),
+        partial(weights.cispo, low=_in_unit_interval("low", low), high=_positive("high", high)),
         critic=True,
         steps=steps,
         epochs=epochs,
@@ -514,6 +515,8 @@ def v_trace(
         >>> v_trace().replay
         1
     """
+    if not 0.0 < trace_bound <= ratio_bound:
+        raise ValueError(f"bounds must be 0 < trace_bound <= ratio_bound, got {trace_bound} and {ratio_bound}")
     return Method(
         "",
         partial(
@@ -549,7 +552,7 @@ def reward_weighted_regression(
     """Reward-weighted regression: w = exp(G/β) with G the standardised reward-to-go (tier A within a round).
 
     Args:
-        temperature: β > 0, in standard deviations of the reward-to-go.
+        temperature: β > 0, in standard deviations of the reward-to-go; far below 1, exp overflows.
         discount: γ in [0, 1].
         episodes: whole episodes a round.
         epochs: passes over a round; no ratio is needed, since no weight is negative.
@@ -757,7 +760,7 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     """The library's method of that name, hyphens or underscores, with these arguments.
 
     Args:
-        name: "reinforce", "actor-critic" or "ppo".
+        name: of one of the constructors above.
         arguments: keyword arguments of the constructor; its defaults where left out.
 
     Returns:
@@ -797,6 +800,12 @@ def _comparable(value: Any) -> Any:
 def _positive(name: str, value: float) -> float:
     if not value > 0.0:
         raise ValueError(f"{name} must be positive, got {value}")
+    return value
+
+
+def _not_negative(name: str, value: float) -> float:
+    if not value >= 0.0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
     return value
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from rlce.rollout import (
     spawn_ints,
 )
 from rlce.tracking import Tracker
-from rlce.trainer import Callback, Monitor, Round, Stopping, Trainer
+from rlce.trainer import Callback, Round, Stopping, Trainer
 
 _DEFAULT_OPTIMIZATION = Optimization(learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
 
@@ -55,9 +54,10 @@ class PolicyGradient:
 
     Args:
         env: an environment id, a function that returns a `gymnasium.Env`, or a `gymnasium.vector.VectorEnv`.
-        method: "reinforce", "actor-critic", "ppo", or a `rlce.methods.Method`.
+        method: the name of one of `rlce.methods`, with its defaults, or a `rlce.methods.Method`.
         hidden: widths of the hidden layers of the policy, and of the critic, which shares nothing with it.
-        num_envs: copies of the environment; a VectorEnv brings its own number.
+        num_envs: copies of the environment; a VectorEnv brings its own number, and a method with groups makes one for
+            every episode of a round.
         seed: fixes everything: initial weights, environments, actions, minibatch order. Global generators are neither
             read nor advanced, except by the modules of a ``network`` factory (such as torch.nn.Dropout); the factory
             itself is called under a fixed seed.
@@ -80,7 +80,8 @@ class PolicyGradient:
         head: what the policy's outputs mean.
         policy: the network observation → outputs.
         critic: the network observation → value, or None.
-        reference: the policy as it was at first, where the method holds on to it; or None.
+        reference: the policy as it was at first (seeing through today's statistics of observations), where the method
+            holds on to it; or None.
         vectorization: how the environments were made; "given" for a VectorEnv.
         num_envs: how many there are.
         steps: environment steps so far.
@@ -130,10 +131,7 @@ class PolicyGradient:
             "scale_rewards": scale_rewards,
             "vectorization": vectorization,
         }
-        try:
-            json.dumps(self._settings["env_kwargs"])
-        except TypeError as error:
-            raise ValueError(f"env_kwargs must be what JSON can hold: {error}; use a factory") from error
+        checkpoint.check_json("env_kwargs", self._settings["env_kwargs"])
         self._network_factory = network
         self.optimization, self.evaluation = optimization or _DEFAULT_OPTIMIZATION, evaluation
         self.device = torch.device(device)
@@ -145,11 +143,7 @@ class PolicyGradient:
             self.observation_space, self.action_space = env.observation_space, env.action_space
         else:
             self._env = env
-            if self.method.group_size is not None and not isinstance(env, VectorEnv):
-                # Each copy plays one episode of a group, from a seed that it shares with the rest of its group.
-                num_envs, vectorization = self.method.episodes or num_envs, vectorization or "sync"
-            envs, self.vectorization = make_environments(env, num_envs, env_kwargs, vectorization)
-            self.num_envs = envs.num_envs
+            envs = self._make_environments(num_envs)
             self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
         try:
             self._build(network_seeds, log_dir)
@@ -166,11 +160,10 @@ class PolicyGradient:
         self._input_space = masks.input_space(self.observation_space, self.action_space)
         width = spaces.flat_width(self._input_space)
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
-        if isinstance(self.head, Gaussian) and self.head.learns_scale:
-            dimensions = self.head.dimensions
-            policy: nn.Module = WithLogStd(self._network(width, dimensions, policy_seed, output_gain=0.01), dimensions)
-        else:
-            policy = self._network(width, self.head.n_outputs, policy_seed, output_gain=0.01)
+        learns_scale = isinstance(self.head, Gaussian) and self.head.learns_scale
+        outputs = self.head.n_outputs // 2 if learns_scale else self.head.n_outputs  # the deviations are no outputs
+        policy = self._network(width, outputs, policy_seed, output_gain=0.01)
+        policy = WithLogStd(policy, outputs) if learns_scale else policy
         networks = {"policy": policy}
         if self.method.critic:
             networks["critic"] = self._network(width, 1, critic_seed, output_gain=1.0)
@@ -244,26 +237,24 @@ class PolicyGradient:
         if self.method.weight is methods.absent:
             raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
         collector = self._ready_collector()
-        tracker, end = self.trainer.tracker, self.steps + int(total_timesteps)
+        tracker, end, config = self.trainer.tracker, self.steps + int(total_timesteps), self._config()
         try:
             with Evaluator(
                 self, self.evaluation, self._env, self._settings["env_kwargs"], self._evaluation_seeds
             ) as watch:
                 tracker.open(after_step=self.steps)
-                tracker.config({**self._config(), "vectorization": self.vectorization})
+                tracker.config({**config, "vectorization": self.vectorization})
                 self.trainer.fit(
                     self._rounds(collector, end),
                     self._loss,
                     total=end,
-                    monitor=Monitor("rollout/ep_rew_mean")
-                    if self.evaluation is None
-                    else Monitor("eval/mean_reward", evaluate=watch, every=self.evaluation.every),
+                    monitor=watch.monitor,
                     stopping=stopping,
                     callback=callback,
                     progress_bar=progress_bar,
                 )
-            metrics = ["rollout/ep_rew_mean"] + ["eval/mean_reward"] * (self.evaluation is not None)
-            tracker.hyperparameters(self._hyperparameters(), metrics)
+            settings = {name: config[name] for name in ("env", "num_envs", "settings", "optimization")}
+            tracker.hyperparameters({**settings, "method": vars(self.method)}, watch.metrics)
         finally:
             tracker.close()
         return self
@@ -402,7 +393,8 @@ class PolicyGradient:
     ) -> Self:
         """An agent from a file. `predict` needs no environment; `learn` makes the saved one again, from its id.
 
-        Going on after `load` starts new episodes with new random numbers (drawn from the seed and the steps done).
+        Going on after `load` starts new episodes with new random numbers (drawn from the seed and the steps done), and
+        nothing to replay.
 
         Args:
             path: the file.
@@ -439,7 +431,8 @@ class PolicyGradient:
                     spaces.from_json(config["observation_space"]),
                     spaces.from_json(config["action_space"]),
                 ),
-                method or Method(saved["name"], methods.absent, methods.absent, saved["critic"]),
+                method
+                or Method(saved["name"], methods.absent, methods.absent, saved["critic"], kl_weight=saved["kl_weight"]),
                 num_envs=config["num_envs"],
                 log_dir=log_dir,
                 network=network,
@@ -454,6 +447,11 @@ class PolicyGradient:
         return agent
 
     def _restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor], path: object) -> None:
+        if self.reference is None:
+            tensors = {name: t for name, t in tensors.items() if not name.startswith("module.reference.")}
+        else:  # one that the file has not: the policy as it was saved
+            policy = checkpoint.section(tensors, "module.policy.")
+            tensors = {f"module.reference.{name}": t for name, t in policy.items()} | dict(tensors)
         try:
             self.trainer.load_state_dict(tensors)
         except (RuntimeError, KeyError, ValueError) as error:
@@ -468,8 +466,7 @@ class PolicyGradient:
         if self._collector is None:
             if self._env is None:
                 raise ValueError("env: the saved agent's environment was no id; pass env to load() before learning")
-            kwargs, vectorization = self._settings["env_kwargs"], self._settings["vectorization"]
-            envs, self.vectorization = make_environments(self._env, self.num_envs, kwargs, vectorization)
+            envs = self._make_environments(self.num_envs)
             for name in ("observation_space", "action_space"):
                 was, now = getattr(self, name), getattr(envs, f"single_{name}")
                 if was != now:
@@ -477,6 +474,23 @@ class PolicyGradient:
                     raise ValueError(f"env: its {name} is {now}, but the agent was made for {was}")
             self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
         return self._collector
+
+    def _make_environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+        """Where to learn, as many and as vectorised as the settings and the method want."""
+        vectorization, groups = self._settings["vectorization"], self.method.group_size is not None
+        if groups and not isinstance(self._env, VectorEnv):
+            # Each copy plays one episode of a group, from a seed that it shares with the rest of its group.
+            if vectorization == "vector_entry_point":
+                raise ValueError(
+                    'vectorization must be "sync" or "async" for groups, whose copies are seeded one by one'
+                )
+            num_envs, vectorization = self.method.episodes or num_envs, vectorization or "sync"
+        assert self._env is not None
+        envs, self.vectorization = make_environments(self._env, num_envs, self._settings["env_kwargs"], vectorization)
+        self.num_envs = envs.num_envs
+        if groups and envs.num_envs != self.method.episodes:
+            raise ValueError(f"groups need one episode an environment: {self.method.episodes}, got {envs.num_envs}")
+        return envs
 
     def _config(self) -> dict[str, Any]:
         """All that JSON can say of this agent."""
@@ -488,24 +502,13 @@ class PolicyGradient:
                 "name": self.method.name,
                 "arguments": methods.arguments_of(self.method),
                 "critic": self.method.critic,
+                "kl_weight": self.method.kl_weight,
             },
             "optimization": dataclasses.asdict(self.optimization),
             "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
             "foreign_network": self._network_factory is not None,
             "observation_space": spaces.to_json(self.observation_space),
             "action_space": spaces.to_json(self.action_space),
-        }
-
-    def _hyperparameters(self) -> dict[str, Any]:
-        """The settings as a flat table, for TensorBoard's hyperparameter page."""
-        return {
-            "env": self.trained_in[0],
-            "num_envs": self.num_envs,
-            **self._settings,
-            "method": self.method.name,
-            **{f"method.{name}": value for name, value in (self.method.arguments or {}).items()},
-            **{f"method.{name}": value for name, value in vars(self.method).items() if isinstance(value, int | float)},
-            **{f"optimization.{name}": value for name, value in vars(self.optimization).items()},
         }
 
     def close(self) -> None:

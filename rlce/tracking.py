@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +86,14 @@ class Tracker:
             self._writer.add_text("config", f"```json\n{listing}\n```")
 
     def hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
-        """Write hyperparameters into the same run, and which of its scalars are their result.
+        """Write hyperparameters (nested ones under dotted names) into the same run, and which scalars are their result.
 
         SummaryWriter.add_hparams would start a sub-run at every call.
         """
         if self._writer is not None:
             from torch.utils.tensorboard.summary import hparams
 
-            flat = {
-                name: value if isinstance(value, bool | int | float | str) else str(value)
-                for name, value in config.items()
-            }
+            flat = dict(_flat("", config))
             for summary in hparams(flat, dict.fromkeys(metrics, 0.0)):
                 self._writer.file_writer.add_summary(summary)
 
@@ -110,3 +107,12 @@ class Tracker:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _flat(prefix: str, config: Mapping[str, Any]) -> Iterator[tuple[str, bool | int | float | str]]:
+    """Names joined with dots, and plain values; functions have no place in a table."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}{name}.", value)
+        elif not callable(value):
+            yield prefix + name, value if isinstance(value, bool | int | float | str) else str(value)

@@ -157,6 +157,11 @@ def join(rounds: Sequence[tuple[Rollout, NDArray[np.float32]]]) -> tuple[Rollout
         return np.concatenate([np.concatenate(pair) for pair in zip(given, padding, strict=True)], axis=1)
 
     rollouts = [rollout for rollout, _ in rounds]
+    masked = [rollout.mask for rollout in rollouts if rollout.mask is not None]
+    if masked:
+        # A round without masks allowed everything; the others' must still hold.
+        everything = [np.ones((*rollout.valid.shape, masked[0].shape[-1]), bool) for rollout in rollouts]
+        rollouts = [r if r.mask is not None else r._replace(mask=m) for r, m in zip(rollouts, everything, strict=True)]
     return Rollout._make(map(beside, zip(*rollouts, strict=True))), beside([array for _, array in rounds])
 
 

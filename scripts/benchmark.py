@@ -182,6 +182,8 @@ def held(
         for name in method:
             budget = cartpole.TIMESTEPS if name in PEERS else cartpole.RECIPES[name].timesteps
             budget = budget if timesteps is None else timesteps
+            if budget < EVALUATE_EVERY:
+                raise ValueError(f"timesteps must be at least {EVALUATE_EVERY:,}, where the first evaluation is")
             train = train_stable_baselines3 if name in PEERS else train_ours
             runs[name].append(train(name, seed, budget))
             solve, last = held_solve(runs[name][-1]), runs[name][-1][-1]

@@ -84,9 +84,12 @@ def train(
 
     def rounds() -> Iterator[Round]:
         for epoch in range(1, arguments.epochs + 1):
-            yield Round(minibatches(len(X), 64, generator), epoch * len(X), {"val/accuracy": accuracy(network, *test)})
+            yield Round(minibatches(len(X), 64, generator), epoch * len(X))
 
-    Trainer(network, Optimization(learning_rate=1e-3), tracker).fit(rounds(), loss)
+    def watch(progress: Progress) -> None:
+        tracker.scalars({"val/accuracy": accuracy(network, *test)}, progress.step)
+
+    Trainer(network, Optimization(learning_rate=1e-3), tracker).fit(rounds(), loss, callback=watch)
     tracker.close()
     return network
 

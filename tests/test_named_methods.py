@@ -70,8 +70,10 @@ def test_groups_need_copies_seeded_one_by_one() -> None:
     method = methods.rloo(episodes=8, group_size=4)
     agent = PolicyGradient("CartPole-v1", method)
     assert (agent.vectorization, agent.num_envs) == ("sync", 8)
-    with pytest.raises(ValueError, match='vectorization "sync" or "async"'):
-        PolicyGradient("CartPole-v1", method, vectorization="vector_entry_point").learn(10)
+    with pytest.raises(ValueError, match='vectorization must be "sync" or "async" for groups'):
+        PolicyGradient("CartPole-v1", method, vectorization="vector_entry_point")
+    with pytest.raises(ValueError, match="groups need one episode an environment: 8, got 3"):
+        PolicyGradient(SyncVectorEnv([Identity] * 3), method)
     with pytest.raises(ValueError, match="do not fill groups of group_size=3"):
         methods.rloo(episodes=8, group_size=3)
     with pytest.raises(ValueError, match="group_size must be at least 2"):
@@ -109,6 +111,52 @@ def test_rounds_are_joined_side_by_side() -> None:
         if getattr(joined, field) is not None:
             np.testing.assert_array_equal(getattr(joined, field)[:3, :2], getattr(parts[0], field))
             np.testing.assert_array_equal(getattr(joined, field)[:, 2:], getattr(parts[1], field))
+
+
+def test_a_round_without_masks_allows_everything_beside_one_that_has_them() -> None:
+    envs = SyncVectorEnv([lambda: Identity(n=3, length=5)] * 2)
+    collector = Collector(Environments(envs), Categorical(3), np.random.SeedSequence(0))
+    free, masked = (collector.steps(lambda observation: np.zeros((len(observation), 3)), 4) for _ in range(2))
+    forbidding = np.ones((4, 2, 3), bool)
+    forbidding[..., 2] = False
+    joined, _ = transitions.join(
+        [(free, free.reward), (masked._replace(mask=forbidding), masked.reward)],
+    )
+    assert joined.mask is not None
+    assert joined.mask[:, :2].all()
+    np.testing.assert_array_equal(joined.mask[:, 2:], forbidding)
+
+
+def test_a_saved_group_agent_learns_on(tmp_path: Path) -> None:
+    PolicyGradient("CartPole-v1", methods.rloo(episodes=8, group_size=4)).save(tmp_path / "a")
+    assert PolicyGradient.load(tmp_path / "a").learn(50).num_envs == 8
+    PolicyGradient(Identity, methods.rloo(episodes=8)).save(tmp_path / "b")
+    agent = PolicyGradient.load(tmp_path / "b", env=Identity, method=methods.rloo(episodes=4, group_size=2))
+    assert agent.learn(50).num_envs == 4
+
+
+def test_a_trained_policy_can_become_the_reference(tmp_path: Path) -> None:
+    agent = PolicyGradient(Identity, methods.rloo(), optimization=Optimization(learning_rate=0.02)).learn(500)
+    agent.save(tmp_path / "a")
+    again = PolicyGradient.load(tmp_path / "a", env=Identity, method=methods.grpo(kl_weight=0.1))
+    assert again.reference is not None
+    for name, tensor in again.reference.state_dict().items():
+        assert torch.equal(tensor, agent.policy.state_dict()[name])
+    mine = dataclasses.replace(methods.grpo(kl_weight=0.1), name="mine", entropy_weight=0.01)
+    PolicyGradient(Identity, mine).save(tmp_path / "b")
+    assert PolicyGradient.load(tmp_path / "b").predict(1) in range(4)
+
+
+def test_numbers_out_of_range_are_refused_at_once() -> None:
+    for make_it, message in (
+        (lambda: methods.rloo(group_size=0), "group_size must be at least 2"),
+        (lambda: methods.grpo(kl_weight=-1.0), "kl_weight must be at least 0"),
+        (lambda: methods.v_trace(ratio_bound=0.5), "0 < trace_bound <= ratio_bound, got 1.0 and 0.5"),
+        (lambda: methods.cispo(low=2.0), r"low must lie in \[0, 1\], got 2.0"),
+        (lambda: methods.elite(quantile=1.0), r"quantile must lie in \[0, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_it()
 
 
 def test_the_reference_stays_where_the_policy_began() -> None:
