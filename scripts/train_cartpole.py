@@ -14,7 +14,7 @@ import torch
 import tyro
 
 from agents import cartpole
-from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy
+from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy, methods
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Arguments:
 
     method: Literal[tuple(cartpole.RECIPES)] = "ppo"  # type: ignore[valid-type]
     """Which recipe of agents/cartpole.py."""
+    method_kwargs: str = "{}"
+    """Arguments of the method in place of the recipe's, as JSON: '{"baseline": "mean"}', '{"group_size": 4}'."""
     env: str = "CartPole-v1"
     """A Gymnasium id; the recipe was made for CartPole-v1."""
     env_kwargs: str = "{}"
@@ -65,6 +67,10 @@ def make(arguments: Arguments, log_dir: Path) -> PolicyGradient:
         "normalize_observations": arguments.normalize_observations,
         "device": arguments.device,
     }
+    method_kwargs = scripts.keywords(arguments.method_kwargs, "--method-kwargs")
+    if method_kwargs:
+        method = cartpole.RECIPES[arguments.method].method
+        overrides["method"] = methods.named(method.name, {**(method.arguments or {}), **method_kwargs})
     if arguments.scale_rewards:
         overrides["scale_rewards"] = True
     if arguments.num_envs is not None:

@@ -44,6 +44,18 @@ def test_another_task_from_a_path(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "kwargs", "said"),
+    [
+        ("reinforce-no-critic", '{"baseline": "mean"}', "8 environments (vector_entry_point)"),
+        ("rloo", '{"group_size": 4}', "8 environments (sync)"),
+    ],
+)
+def test_a_method_s_arguments_from_the_command_line(tmp_path: Path, method: str, kwargs: str, said: str) -> None:
+    flags = ("--method", method, "--method-kwargs", kwargs, "--quiet", "--log-dir", str(tmp_path))
+    assert said in run("-m", "scripts.train_cartpole", *flags, "--total-timesteps", "300", "--episodes", "2")
+
+
 def test_unknown_environment_ends_in_one_clear_line(tmp_path: Path) -> None:
     said = run("-m", "scripts.train_cartpole", "--env", "NoSuchTask-v0", "--log-dir", str(tmp_path), ok=False)
     assert "error: env: no environment 'NoSuchTask-v0'" in said
