@@ -767,7 +767,7 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
         The method.
 
     Raises:
-        ValueError: no method has that name; the message lists those there are.
+        ValueError: no method has that name, or it takes no such argument; the message lists those there are.
 
     Example:
         >>> named("actor-critic").name
@@ -776,6 +776,10 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     maker = _MAKERS.get(name.replace("-", "_"))
     if maker is None:
         raise ValueError(f"method must be one of {', '.join(_MAKERS)}, or a Method, got {name!r}")
+    unknown = set(arguments or {}) - set(inspect.signature(maker).parameters)
+    if unknown:
+        known = ", ".join(inspect.signature(maker).parameters)
+        raise ValueError(f"method {name} has no argument {', '.join(sorted(unknown))}; it takes {known}")
     return maker(**(arguments or {}))
 
 
