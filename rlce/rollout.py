@@ -106,8 +106,7 @@ def make_environments(
     )
 
 
-# ------------------------------------------------------------------------------------- one face for three autoreset
-# modes
+# ------------------------------------------------------------------------------ one face for three autoreset modes
 
 
 class Step(NamedTuple):

@@ -282,8 +282,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             "val/accuracy": float((log_probabilities.argmax(axis=1) == labels).mean()),
         }
 
-    # ---------------------------------------------------------------------------------------------------------
-    # predicting
+    # ------------------------------------------------------------------------------------------------------ predicting
 
     def _log_probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
         logits = numpy_forward(self.network_)(self._standardizer(X)).astype(np.float64)
