@@ -122,6 +122,11 @@ def check_json(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be what JSON can hold: {error}") from error
 
 
+def foreign_network(path: str | os.PathLike[str]) -> ValueError:
+    """The error of a file whose network only its factory can make again."""
+    return ValueError(f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again")
+
+
 def section(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose name begins with the prefix, without it.
 

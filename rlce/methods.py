@@ -128,14 +128,14 @@ _MAKERS: dict[str, Callable[..., Method]] = {}
 
 
 def _library(maker: Callable[P, Method]) -> Callable[P, Method]:
-    """Remember the name and the arguments of a method of the library, so that a file can name it."""
+    """Put a constructor into the catalogue, and remember its arguments, so that a file can name the method."""
     signature = inspect.signature(maker)
 
     @wraps(maker)
     def make(*positional: P.args, **arguments: P.kwargs) -> Method:
         bound = signature.bind(*positional, **arguments)
         bound.apply_defaults()
-        return replace(maker(*positional, **arguments), name=maker.__name__, arguments=dict(bound.arguments))
+        return replace(maker(*positional, **arguments), arguments=dict(bound.arguments))
 
     _MAKERS[maker.__name__] = make
     return make
@@ -297,12 +297,10 @@ def ppo(
         >>> ppo(clip=0.1).arguments["clip"]
         0.1
     """
-    if not clip > 0:
-        raise ValueError(f"clip must be positive, got {clip}")
     return Method(
         "ppo",
         _gae(discount, trace),
-        partial(clipped_ratio, clip=clip),
+        partial(clipped_ratio, clip=_positive("clip", clip)),
         True,
         None,
         steps,
@@ -348,7 +346,7 @@ def rloo(
         16
     """
     return Method(
-        "",
+        "rloo",
         partial(
             grouped, discount=_in_unit_interval("discount", discount), comparison="leave-one-out", group_size=group_size
         ),
@@ -401,7 +399,7 @@ def grpo(
         True
     """
     return Method(
-        "",
+        "grpo",
         partial(
             grouped,
             discount=_in_unit_interval("discount", discount),
@@ -461,7 +459,7 @@ def cispo(
         True
     """
     return Method(
-        "",
+        "cispo",
         _gae(discount, trace),
         partial(weights.cispo, low=_in_unit_interval("low", low), high=_positive("high", high)),
         critic=True,
@@ -518,7 +516,7 @@ def v_trace(
     if not 0.0 < trace_bound <= ratio_bound:
         raise ValueError(f"bounds must be 0 < trace_bound <= ratio_bound, got {trace_bound} and {ratio_bound}")
     return Method(
-        "",
+        "v_trace",
         partial(
             v_trace_targets,
             discount=_in_unit_interval("discount", discount),
@@ -570,7 +568,7 @@ def reward_weighted_regression(
         True
     """
     return Method(
-        "",
+        "reward_weighted_regression",
         partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="none"),
         partial(
             weights.reward_weighted, transform=partial(_exponential, temperature=_positive("temperature", temperature))
@@ -624,7 +622,7 @@ def advantage_weighted_regression(
         4
     """
     return Method(
-        "",
+        "advantage_weighted_regression",
         partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value"),
         partial(
             weights.advantage_weighted,
@@ -678,7 +676,7 @@ def self_imitation(
         4
     """
     return Method(
-        "",
+        "self_imitation",
         partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value"),
         weights.self_imitation,
         critic=True,
@@ -723,7 +721,7 @@ def elite(
     if not 0.0 <= quantile < 1.0:
         raise ValueError(f"quantile must lie in [0, 1), got {quantile}")
     return Method(
-        "",
+        "elite",
         partial(elite_episodes, quantile=quantile),
         score,
         critic=False,

@@ -274,6 +274,7 @@ class PolicyGradient:
                 # Only now: within a round, acting and learning see the same statistics, and so does whoever evaluates
                 # or saves the policy after it.
                 normalizer.update(self._unseen)
+                self._unseen = None
             policy = numpy_forward(self.policy)
             act = policy if normalizer is None else lambda x, f=policy, g=normalizer: f(g(x))
             rollout = (
@@ -416,9 +417,7 @@ class PolicyGradient:
         """
         config, tensors = checkpoint.load(path, "PolicyGradient")
         if config.get("foreign_network") and network is None:
-            raise ValueError(
-                f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again"
-            )
+            raise checkpoint.foreign_network(path)
         try:
             settings, saved = config["settings"], config["method"]
             if env is not None:

@@ -360,9 +360,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         except (KeyError, TypeError) as error:
             raise ValueError(f"path: {str(path)!r} is damaged: no {error}") from error
         if foreign_network and network is None:
-            raise ValueError(
-                f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again"
-            )
+            raise checkpoint.foreign_network(path)
         settings |= {"network": network, "device": device, "rule": rule or _rule_from_json(settings["rule"])}
         classifier = cls(**settings)
         classifier.classes_ = np.array(state["classes"], dtype=np.dtype(state["dtype"]))

@@ -56,6 +56,11 @@ def test_every_method_learns_the_identity_and_is_saved(name: str, tmp_path: Path
     assert loaded.learn(100).steps > agent.steps
 
 
+@pytest.mark.parametrize("name", sorted(methods._MAKERS))
+def test_a_method_bears_the_name_of_its_constructor(name: str) -> None:
+    assert named(name).name == name
+
+
 def test_groups_begin_in_the_same_state_and_act_differently() -> None:
     envs = SyncVectorEnv([lambda: Identity(n=50, length=4)] * 12)
     collector = Collector(Environments(envs), Categorical(50), np.random.SeedSequence(0))
@@ -74,7 +79,7 @@ def test_groups_need_copies_seeded_one_by_one() -> None:
         PolicyGradient("CartPole-v1", method, vectorization="vector_entry_point")
     with pytest.raises(ValueError, match="groups need one episode an environment: 8, got 3"):
         PolicyGradient(SyncVectorEnv([Identity] * 3), method)
-    with pytest.raises(ValueError, match="do not fill groups of group_size=3"):
+    with pytest.raises(ValueError, match="rloo: episodes=8 do not fill groups of group_size=3"):
         methods.rloo(episodes=8, group_size=3)
     with pytest.raises(ValueError, match="group_size must be at least 2"):
         methods.grpo(episodes=8, group_size=1)

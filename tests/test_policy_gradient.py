@@ -354,3 +354,13 @@ def test_equal_returns_give_no_gradient_with_a_group_baseline() -> None:
         agent.learn(64)
         assert agent.trainer.progress.scalars["train/gradient_norm"] == 0.0
         assert torch.equal(parameters(agent), before)
+
+
+def test_statistics_take_every_observation_once() -> None:
+    """A round of one step in one environment falls on a ghost step alone, again and again."""
+    agent = PolicyGradient(
+        lambda: Identity(n=2, length=2), methods.actor_critic(steps=1), num_envs=1, normalize_observations=True
+    )
+    agent.learn(20)
+    assert agent.normalizer is not None
+    assert agent.normalizer.count == agent.steps - 1  # the last round's are not in yet
