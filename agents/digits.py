@@ -6,7 +6,6 @@ Test accuracy on a stratified fifth that was held out, median and range of 10 se
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from rlce import Classifier
@@ -14,7 +13,7 @@ from rlce import Classifier
 EPOCHS = 60
 
 
-def make(seed: int = 0, log_dir: str | os.PathLike[str] | None = None, **overrides: Any) -> Classifier:
+def make(seed: int = 0, **overrides: Any) -> Classifier:
     """The untrained classifier; ``overrides`` are `rlce.Classifier`'s parameters.
 
     Example:
@@ -22,4 +21,4 @@ def make(seed: int = 0, log_dir: str | os.PathLike[str] | None = None, **overrid
         60
     """
     arguments: dict[str, Any] = {"hidden": (128,), "epochs": EPOCHS, **overrides}
-    return Classifier(random_state=seed, log_dir=log_dir, **arguments)
+    return Classifier(random_state=seed, **arguments)

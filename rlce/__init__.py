@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import checkpoint, heads, masks, methods, network, returns, rollout, targets, weights
+    from rlce import checkpoint, costs, heads, masks, methods, network, returns, rollout, targets, weights
+    from rlce.classifier import Classifier
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
     from rlce.network import MLP
     from rlce.objective import weighted_cross_entropy
     from rlce.optimization import Optimization
     from rlce.policy_gradient import PolicyGradient
-    from rlce.supervised import Classifier
+    from rlce.regressor import Regressor
     from rlce.tracking import Tracker
     from rlce.trainer import Monitor, Progress, Round, Stopping, Trainer
 
@@ -34,11 +35,13 @@ __all__ = [
     "Optimization",
     "PolicyGradient",
     "Progress",
+    "Regressor",
     "Round",
     "Stopping",
     "Tracker",
     "Trainer",
     "checkpoint",
+    "costs",
     "evaluate_policy",
     "heads",
     "masks",
@@ -52,7 +55,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Classifier": "supervised",
+    "Classifier": "classifier",
     "Evaluation": "evaluation",
     "MLP": "network",
     "Method": "methods",
@@ -60,6 +63,7 @@ _HOME = {
     "Optimization": "optimization",
     "PolicyGradient": "policy_gradient",
     "Progress": "trainer",
+    "Regressor": "regressor",
     "Round": "trainer",
     "Stopping": "trainer",
     "Tracker": "tracking",

@@ -11,14 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# Rows that are handled at once where float64 copies of all of them would cost too much memory.
+_CHUNK = 65_536
 
-def minibatches(rows: int, batch_size: int | None, generator: torch.Generator) -> Iterator[Tensor]:
+
+def minibatches(
+    rows: int, batch_size: int | None, generator: torch.Generator, probabilities: Tensor | None = None
+) -> Iterator[Tensor]:
     """Indices of one pass in random order, each row once; the last batch may be smaller.
 
     Args:
         rows: how many rows there are.
         batch_size: rows a batch; None (or at least ``rows``) for all rows in one batch.
         generator: the source of the order, on the CPU.
+        probabilities: draw as many rows with these instead, each anew, ``[rows]``, on the CPU.
 
     Returns:
         An iterator of int64 ``[B]``.
@@ -34,8 +40,40 @@ def minibatches(rows: int, batch_size: int | None, generator: torch.Generator) -
         raise ValueError(f"rows must be at least 1, got {rows}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    order = torch.randperm(rows, generator=generator)
+    if probabilities is None:
+        order = torch.randperm(rows, generator=generator)
+    else:
+        # torch.multinomial takes no more than 2^24 categories.
+        cumulative = probabilities.double().cumsum(dim=0)
+        uniforms = torch.rand(rows, generator=generator, dtype=torch.float64)
+        order = torch.searchsorted(cumulative, uniforms * cumulative[-1], right=True).clamp(max=rows - 1)
     return iter(order.split(rows if batch_size is None else int(batch_size)))
+
+
+def held_out(groups: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows to hold out: about this share of every group, and never all of one.
+
+    Args:
+        groups: the class of every row, ``[N]`` (all the same for no classes).
+        share: in [0, 1).
+        seed: fixes which.
+
+    Returns:
+        ``[N]``.
+
+    Example:
+        >>> int(held_out(np.array([0, 0, 0, 0, 1]), 0.5, seed=0).sum())
+        2
+    """
+    random = np.random.default_rng(seed)
+    held = np.zeros(len(groups), np.bool_)
+    order = random.permutation(len(groups))
+    _, index, sizes = np.unique(groups[order], return_inverse=True, return_counts=True)
+    for members in np.split(order[np.argsort(index, kind="stable")], np.cumsum(sizes)[:-1]):
+        # Rounded at random, so that many small classes together give the share that was asked for.
+        count = int(share * len(members) + random.random())
+        held[members[: min(count, len(members) - 1)]] = True
+    return held
 
 
 @dataclass
@@ -50,7 +88,7 @@ class Standardizer:
         clip: bound on the standardised values, in standard deviations; None for no bound.
         mean: ``[D]`` float64.
         variance: ``[D]`` float64, the population variance; a constant column scales by 1.
-        count: rows seen.
+        count: rows seen, or the sum of their weights.
 
     Example:
         >>> standardizer = Standardizer(1)
@@ -63,24 +101,36 @@ class Standardizer:
     clip: float | None = None
     mean: NDArray[np.float64] = field(init=False)
     variance: NDArray[np.float64] = field(init=False)
-    count: int = field(default=0, init=False)
+    count: float = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.restore(np.zeros(self.width), np.ones(self.width), 0)
 
-    def update(self, rows: NDArray[Any]) -> None:
-        """Merge ``rows``, ``[B, D]``, into the statistics; no rows change nothing."""
-        if len(rows) == 0:
-            return
-        rows = rows.astype(np.float64)
-        mean, variance, count = rows.mean(axis=0), rows.var(axis=0), len(rows)
+    def update(self, rows: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
+        """Merge ``rows``, ``[B, D]``, into the statistics; no rows change nothing.
+
+        Args:
+            rows: ``[B, D]``.
+            weights: positive sample weights, ``[B]``; a weight of 2 counts as two rows.
+        """
+        for start in range(0, len(rows), _CHUNK):  # so that copies stay small
+            part = None if weights is None else weights[start : start + _CHUNK]
+            self._merge(rows[start : start + _CHUNK].astype(np.float64), part)
+
+    def _merge(self, rows: NDArray[np.float64], weights: NDArray[Any] | None) -> None:
+        if weights is None:
+            mean, variance, count = rows.mean(axis=0), rows.var(axis=0), float(len(rows))
+        else:
+            count = float(weights.sum())
+            mean = weights @ rows / count
+            variance = weights @ (rows - mean) ** 2 / count
         total = self.count + count
         shift = mean - self.mean if self.count else np.zeros(self.width)
         merged = mean if self.count == 0 else self.mean + shift * count / total
         squares = self.variance * self.count + variance * count + shift**2 * self.count * count / total
         self.restore(merged, squares / total, total)
 
-    def restore(self, mean: NDArray[np.float64], variance: NDArray[np.float64], count: int) -> None:
+    def restore(self, mean: NDArray[np.float64], variance: NDArray[np.float64], count: float) -> None:
         """Put back statistics that were saved: ``[D]``, ``[D]`` and a number of rows."""
         self.mean, self.variance, self.count = mean, variance, count
         # A column that never varied leaves rounding noise behind; dividing by that would blow it up.
@@ -90,7 +140,7 @@ class Standardizer:
     def state_dict(self) -> dict[str, Tensor]:
         """The statistics as tensors, copied, for files and snapshots."""
         mean, variance = torch.tensor(self.mean), torch.tensor(self.variance)
-        return {"mean": mean, "variance": variance, "count": torch.tensor(self.count)}
+        return {"mean": mean, "variance": variance, "count": torch.tensor(self.count, dtype=torch.float64)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state_dict` gave.
@@ -101,11 +151,16 @@ class Standardizer:
         """
         if state["mean"].shape != (self.width,):
             raise ValueError(f"statistics must be of rows of width {self.width}, got {list(state['mean'].shape)}")
-        self.restore(state["mean"].numpy().copy(), state["variance"].numpy().copy(), int(state["count"]))
+        self.restore(state["mean"].numpy().copy(), state["variance"].numpy().copy(), state["count"].item())
 
-    def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """Standardised rows: ``[B, D]`` → ``[B, D]`` float32."""
-        result = ((rows - self.mean) * self._scale).astype(np.float32)
+    def __call__(self, rows: NDArray[Any], dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+        """Standardised rows: ``[B, D]`` → ``[B, D]``, float32 unless told otherwise."""
+        if len(rows) <= _CHUNK:
+            result = ((rows - self.mean) * self._scale).astype(dtype)
+        else:
+            result = np.empty(rows.shape, dtype)
+            for start in range(0, len(rows), _CHUNK):
+                result[start : start + _CHUNK] = (rows[start : start + _CHUNK] - self.mean) * self._scale
         return result if self.clip is None else np.clip(result, -self.clip, self.clip, out=result)
 
 

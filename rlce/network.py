@@ -27,6 +27,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, float | None]] = {
     "softplus": (nn.Softplus, 1.0, None),
 }
 _INITIALIZATIONS = ("orthogonal", "kaiming")
+_NUMPY = (torch.float32, torch.float64)
 
 
 class Dropout(nn.Module):
@@ -167,7 +168,7 @@ class WithLogStd(nn.Module):
 
 
 def numpy_forward(network: nn.Module) -> Forward:
-    """A function ``[B, n_inputs]`` float32 → ``[B, n_outputs]`` in NumPy, without dropout, for acting.
+    """A function ``[B, n_inputs]`` → ``[B, n_outputs]`` in NumPy, without dropout, for acting and predicting.
 
     For an `MLP` on the CPU, alone or in a `WithLogStd`, it reads the live weights (a CPU tensor and its array share
     memory), so steps in place are seen at once; make it anew after the parameters themselves were replaced. Any other
@@ -188,7 +189,7 @@ def numpy_forward(network: nn.Module) -> Forward:
 
         return with_log_std
     first = next(network.parameters(), None)
-    if type(network) is not MLP or first is None or first.device.type != "cpu" or first.dtype != torch.float32:
+    if type(network) is not MLP or first is None or first.device.type != "cpu" or first.dtype not in _NUMPY:
         return _torch_forward(network, first)
     weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in network.layers]  # type: ignore[operator]
     activations = [_numpy_activation(network.activation_name, module) for module in network.activations]
@@ -243,6 +244,29 @@ def build(factory: NetworkFactory, n_inputs: int, n_outputs: int, seed: int) -> 
             f"got {outputs.dtype} {list(outputs.shape)}"
         )
     return network
+
+
+def number_type(network: nn.Module) -> type[np.floating[Any]]:
+    """The NumPy type of a network's parameters.
+
+    Example:
+        >>> number_type(MLP(2, 1)).__name__
+        'float32'
+    """
+    first = next(network.parameters(), torch.zeros(0))
+    return np.float64 if first.dtype == torch.float64 else np.float32
+
+
+def in_chunks(function: Forward, rows: NDArray[Any], chunk: int = 8_192) -> NDArray[Any]:
+    """A function of rows applied to so many at a time, since the hidden units of a million rows would not fit.
+
+    Example:
+        >>> in_chunks(lambda x: 2.0 * x, np.arange(3.0), chunk=2)
+        array([0., 2., 4.])
+    """
+    if len(rows) <= chunk:
+        return function(rows)
+    return np.concatenate([function(rows[start : start + chunk]) for start in range(0, len(rows), chunk)])
 
 
 def _torch_forward(network: nn.Module, first: nn.Parameter | None) -> Forward:

@@ -116,7 +116,7 @@ class FlatParameters:
             raise ValueError(f"network: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
         self.value = torch.cat([p.detach().reshape(-1) for p in parameters])
         self.gradient = torch.zeros_like(self.value)
-        self._first = parameters[0]
+        self._parameters = parameters
         start = 0
         for p in parameters:
             end = start + p.numel()
@@ -127,7 +127,13 @@ class FlatParameters:
     @property
     def intact(self) -> bool:
         """Whether the module's parameters are still views of ``value``."""
-        return self._first.data_ptr() == self.value.data_ptr()
+        return self._parameters[0].data_ptr() == self.value.data_ptr()
+
+    def release(self) -> None:
+        """Give every parameter memory of its own, so that a pickle of one does not hold all; drop the gradients."""
+        for p in self._parameters:
+            p.data = p.data.clone()
+            p.grad = None
 
 
 class Optimizer:

@@ -1,132 +1,120 @@
-"""`Classifier`: the same network, objective and loop as the agents', behind scikit-learn's conventions."""
+"""What the two estimators share: reading arrays, splitting, the epochs of `rlce.trainer.Trainer`, files.
+
+X, y ─► checked, zero weights dropped ─► split ─► standardised ─► batches ─► loss ─► best weights ─► network_
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import train_test_split
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_random_state, validate_data
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    check_random_state,
+    column_or_1d,
+    validate_data,
+)
 from torch import Tensor, nn
 
-from rlce import checkpoint, targets
-from rlce.data import Standardizer, minibatches
-from rlce.heads import Categorical
-from rlce.network import MLP, NetworkFactory, build, numpy_forward
-from rlce.objective import weighted_mean
+from rlce import checkpoint
+from rlce.data import Standardizer, held_out, minibatches
+from rlce.network import MLP, NetworkFactory, build, in_chunks, number_type, numpy_forward
 from rlce.optimization import Optimization
 from rlce.tracking import Tracker
-from rlce.trainer import Callback, Monitor, Round, Stopping, Trainer
+from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 
-Rule = Callable[[Tensor, int], Tensor]
+
+class Rows(NamedTuple):
+    """Rows as they were given, those of weight zero left out. N rows."""
+
+    inputs: NDArray[Any]  # [N, D]
+    target: NDArray[Any]  # [N] or [N, ...], encoded
+    weight: NDArray[np.float64]  # [N], positive, not scaled
 
 
 class Batch(NamedTuple):
     """What one gradient step uses. B rows."""
 
     inputs: Tensor  # [B, D] standardised
-    labels: Tensor  # [B] class indices
-    weight: Tensor  # [B], mean 1 over all rows that `fit` got
+    target: Tensor  # [B] or [B, ...]
+    weight: Tensor  # [B], mean 1 over all training rows
 
 
-class Classifier(ClassifierMixin, BaseEstimator):
-    """A multilayer perceptron classifier with scikit-learn's interface; the loss is a rule away.
+class Supervised(BaseEstimator):
+    """Common ground of `rlce.Classifier` and `rlce.Regressor`, which document the parameters."""
 
-    Args:
-        hidden: widths of the hidden layers.
-        rule: a function (labels ``[B]``, classes) → target weights ``[B, K]``, such as
-            ``functools.partial(rlce.targets.smooth, epsilon=0.1)``; None for one-hot, computed by index.
-        activation: see `rlce.network.MLP`.
-        dropout: probability of zeroing a hidden unit in training.
-        initialization: "kaiming" or "orthogonal".
-        optimizer: "adam", "sgd", "adadelta" or "rmsprop".
-        learning_rate: at the start.
-        schedule: "constant", "linear", "cosine" (both fall to zero at the last epoch) or "plateau" (divided by 10).
-        momentum: for "sgd".
-        weight_decay: added to the gradient, times the parameter.
-        batch_size: rows a gradient step.
-        epochs: passes over the training rows, at most.
-        standardize: shift and scale every column by the training rows' mean and deviation.
-        validation_fraction: part of the rows, stratified, that is held out to watch the zero-one error (their sample
-            weights do not count); the parameters that did best on it are restored at the end. 0 for none.
-        patience: stop after this many epochs without an improvement of the validation accuracy (without validation,
-            of the training loss); None to run all epochs.
-        network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP.
-        device: where the network lives.
-        log_dir: TensorBoard directory; None for no output.
-        verbose: show a progress bar.
-        random_state: an int fixes weights, order, dropout and the validation split (but not what the
-            modules of a ``network`` factory draw from torch's global generator); None draws anew at each fit.
+    hidden: Any
+    activation: str
+    dropout: float
+    optimizer: str | Optimization
+    learning_rate: float | None
+    weight_decay: float | None
+    batch_size: int | str
+    epochs: int
+    standardize: bool
+    validation_split: float
+    stopping: int | Stopping | None
+    restarts: int
+    network: NetworkFactory | None
+    device: str
+    random_state: Any
 
-    Attributes:
-        classes_: labels, sorted, ``[K]``.
-        n_features_in_: D.
-        network_: the trained network, standardised inputs → logits.
-        history_: one dict of scalars an epoch, named as in TensorBoard.
-        n_epochs_: epochs run.
+    # What is watched on held-out rows, and whether more of it is better.
+    _watched: tuple[str, bool]
 
-    Raises:
-        ValueError: from `fit`: NaN or infinity, empty or ill-shaped arrays, a single class, negative or all-zero sample
-            weights, an unknown setting; in scikit-learn's wording.
+    # ----------------------------------------------------------------------------------------- what each estimator says
 
-    Example:
-        >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array(["a", "a", "b", "b"])
-        >>> classifier = Classifier(hidden=(8,), epochs=50, learning_rate=0.05, random_state=0)
-        >>> classifier.fit(X, y).predict(X).tolist()
-        ['a', 'a', 'b', 'b']
-    """
+    def _n_outputs(self) -> int:
+        """Width of the network's outputs; known once targets were encoded."""
+        raise NotImplementedError
 
-    def __init__(
-        self,
-        hidden: Sequence[int] = (128,),
-        rule: Rule | None = None,
-        *,
-        activation: str = "relu",
-        dropout: float = 0.0,
-        initialization: str = "kaiming",
-        optimizer: Literal["adam", "sgd", "adadelta", "rmsprop"] = "adam",
-        learning_rate: float = 1e-3,
-        schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant",
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        batch_size: int = 64,
-        epochs: int = 100,
-        standardize: bool = True,
-        validation_fraction: float = 0.0,
-        patience: int | None = None,
-        network: NetworkFactory | None = None,
-        device: str = "cpu",
-        log_dir: str | os.PathLike[str] | None = None,
-        verbose: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.hidden = hidden
-        self.rule = rule
-        self.activation = activation
-        self.dropout = dropout
-        self.initialization = initialization
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.schedule = schedule
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.standardize = standardize
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.network = network
-        self.device = device
-        self.log_dir = log_dir
-        self.verbose = verbose
-        self.random_state = random_state
+    def _encode(self, y: NDArray[Any], weight: NDArray[np.float64], fresh: bool) -> NDArray[Any]:
+        """Targets as numbers; what they are made of is learnt where ``fresh``, and checked against elsewhere."""
+        raise NotImplementedError
+
+    def _prepare(self, rows: Rows, generator: torch.Generator) -> None:
+        """Learn from the training rows what the loss needs."""
+        raise NotImplementedError
+
+    def _loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective on a batch, and what to log."""
+        raise NotImplementedError
+
+    def _validate(self, outputs: NDArray[Any], rows: Rows) -> dict[str, float]:
+        """What is logged of held-out rows, `_watched` among it."""
+        raise NotImplementedError
+
+    def _calibrate(self, outputs: NDArray[Any] | None, rows: Rows | None) -> None:
+        """A last look at the held-out rows, if there are any, with the trained network."""
+
+    def _check_held_out(self, held_out: bool) -> None:
+        """Refuse parameters that need held-out rows where there are none."""
+
+    def _targets(self, target: NDArray[Any]) -> NDArray[Any]:
+        """Encoded targets in the unit that the network is trained in."""
+        return target
+
+    def _state(self) -> dict[str, Any]:
+        """What a file must hold beside parameters and network, as JSON can say it."""
+        raise NotImplementedError
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Put back what `_state` gave."""
+        raise NotImplementedError
+
+    def _probabilities_of_rows(self) -> Tensor | None:
+        """With which the training rows are drawn; None for each once an epoch."""
+        return None
 
     # --------------------------------------------------------------------------------------------------------- training
 
@@ -136,279 +124,341 @@ class Classifier(ClassifierMixin, BaseEstimator):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
+        validation_set: tuple[Any, ...] | None = None,
         callback: Callback | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
+        verbose: bool = False,
     ) -> Self:
         """Train anew.
 
         Args:
-            X: ``[N, D]``.
-            y: labels of any kind, ``[N]``.
-            sample_weight: one number >= 0 a row, ``[N]``; a row of weight zero counts as absent. Only ratios
-                matter: the weights are scaled to mean 1.
+            X: ``[N, D]``: an array, a list of rows, a DataFrame of numbers.
+            y: the targets, ``[N]`` (see the class for other shapes).
+            sample_weight: one number >= 0 a row, ``[N]``. A weight of 2 counts as a repeated row, 0 as no row at all.
+            validation_set: ``(X, y)`` or ``(X, y, sample_weight)`` to watch, in place of ``validation_split``.
             callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops.
+            log_dir: TensorBoard directory of this run (of each restart's, in folders of its own); None for none.
+            verbose: show a progress bar.
 
         Returns:
             The estimator.
+
+        Raises:
+            ValueError: NaN or infinity, empty or ill-shaped arrays, negative or all-zero sample weights, a setting
+                that makes no sense, targets that do not fit; the message names the argument.
         """
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        stopping = Stopping(patience=self.patience)
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must lie in [0, 1), got {self.validation_fraction}")
-        optimization = Optimization(
-            self.optimizer,
-            self.learning_rate,
-            self.schedule,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-        )
-        rows, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
-        check_classification_targets(y)
-        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
-        kept = weight > 0
-        rows, labels, weight = rows[kept], np.asarray(y)[kept], weight[kept] / weight[kept].mean()
-        self.classes_, labels = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y must hold at least 2 classes, got one class: {self.classes_[0]!r}")
-        random = check_random_state(self.random_state)
-        network_seed, order_seed, split_seed = random.randint(np.iinfo(np.int32).max, size=3)
-        held_out = None
-        if self.validation_fraction > 0:
-            rows, held_rows, labels, held_labels, weight, _ = train_test_split(
-                rows,
-                labels,
-                weight,
-                test_size=self.validation_fraction,
-                stratify=labels,
-                random_state=split_seed,
-            )
-            held_out = held_rows, held_labels
-        self._standardizer = Standardizer(rows.shape[1])
+        optimization, stopping = self._settings_of_training()
+        rows = self._read(X, y, sample_weight, fresh=True)
+        self.__dict__.pop("network_", None)  # of another fit; whatever fails before leaves that one as it was
+        random = self._random = check_random_state(self.random_state)
+        split_seed = _seed(random)
+        validation = None
+        if validation_set is not None:
+            if self.validation_split:
+                raise ValueError("validation_set: give it or validation_split, not both")
+            validation = self._read(*validation_set, name="validation_set")
+        elif self.validation_split > 0:
+            rows, validation = self._split(rows, split_seed)
+        self._check_held_out(validation is not None)
+        self._standardizer = Standardizer(rows.inputs.shape[1])
         if self.standardize:
-            self._standardizer.update(rows)
-        self.network_ = self._make_network(rows.shape[1], int(network_seed))
-        device = torch.device(self.device)
-        training = Batch(
-            torch.from_numpy(self._standardizer(rows)).to(device),
-            torch.from_numpy(labels.astype(np.int64)).to(device),
-            torch.from_numpy(weight.astype(np.float32)).to(device),
-        )
-        self._target(
-            training.labels[:2], (min(2, len(rows)), len(self.classes_))
-        )  # a rule that cannot work says so now
-        # Last, so that bad input leaves no directory behind.
-        tracker = Tracker(self.log_dir)
-        trainer = Trainer(self.network_, optimization, tracker)
-        self.history_: list[dict[str, float]] = []
-
-        def record(progress: Any) -> bool | None:
-            self.history_.append(dict(progress.scalars))
-            return callback(progress) if callback is not None else None
-
-        tracker.open()
-        tracker.config(
-            {**self._settings(), "classes": len(self.classes_), "rows": len(rows), "features": rows.shape[1]}
-        )
-        try:
-            trainer.fit(
-                self._epochs(training, torch.Generator().manual_seed(int(order_seed))),
-                self._loss,
-                total=self.epochs * len(rows),
-                monitor=Monitor("train/loss", maximize=False)
-                if held_out is None
-                else Monitor("val/accuracy", evaluate=functools.partial(self._validate, *held_out)),
-                stopping=stopping,
-                callback=record,
-                progress_bar=self.verbose,
-            )
-            if held_out is not None:
-                trainer.restore_best()
-            metrics = ["train/accuracy"] if held_out is None else ["train/accuracy", "val/accuracy"]
-            tracker.hyperparameters(self._settings(), metrics)
-        finally:
-            tracker.close()
-            self.n_epochs_ = trainer.progress.rounds
-            self.network_.eval()
-            for parameter in self.network_.parameters():
-                parameter.grad = None
+            self._standardizer.update(rows.inputs, None if (rows.weight == rows.weight[0]).all() else rows.weight)
+        best: tuple[float, Any] | None = None
+        for restart in range(self.restarts):
+            directory = None if log_dir is None else Path(log_dir) / (f"restart-{restart + 1}" * (self.restarts > 1))
+            tried = self._run(rows, validation, optimization, stopping, random, callback, directory, verbose)
+            if best is None or tried[0] > best[0]:
+                best = tried
+        assert best is not None
+        _, (self.network_, self.history_, self._optimizer_state) = best
+        self.n_epochs_ = len(self.history_)
+        self._calibrate(None if validation is None else self._outputs_of(validation.inputs), validation)
         return self
 
-    def _make_network(self, n_inputs: int, seed: int) -> nn.Module:
-        n_outputs = self._head.n_outputs
+    def _settings_of_training(self) -> tuple[Optimization, Stopping]:
+        """Optimisation and stop conditions from the parameters, all of which are checked here."""
+        for name in ("epochs", "restarts"):
+            _whole(name, getattr(self, name))
+        if self.batch_size != "auto":
+            _whole("batch_size", self.batch_size, 'or "auto"')
+        if not 0 <= self.validation_split < 1:
+            raise ValueError(f"validation_split must lie in [0, 1), got {self.validation_split}")
+        chosen: Any = self.optimizer
+        optimization = chosen if isinstance(chosen, Optimization) else Optimization(chosen)
+        given = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        stopping = self.stopping if isinstance(self.stopping, Stopping) else Stopping(patience=self.stopping)
+        return dataclasses.replace(optimization, **changes), stopping
+
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool = False, name: str = "sample_weight"
+    ) -> Rows:
+        """Checked arrays, without the rows of weight zero; ``fresh`` where columns and targets are learnt from them."""
+        inputs, y = validate_data(self, X, y, reset=fresh, dtype=(np.float64, np.float32), multi_output=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        weight = _check_sample_weight(sample_weight, inputs, dtype=np.float64, ensure_non_negative=True)
+        kept = weight > 0
+        if not kept.all():
+            inputs, y, weight = inputs[kept], y[kept], weight[kept]
+        if len(inputs) == 0:
+            raise ValueError(f"{name}: every row has weight zero")
+        return Rows(inputs, self._encode(y, weight, fresh), weight)
+
+    def _split(self, rows: Rows, seed: int) -> tuple[Rows, Rows]:
+        """Training and held-out rows, class by class where a row has one class."""
+        one_class = rows.target.ndim == 1 and rows.target.dtype.kind == "i"
+        held = held_out(rows.target if one_class else np.zeros(len(rows.target), int), self.validation_split, seed)
+        if not held.any():
+            raise ValueError(
+                f"validation_split: {self.validation_split} of {len(held)} rows leaves none to validate on"
+            )
+        return Rows(*(part[~held] for part in rows)), Rows(*(part[held] for part in rows))
+
+    def _run(
+        self,
+        rows: Rows,
+        validation: Rows | None,
+        optimization: Optimization,
+        stopping: Stopping,
+        random: np.random.RandomState,
+        callback: Callback | None,
+        log_dir: Path | None,
+        verbose: bool,
+    ) -> tuple[float, tuple[nn.Module, list[dict[str, float]], dict[str, Tensor]]]:
+        """One training from fresh weights: how good it is (more is better), and what came of it."""
+        batch_size = self._batch_size(len(rows.target))
+        network = self._make_network(rows.inputs.shape[1], _seed(random), len(rows.target) <= batch_size)
+        order, rules = (torch.Generator().manual_seed(_seed(random)) for _ in range(2))
+        self._prepare(rows, rules)
+        training = self._batch(rows, network)
+        self._loss_of_two_rows(network, training)
+        # Last, so that bad input leaves no directory behind.
+        tracker = Tracker(log_dir)
+        trainer = Trainer(network, optimization, tracker)
+        history: list[dict[str, float]] = []
+
+        def record(progress: Progress) -> bool | None:
+            history.append(dict(progress.scalars))
+            return callback(progress) if callback is not None else None
+
+        name, maximize = self._watched
+        monitor = Monitor("train/loss", maximize=False)
+        if validation is not None:
+            standardized = self._standardizer(validation.inputs, number_type(network))
+            evaluate = functools.partial(self._evaluate, network, standardized, validation)
+            monitor = Monitor(name, maximize, evaluate)
+        config = {**self._settings(), "rows": len(rows.target), "features": rows.inputs.shape[1]}
+        tracker.open()
+        tracker.config(config)
+        try:
+            trainer.fit(
+                self._epochs(training, batch_size, order, self.epochs),
+                functools.partial(self._loss, network),
+                total=self.epochs * len(rows.target),
+                monitor=monitor,
+                stopping=stopping,
+                callback=record,
+                progress_bar=verbose,
+            )
+            score = -history[-1]["train/loss"]
+            if validation is not None:
+                score = trainer.restore_best() * (1.0 if maximize else -1.0)
+            tracker.hyperparameters(config, [tag for tag in ("train/accuracy", name) if tag in history[-1]])
+        finally:
+            tracker.close()
+            trainer.flat.release()
+            network.eval()
+        return score, (network, history, trainer.optimizer.state)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """One epoch more over these rows, with the optimiser as the last call left it."""
+        optimization, _ = self._settings_of_training()
+        fresh = not hasattr(self, "network_")
+        rows = self._read(X, y, sample_weight, fresh=fresh)
+        if fresh:
+            self._random = check_random_state(self.random_state)
+            self._standardizer = Standardizer(rows.inputs.shape[1])
+            self.history_, self._optimizer_state = [], {}
+        if self.standardize:
+            self._standardizer.update(rows.inputs, rows.weight)
+        order, rules = (torch.Generator().manual_seed(_seed(self._random)) for _ in range(2))
+        self._prepare(rows, rules)
+        if fresh:
+            self.network_ = self._make_network(rows.inputs.shape[1], _seed(self._random), False)
+        training = self._batch(rows, self.network_)
+        self._loss_of_two_rows(self.network_, training)
+        trainer = Trainer(self.network_, optimization)
+        self.network_.train()
+        trainer.optimizer.restore(self._optimizer_state)
+        try:
+            epochs = self._epochs(training, self._batch_size(len(rows.target)), order, 1)
+            trainer.fit(epochs, functools.partial(self._loss, self.network_))
+        finally:
+            trainer.flat.release()
+            self.network_.eval()
+        self._optimizer_state = trainer.optimizer.state
+        self.history_.append(dict(trainer.progress.scalars))
+        self.n_epochs_ = len(self.history_)
+        if fresh:
+            self._calibrate(None, None)
+        return self
+
+    def _batch_size(self, rows: int) -> int:
+        """As given; "auto": 64 up to 32,767 rows, then about a 256th of the rows as a power of two, at most 1,024."""
+        if self.batch_size != "auto":
+            return int(self.batch_size)
+        return min(1_024, max(64, 2 ** int(math.log2(max(rows, 256) / 256))))
+
+    def _make_network(self, n_inputs: int, seed: int, one_batch: bool) -> nn.Module:
+        """The network on its device.
+
+        In double precision where one batch holds all rows: there it costs nothing, and a sample weight of 2 then gives
+        what a repeated row gives, not just nearly.
+        """
         if self.network is not None:
-            return build(self.network, n_inputs, n_outputs, seed).to(self.device)
-        return MLP(
+            return build(self.network, n_inputs, self._n_outputs(), seed).to(self.device)
+        network = MLP(
             n_inputs,
-            n_outputs,
+            self._n_outputs(),
             self.hidden,
             activation=self.activation,
             dropout=self.dropout,
-            initialization=self.initialization,
+            initialization="kaiming",
             seed=seed,
-        ).to(self.device)
+        )
+        return network.to(self.device, torch.float64 if one_batch and self.device == "cpu" else torch.float32)
 
-    @property
-    def _head(self) -> Categorical:
-        return Categorical(len(self.classes_))
+    def _batch(self, rows: Rows, network: nn.Module) -> Batch:
+        """All rows as tensors."""
+        device, dtype = torch.device(self.device), number_type(network)
+        weight = self._loss_weights(rows.weight)
+        target = self._targets(rows.target)
+        target = target if target.dtype.kind == "i" else target.astype(dtype)
+        return Batch(
+            torch.from_numpy(self._standardizer(rows.inputs, dtype)).to(device),
+            torch.from_numpy(target).to(device),
+            torch.from_numpy((weight / weight.mean()).astype(dtype)).to(device),
+        )
 
-    def _epochs(self, rows: Batch, generator: torch.Generator) -> Iterator[Round]:
-        count = len(rows.labels)
-        for epoch in range(1, self.epochs + 1):
-            order = minibatches(count, self.batch_size, generator)
+    def _loss_weights(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The weights that rows have in the loss; rows that are drawn by weight count 1 each."""
+        return weight if self._probabilities_of_rows() is None else np.ones_like(weight)
+
+    def _loss_of_two_rows(self, network: nn.Module, rows: Batch) -> None:
+        """A rule or cost that cannot work says so now."""
+        was_training = network.training
+        network.eval()
+        with torch.no_grad():
+            self._loss(network, Batch(*(field[:2] for field in rows)))
+        network.train(was_training)
+
+    def _epochs(self, rows: Batch, batch_size: int, generator: torch.Generator, epochs: int) -> Iterator[Round]:
+        count, probabilities = len(rows.target), self._probabilities_of_rows()
+        for epoch in range(1, epochs + 1):
+            order = minibatches(count, batch_size, generator, probabilities)
             batches = (Batch(*(field[index.to(field.device)] for field in rows)) for index in order)
             yield Round(batches, epoch * count)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective on the rule's targets."""
-        outputs = self.network_(batch.inputs)
-        loss = weighted_mean(self._head.cost(outputs, self._target(batch.labels, outputs.shape)), batch.weight)
-        return loss, {"train/accuracy": (outputs.argmax(dim=-1) == batch.labels).float().mean()}
-
-    def _target(self, labels: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """What the rule makes of labels ``[B]``; index targets without one."""
-        if self.rule is None:
-            return labels
-        target = self.rule(labels, len(self.classes_))
-        if getattr(target, "shape", None) != shape:
-            got = list(target.shape) if isinstance(target, Tensor) else type(target).__name__
-            raise ValueError(f"rule must give target weights of shape {list(shape)}, got {got}")
-        return target.detach()
-
-    def _validate(self, X: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, float]:
-        log_probabilities = self._log_probabilities(X)
-        return {
-            "val/loss": float(-log_probabilities[np.arange(len(X)), labels].mean()),
-            "val/accuracy": float((log_probabilities.argmax(axis=1) == labels).mean()),
-        }
+    def _evaluate(self, network: nn.Module, standardized: NDArray[Any], rows: Rows) -> dict[str, float]:
+        return self._validate(in_chunks(numpy_forward(network), standardized), rows)
 
     # ------------------------------------------------------------------------------------------------------ predicting
 
-    def _log_probabilities(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        logits = numpy_forward(self.network_)(self._standardizer(X)).astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities of the classes in the order of ``classes_``: ``[N, D]`` → ``[N, K]``."""
+    def _outputs(self, X: Any) -> NDArray[np.float64]:
+        """The network's outputs, ``[N, D]`` → ``[N, n_outputs]``."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        return np.exp(self._log_probabilities(rows))
+        return self._outputs_of(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable labels: ``[N, D]`` → ``[N]``."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
+    def _outputs_of(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        forward, dtype = numpy_forward(self.network_), number_type(self.network_)
+        return in_chunks(lambda part: forward(self._standardizer(part, dtype)), rows).astype(np.float64)
 
     # --------------------------------------------------------------------------------------------- saving and loading
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write network, standardisation, classes and settings into one file, atomically; no pickle.
+    def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
+        """Write network, standardisation, targets and parameters into one file, atomically; no pickle.
 
         Args:
             path: the file; an existing one is replaced whole.
+            extra: anything else that JSON can hold, which `load` gives back as ``extra_``.
 
         Raises:
             sklearn.exceptions.NotFittedError: before `fit`.
-            ValueError: it cannot be written, or the labels are neither numbers, booleans nor strings.
+            ValueError: it cannot be written, or something is not what JSON can hold.
         """
         check_is_fitted(self)
-        if self.classes_.dtype.kind not in "biufUO" or not all(
-            isinstance(label, bool | int | float | str) for label in self.classes_.tolist()
-        ):
-            raise ValueError(f"y: labels of dtype {self.classes_.dtype} cannot be saved; use numbers or strings")
+        checkpoint.check_json("extra", extra)
         state = {
-            "classes": self.classes_.tolist(),
-            "dtype": self.classes_.dtype.str,
             "features": self.n_features_in_,
             "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist() or None,
-            "epochs": self.n_epochs_,
             "history": self.history_,
+            "double": number_type(self.network_) is np.float64,
+            **self._state(),
         }
         tensors = {f"network.{name}": tensor for name, tensor in self.network_.state_dict().items()}
         tensors |= {f"standardizer.{name}": tensor for name, tensor in self._standardizer.state_dict().items()}
-        checkpoint.save(path, "Classifier", {"settings": self._settings(), "state": state}, tensors)
+        config = {"settings": self._settings(), "state": state, "extra": extra}
+        checkpoint.save(path, type(self).__name__, config, tensors)
 
     @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        network: NetworkFactory | None = None,
-        *,
-        rule: Rule | None = None,
-        device: str = "cpu",
+    def _load(
+        cls, path: str | os.PathLike[str], network: NetworkFactory | None, device: str, given: Mapping[str, Any]
     ) -> Self:
-        """A trained classifier from a file.
-
-        Args:
-            path: the file.
-            network: the factory, where the saved network is not the library's MLP.
-            rule: the rule, where the saved one is not the library's own; needed to fit again, not to predict.
-            device: where the network lives.
-
-        Returns:
-            The classifier.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no such file, is damaged, or needs ``network``.
-        """
-        config, tensors = checkpoint.load(path, "Classifier")
+        """A trained estimator from a file; ``given`` replaces saved parameters."""
+        config, tensors = checkpoint.load(path, cls.__name__)
         try:
             settings, state = config["settings"], config["state"]
-            foreign_network = settings["network"] is not None
+            if settings["network"] is not None and network is None:
+                raise checkpoint.foreign_network(path)
+            for name, kind in (("optimizer", Optimization), ("stopping", Stopping)):
+                if isinstance(settings[name], Mapping):
+                    settings[name] = kind(**settings[name])
+            settings |= {"hidden": tuple(settings["hidden"]), "network": network, "device": device}
+            estimator = cls(**{**settings, **cls._parameters(settings), **given})
+            estimator.n_features_in_ = state["features"]
+            if state["feature_names"]:
+                estimator.feature_names_in_ = np.array(state["feature_names"], dtype=object)
+            estimator.history_, estimator.n_epochs_ = state["history"], len(state["history"])
+            estimator.extra_ = config["extra"]
+            estimator._optimizer_state, estimator._random = {}, check_random_state(estimator.random_state)
+            estimator._restore(state)
+            one_batch = state["double"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"path: {str(path)!r} is damaged: no {error}") from error
-        if foreign_network and network is None:
-            raise checkpoint.foreign_network(path)
-        settings |= {"network": network, "device": device, "rule": rule or _rule_from_json(settings["rule"])}
-        classifier = cls(**settings)
-        classifier.classes_ = np.array(state["classes"], dtype=np.dtype(state["dtype"]))
-        classifier.n_features_in_ = state["features"]
-        if state["feature_names"]:
-            classifier.feature_names_in_ = np.array(state["feature_names"], dtype=object)
-        classifier.n_epochs_, classifier.history_ = state["epochs"], state["history"]
-        classifier.network_ = classifier._make_network(state["features"], seed=0)
-        classifier._standardizer = Standardizer(state["features"])
+            raise ValueError(f"path: {str(path)!r} is damaged: {error}") from error
+        estimator.network_ = estimator._make_network(state["features"], seed=0, one_batch=one_batch)
+        estimator._standardizer = Standardizer(state["features"])
         try:
-            classifier.network_.load_state_dict(checkpoint.section(tensors, "network."))
-            classifier._standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
+            estimator.network_.load_state_dict(checkpoint.section(tensors, "network."))
+            estimator._standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"path: {str(path)!r} does not fit the network it names: {error}") from error
-        return classifier
+        estimator.network_.eval()
+        return estimator
+
+    @classmethod
+    def _parameters(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters that JSON could not say as they were."""
+        return {}
 
     def _settings(self) -> dict[str, Any]:
         """The parameters, as far as JSON can say them."""
         plain = self.get_params(deep=False)
-        return plain | {
+        named = {name: plain[name] for name in ("optimizer", "stopping")}
+        return {
+            **plain,
+            **{name: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for name, v in named.items()},  # type: ignore[arg-type]
             "hidden": [int(width) for width in self.hidden],
-            "rule": _rule_to_json(self.rule),
             "network": None if self.network is None else "foreign",
             "device": str(self.device),
-            "log_dir": None,
             "random_state": int(self.random_state) if isinstance(self.random_state, int | np.integer) else None,
         }
 
 
-def _rule_to_json(rule: Rule | None) -> dict[str, Any] | str | None:
-    if rule is None:
-        return None
-    function, arguments = (rule.func, rule.keywords) if isinstance(rule, functools.partial) else (rule, {})
-    if getattr(targets, getattr(function, "__name__", ""), None) is function and not getattr(rule, "args", ()):
-        return {"name": function.__name__, "arguments": arguments}
-    return "foreign"
+def _seed(random: np.random.RandomState) -> int:
+    return int(random.randint(np.iinfo(np.int32).max))
 
 
-def _rule_from_json(description: Mapping[str, Any] | str | None) -> Rule | None:
-    if description is None:
-        return None
-    if isinstance(description, str):
-        return _missing_rule
-    function = getattr(targets, description["name"], None)
-    if function is None or getattr(function, "__module__", None) != targets.__name__:
-        raise ValueError(f"rule: the library has no rule {description['name']!r}")
-    return functools.partial(function, **description["arguments"])
-
-
-def _missing_rule(labels: Tensor, classes: int) -> Tensor:
-    raise ValueError("rule: the saved rule is not the library's own; pass it to load(rule=...) to fit again")
+def _whole(name: str, value: Any, more: str = "") -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1{more and ' ' + more}, got {value!r}")

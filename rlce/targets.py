@@ -1,25 +1,34 @@
 """Supervised rules: from class labels to what the objective is given.
 
-All are pure functions, of four kinds:
+All are pure functions. A rule says by its first parameter's name what it works on, and by the others' what else it
+needs; `rlce.Classifier` takes any of them as ``rule``, or several, with what is left bound by `functools.partial`::
 
-* **targets**: ``(labels [...], classes, ...) → target weights [..., K]``, of the default dtype. The weights are data
-  (tier A). `rlce.Classifier` takes any as ``rule``; parameters are bound with `functools.partial`::
+    Classifier(rule=[partial(smooth, epsilon=0.05), logit_adjusted, partial(generalized_cross_entropy, q=0.5)])
 
-      Classifier(rule=partial(class_weighted, class_weights=class_balanced(counts).tolist()))
+Several rules are applied in this order, whatever the order they are given in:
 
-* **class weights**: ``(counts [K], ...) → c [K]``, scaled to sum K; `class_weighted` and `scale_classes` use them.
-* **of the current outputs**: ``(labels [...], logits [..., K], ...) → target weights [..., K]``, of the logits' dtype
-  and without a graph. They reproduce another loss's gradient at the current parameters, so they are made anew at every
-  step, and the objective's value is not that loss (tier C).
-* **of the logits**: ``(logits [..., K], ...) → logits``, applied before the objective, with the gradient flowing
-  through; the targets stay as they are (tier A).
+==============  ==================================================================  ================================
+first           what the rule gives                                                 rules
+==============  ==================================================================  ================================
+``all_labels``  probabilities ``[N]`` that the rows of an epoch are drawn with      `balanced_sampling`
+``labels``      target weights ``[..., K]``                                         `smooth`, `drawn_smoothing` …
+``inputs``      inputs, targets and sample weights of mixed rows                    `mixup`
+``logits``      other logits, for the loss alone                                    `logit_adjusted`, `label_margin` …
+``targets``     other target weights, from the current outputs                      `focal`, `squared_error` …
+``counts``      class weights c ``[K]``, which the target weights are scaled with   `class_balanced` …
+==============  ==================================================================  ================================
 
-Targets are cast to the logits' dtype by the objective. For labels known only up to probabilities q, q itself is the
-target.
+Rules of ``labels`` make data (tier A), as do class weights; transforms of the logits leave the targets as they are, and
+the gradient flows through them (tier A). Rules of the current outputs reproduce another loss's gradient at the current
+parameters, so they are made anew at every step, and the objective's value is not that loss (tier C).
+
+``labels`` and ``targets`` are class indices, int64 ``[...]``, or rows of target weights, floating point ``[..., K]``:
+for labels known only up to probabilities q, q itself is the target. ``counts`` are sums of sample weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +42,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Weights w = e_y: all weight on the label (tier A: the loss is cross-entropy).
 
     Args:
-        labels: class indices, int64 ``[...]``.
+        labels: class indices, int64 ``[...]``; or rows of target weights, ``[..., K]``, which stay as they are.
         classes: K.
 
     Returns:
@@ -41,11 +50,16 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
     Raises:
         RuntimeError: a label outside 0..K−1.
+        ValueError: rows of another length.
 
     Example:
         >>> one_hot(torch.tensor([2]), 3)
         tensor([[0., 0., 1.]])
     """
+    if labels.is_floating_point():
+        if labels.shape[-1] != classes:
+            raise ValueError(f"labels: target weights must have shape [..., {classes}], got {list(labels.shape)}")
+        return labels
     return F.one_hot(labels, classes).to(torch.get_default_dtype())
 
 
@@ -53,7 +67,7 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
     """Weights w = (1−ε) e_y + ε/K: part of the weight spread over all classes (tier A: smoothed cross-entropy).
 
     Args:
-        labels: class indices, int64 ``[...]``.
+        labels: class indices, int64 ``[...]``, or rows of probabilities ``[..., K]``.
         classes: K.
         epsilon: ε in [0, 1].
 
@@ -80,7 +94,7 @@ def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tens
     It is `smooth` with ε' = εK/(K−1).
 
     Args:
-        labels: class indices, int64 ``[...]``.
+        labels: class indices, int64 ``[...]``, or rows of probabilities ``[..., K]``.
         classes: K >= 2.
         epsilon: ε in [0, 1].
 
@@ -104,13 +118,45 @@ def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tens
     return (1.0 - epsilon) * label + epsilon / (classes - 1) * (1.0 - label)
 
 
-def mixup(labels: Tensor, classes: int, partner_labels: Tensor, share: float | Tensor) -> Tensor:
+def drawn_smoothing(labels: Tensor, classes: int, generator: torch.Generator, epsilon: float = 0.1) -> Tensor:
+    """Weights w = e_y', y' = y but for a part ε of the rows, whose label is drawn from all classes (tier A a draw).
+
+    The mean over draws is `smooth`, and so is the mean of the gradient; its variance is larger.
+
+    Args:
+        labels: class indices, int64 ``[...]``, or rows of probabilities ``[..., K]``.
+        classes: K.
+        generator: the source of the draws, on the CPU.
+        epsilon: ε in [0, 1].
+
+    Returns:
+        ``[..., K]``; rows sum to 1.
+
+    Raises:
+        ValueError: ε outside [0, 1].
+
+    Source:
+        Xie et al. (2016), "DisturbLabel", arXiv 1605.00055.
+
+    Example:
+        >>> drawn_smoothing(torch.tensor([0, 0]), 2, torch.Generator().manual_seed(0), epsilon=0.5)
+        tensor([[0., 1.],
+                [1., 0.]])
+    """
+    _in_unit_interval("epsilon", epsilon)
+    rows = one_hot(labels, classes)
+    replaced = torch.rand(rows.shape[:-1], generator=generator) < epsilon
+    drawn = torch.randint(classes, rows.shape[:-1], generator=generator)
+    return torch.where(replaced.to(rows.device).unsqueeze(-1), one_hot(drawn, classes).to(rows), rows)
+
+
+def mix_labels(labels: Tensor, classes: int, partner_labels: Tensor, share: float | Tensor) -> Tensor:
     """Weights w = λ e_y + (1−λ) e_y': the labels of inputs λx + (1−λ)x' (tier A).
 
     Args:
-        labels: class indices y, int64 ``[...]``.
+        labels: class indices y, int64 ``[...]``, or rows of probabilities ``[..., K]``.
         classes: K.
-        partner_labels: class indices y' of the inputs mixed in, int64 ``[...]``.
+        partner_labels: the same of the inputs mixed in.
         share: λ in [0, 1], a number or one a row, ``[...]``; the one the inputs were mixed with.
 
     Returns:
@@ -123,7 +169,7 @@ def mixup(labels: Tensor, classes: int, partner_labels: Tensor, share: float | T
         Zhang et al. (2018), arXiv 1710.09412.
 
     Example:
-        >>> mixup(torch.tensor([0]), 3, torch.tensor([2]), share=0.75)
+        >>> mix_labels(torch.tensor([0]), 3, torch.tensor([2]), share=0.75)
         tensor([[0.7500, 0.0000, 0.2500]])
     """
     if labels.shape != partner_labels.shape:
@@ -135,6 +181,47 @@ def mixup(labels: Tensor, classes: int, partner_labels: Tensor, share: float | T
         raise ValueError(f"share must lie in [0, 1], got {share}")
     part = part.unsqueeze(-1)
     return part * one_hot(labels, classes) + (1.0 - part) * one_hot(partner_labels, classes)
+
+
+def mixup(
+    inputs: Tensor, targets: Tensor, classes: int, weights: Tensor, generator: torch.Generator, alpha: float = 0.2
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows λx + (1−λ)x' with targets λq + (1−λ)q': every row of a batch and a partner drawn from it (tier A a draw).
+
+    One λ ~ Beta(α, α) a batch, as the authors have it. A pair's sample weight is the product of its rows', since that
+    is how often a pair comes up where rows are repeated instead.
+
+    Args:
+        inputs: ``[B, D]`` (or any trailing shape).
+        targets: class indices, int64 ``[B]``, or target weights ``[B, K]``.
+        classes: K.
+        weights: sample weights ``[B]``, mean 1 over all rows.
+        generator: the source of λ and of the partners, on the CPU.
+        alpha: α > 0; towards 0 rows stay as they are, at 1 λ is uniform.
+
+    Returns:
+        (inputs ``[B, D]``, target weights ``[B, K]``, weights ``[B]``).
+
+    Raises:
+        ValueError: α not positive.
+
+    Source:
+        Zhang et al. (2018), arXiv 1710.09412.
+
+    Example:
+        >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])
+        >>> inputs, targets, _ = mixup(x, y, 2, torch.ones(2), torch.Generator().manual_seed(2), alpha=1.0)
+        >>> bool((inputs == targets[:, 1:]).all())
+        True
+    """
+    if not 0.0 < alpha < math.inf:
+        raise ValueError(f"alpha must be positive and finite, got {alpha}")
+    # A Beta variate is a quotient of two Gamma variates; torch's own Beta would draw from the global generator.
+    pair = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator)
+    share = float(pair[0] / pair.sum()) if pair.sum() > 0 else 1.0
+    partner = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+    mixed = mix_labels(targets, classes, targets[partner], share)
+    return share * inputs + (1.0 - share) * inputs[partner], mixed, weights * weights[partner]
 
 
 def distill(teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -187,7 +274,7 @@ def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> T
         tensor([[0.5000, 1.5000]])
     """
     weights = torch.as_tensor(class_weights, dtype=targets.dtype, device=targets.device)
-    if weights.shape != targets.shape[-1:]:
+    if weights.ndim == 0 or weights.shape != targets.shape[targets.ndim - weights.ndim :]:
         raise ValueError(f"class_weights must have shape [K] = {list(targets.shape[-1:])}, got {list(weights.shape)}")
     return targets * weights
 
@@ -222,6 +309,36 @@ def class_weighted(
     return scale_classes(smooth(labels, classes, epsilon), class_weights)
 
 
+# ---------------------------------------------------------------------------------------------- which rows are drawn
+
+
+def balanced_sampling(all_labels: Tensor, all_weights: Tensor, classes: int) -> Tensor:
+    """Probabilities of drawing a class first, each as likely, then one of its rows by sample weight (tier A a draw).
+
+    Args:
+        all_labels: of all training rows: class indices, int64 ``[N]``, or rows of probabilities ``[N, K]``.
+        all_weights: their sample weights, ``[N]``; they are used up here, and the drawn rows count 1 each.
+        classes: K. A class without a row is passed over.
+
+    Returns:
+        ``[N]`` float64; sums to 1.
+
+    Source:
+        Standard; Shen et al. (2016), arXiv 1512.05830, call it class-aware sampling.
+
+    Example:
+        >>> balanced_sampling(torch.tensor([0, 0, 0, 1]), torch.ones(4), 2)
+        tensor([0.1667, 0.1667, 0.1667, 0.5000], dtype=torch.float64)
+    """
+    weights = all_weights.double()
+    if all_labels.is_floating_point():
+        share = weights.unsqueeze(-1) * all_labels
+        total = share.sum(dim=0)
+        return (share / torch.where(total > 0, total, 1.0)).sum(dim=-1) / (total > 0).sum()
+    total = torch.bincount(all_labels, weights, classes)
+    return weights / total[all_labels] / (total > 0).sum()
+
+
 # ------------------------------------------------------------------------------------------------- class weights
 
 
@@ -247,7 +364,7 @@ def inverse_frequency(counts: Tensor | Sequence[float]) -> Tensor:
     """Class weights c_k ∝ 1/n_k, scaled to sum K: every class the same say (scikit-learn's "balanced", up to scale).
 
     Args:
-        counts: n, rows of each class in the training data, ``[K]``.
+        counts: n, rows of each class in the training data, ``[K]`` (``[..., K]`` for several sets of classes).
 
     Returns:
         c, ``[K]``.
@@ -271,7 +388,7 @@ def class_balanced(counts: Tensor | Sequence[float], beta: float = 0.999) -> Ten
     β = 0 weights nothing, β → 1 is `inverse_frequency`.
 
     Args:
-        counts: n, rows of each class in the training data, ``[K]``.
+        counts: n, rows of each class in the training data, ``[K]`` (``[..., K]`` for several sets of classes).
         beta: β in [0, 1).
 
     Returns:
@@ -298,11 +415,11 @@ def class_balanced(counts: Tensor | Sequence[float], beta: float = 0.999) -> Ten
 # --------------------------------------------------------------------------------------- of the current outputs
 
 
-def focal(labels: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
+def focal(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
     """Weights w = sg[(1−p)^γ − γ p (1−p)^{γ−1} log p] e_y: the exact gradient of −(1−p)^γ log p, p = p_y (tier C).
 
     Args:
-        labels: class indices, int64 ``[...]``.
+        targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
         logits: ``[..., K]``, the current outputs.
         gamma: γ >= 0; 0 is cross-entropy.
 
@@ -320,20 +437,20 @@ def focal(labels: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
         tensor([[0.5966, 0.0000]])
     """
     _not_negative("gamma", gamma)
-    log_probability = _of_label(labels, logits)
+    log_probability = _log_probabilities(logits)
     rest = -torch.expm1(log_probability)  # 1 − p, precise where p is near 1
     # (1−p)^{γ−1} log p = (1−p)^γ · log p/(1−p), whose second factor tends to −1 as p → 1.
     slope = torch.where(rest > 0, log_probability / rest, -1.0)
-    return _on_label(labels, logits, rest.pow(gamma) * (1.0 - gamma * log_probability.exp() * slope))
+    return _scaled_targets(targets, rest.pow(gamma) * (1.0 - gamma * log_probability.exp() * slope))
 
 
-def focal_modulated(labels: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
+def focal_modulated(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
     """Weights w = sg[(1−p)^γ] e_y: cross-entropy with a detached modulating factor. NOT focal loss's gradient (tier B).
 
     Often taken for the focal loss; the term that is missing is as large as the one that is there (see `focal`).
 
     Args:
-        labels: class indices, int64 ``[...]``.
+        targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
         logits: ``[..., K]``, the current outputs.
         gamma: γ >= 0.
 
@@ -348,16 +465,16 @@ def focal_modulated(labels: Tensor, logits: Tensor, gamma: float = 2.0) -> Tenso
         tensor([[0.2500, 0.0000]])
     """
     _not_negative("gamma", gamma)
-    return _on_label(labels, logits, (-torch.expm1(_of_label(labels, logits))).pow(gamma))
+    return _scaled_targets(targets, (-torch.expm1(_log_probabilities(logits))).pow(gamma))
 
 
-def generalized_cross_entropy(labels: Tensor, logits: Tensor, q: float = 0.7) -> Tensor:
+def generalized_cross_entropy(targets: Tensor, logits: Tensor, q: float = 0.7) -> Tensor:
     """Weights w = sg[p_y^q] e_y: the gradient of (1 − p_y^q)/q, robust to wrong labels (tier C).
 
     q → 0 is cross-entropy, q = 1 the mean absolute error 1 − p_y.
 
     Args:
-        labels: class indices, int64 ``[...]``.
+        targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
         logits: ``[..., K]``, the current outputs.
         q: in [0, 1].
 
@@ -375,14 +492,14 @@ def generalized_cross_entropy(labels: Tensor, logits: Tensor, q: float = 0.7) ->
         tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
     """
     _in_unit_interval("q", q)
-    return _on_label(labels, logits, (q * _of_label(labels, logits)).exp())
+    return _scaled_targets(targets, (q * _log_probabilities(logits)).exp())
 
 
-def poly_one(labels: Tensor, logits: Tensor, epsilon: float = 1.0) -> Tensor:
+def poly_one(targets: Tensor, logits: Tensor, epsilon: float = 1.0) -> Tensor:
     """Weights w = sg[1 + ε p_y] e_y: the gradient of −log p_y + ε(1 − p_y), Poly-1 (tier C).
 
     Args:
-        labels: class indices, int64 ``[...]``.
+        targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
         logits: ``[..., K]``, the current outputs.
         epsilon: ε >= −1; below, the loss would not fall with p_y everywhere.
 
@@ -401,16 +518,16 @@ def poly_one(labels: Tensor, logits: Tensor, epsilon: float = 1.0) -> Tensor:
     """
     if not epsilon >= -1.0:
         raise ValueError(f"epsilon must be at least -1, got {epsilon}")
-    return _on_label(labels, logits, 1.0 + epsilon * _of_label(labels, logits).exp())
+    return _scaled_targets(targets, 1.0 + epsilon * _log_probabilities(logits).exp())
 
 
-def expected_accuracy(labels: Tensor, logits: Tensor) -> Tensor:
+def expected_accuracy(targets: Tensor, logits: Tensor) -> Tensor:
     """Weights w = sg[p_y] e_y: the gradient of −p_y, the expected number of right draws (tier C).
 
     It is the all-action policy gradient with reward 1[k=y], so rows with small p_y hardly count.
 
     Args:
-        labels: class indices, int64 ``[...]``.
+        targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
         logits: ``[..., K]``, the current outputs.
 
     Returns:
@@ -420,7 +537,31 @@ def expected_accuracy(labels: Tensor, logits: Tensor) -> Tensor:
         >>> expected_accuracy(torch.tensor([0]), torch.zeros(1, 4))
         tensor([[0.2500, 0.0000, 0.0000, 0.0000]])
     """
-    return _on_label(labels, logits, _of_label(labels, logits).exp())
+    return _scaled_targets(targets, _log_probabilities(logits).exp())
+
+
+def squared_error(targets: Tensor, logits: Tensor) -> Tensor:
+    """Weights w_k = sg[(q_k − p_k) p_k]: the gradient of ½ Σ_k (p_k − q_k)², squared error on probabilities (tier C).
+
+    What cross-entropy is compared with: the factor p_k makes a row that is wrong and sure of it hardly count. On
+    `two_class_rows` it is squared error on sigmoids, (σ − q)² a label.
+
+    Args:
+        targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
+        logits: ``[..., K]``, the current outputs.
+
+    Returns:
+        ``[..., K]``, signed.
+
+    Source:
+        Brier (1950), "Verification of forecasts expressed in terms of probability", as a loss.
+
+    Example:
+        >>> squared_error(torch.tensor([0]), torch.zeros(1, 2))
+        tensor([[ 0.2500, -0.2500]])
+    """
+    p = _log_probabilities(logits).exp()
+    return (one_hot(targets, logits.shape[-1]).to(p) - p) * p
 
 
 # ------------------------------------------------------------------------------------------------- of the logits
@@ -472,7 +613,7 @@ def logit_adjusted(logits: Tensor, counts: Tensor | Sequence[float], tau: float 
         tensor([[0.7500, 0.2500]])
     """
     number = _counts(counts, like=logits)
-    return logits + tau * (number / number.sum()).log()
+    return logits + tau * (number / number.sum(dim=-1, keepdim=True)).log()
 
 
 def label_margin(
@@ -486,7 +627,7 @@ def label_margin(
 
     Args:
         logits: ``[..., K]``.
-        labels: class indices, int64 ``[...]``.
+        labels: class indices, int64 ``[...]``, or rows q ``[..., K]``, whose margin is Δ_k q_k.
         counts: rows of each class in the training data, ``[K]``.
         largest: margin of the rarest class.
         scale: s > 0; the authors take 30, with logits that are cosines.
@@ -507,8 +648,8 @@ def label_margin(
     if not scale > 0.0:
         raise ValueError(f"scale must be positive, got {scale}")
     margin = _counts(counts, like=logits).pow(-0.25)
-    margin = largest * margin / margin.max()
-    return scale * (logits - _on_label(labels, logits, margin[labels]))
+    margin = largest * margin / margin.amax(dim=-1, keepdim=True)
+    return scale * (logits - margin * one_hot(labels, logits.shape[-1]).to(logits))
 
 
 def two_class_rows(logits: Tensor) -> Tensor:
@@ -531,30 +672,32 @@ def two_class_rows(logits: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(logits), logits], dim=-1)
 
 
-def _of_label(labels: Tensor, logits: Tensor) -> Tensor:
-    """The label's log p_y without a graph, ``[...]``."""
-    return logits.detach().log_softmax(dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+def _log_probabilities(logits: Tensor) -> Tensor:
+    """Log-probabilities without a graph, ``[..., K]``."""
+    return logits.detach().log_softmax(dim=-1)
 
 
-def _on_label(labels: Tensor, logits: Tensor, weights: Tensor) -> Tensor:
-    """One weight a row, ``[...]``, put on the label: ``[..., K]`` of the logits' dtype."""
-    return torch.zeros_like(logits).detach().scatter(-1, labels.unsqueeze(-1), weights.unsqueeze(-1))
+def _scaled_targets(targets: Tensor, factor: Tensor) -> Tensor:
+    """Targets times factors ``[..., K]``, of the factors' dtype; zero where the target is, whatever the factor."""
+    rows = one_hot(targets, factor.shape[-1]).to(factor)
+    return torch.where(rows == 0, 0.0, rows * factor)
 
 
 def _counts(counts: Tensor | Sequence[float], like: Tensor | None = None) -> Tensor:
     dtype, device = (like.dtype, like.device) if like is not None else (torch.get_default_dtype(), None)
     number = torch.as_tensor(counts, dtype=dtype, device=device)
-    if number.ndim != 1 or (like is not None and number.shape != like.shape[-1:]):
-        wanted = "[K]" if like is None else f"[K] = {list(like.shape[-1:])}"
+    if number.ndim == 0 or (like is not None and number.shape != like.shape[like.ndim - number.ndim :]):
+        wanted = "[..., K]" if like is None else f"[K] = {list(like.shape[-1:])}"
         raise ValueError(f"counts must have shape {wanted}, got {list(number.shape)}")
     if not (number > 0).all():
-        raise ValueError(f"counts must all be positive, got {number.min().item()} for class {int(number.argmin())}")
+        where = (~(number > 0)).nonzero()[0].tolist()
+        raise ValueError(f"counts must all be positive, got {number[tuple(where)].item()} for class {where[-1]}")
     return number
 
 
 def _scaled(weights: Tensor) -> Tensor:
     """Scaled to sum K."""
-    return weights * (len(weights) / weights.sum())
+    return weights * (weights.shape[-1] / weights.sum(dim=-1, keepdim=True))
 
 
 def _in_unit_interval(name: str, value: float) -> None:

@@ -643,7 +643,7 @@ TABLE = [
         "Z = N; inputs mixed with the same λ",
         "1710.09412",
         "two torch cross_entropy",
-        supervised(lambda case, _: targets.mixup(case.labels, CLASSES, case.partner_labels, case.share)),
+        supervised(lambda case, _: targets.mix_labels(case.labels, CLASSES, case.partner_labels, case.share)),
         lambda case, logits: (
             case.share.flatten() * F.cross_entropy(flat(logits), case.labels.flatten(), reduction="none")
             + (1 - case.share.flatten())
@@ -726,6 +726,18 @@ TABLE = [
         "autograd of −sg((1−p)^γ) log p",
         supervised(lambda case, logits: targets.focal_modulated(case.labels, logits, 2.0)),
         lambda case, logits: -(((1 - chosen(case, logits).exp()) ** 2.0).detach() * chosen(case, logits)).mean(),
+    ),
+    Row(
+        "squared error on softmax",
+        "(q_k − p_k) p_k",
+        "C",
+        "Z = N; on two-class rows it is squared error on sigmoids",
+        "Brier 1950",
+        "autograd of ½ Σ_k (p_k − q_k)²",
+        supervised(lambda case, logits: targets.squared_error(case.teacher_logits.softmax(dim=-1), logits)),
+        lambda case, logits: (
+            0.5 * (flat(logits).softmax(dim=-1) - flat(case.teacher_logits).softmax(dim=-1)).square().sum(dim=-1).mean()
+        ),
     ),
     Row(
         "expected accuracy",

@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     **dict.fromkeys(("objective", "network", "returns", "weights", "data", "spaces", "masks", "optimization"), 0),
     **dict.fromkeys(("heads", "targets", "credit", "tracking", "checkpoint"), 1),
-    **dict.fromkeys(("rollout", "trainer", "methods"), 2),
-    **dict.fromkeys(("evaluation", "transitions"), 3),
-    **dict.fromkeys(("policy_gradient", "supervised"), 4),
+    **dict.fromkeys(("rollout", "trainer", "methods", "composition", "costs"), 2),
+    **dict.fromkeys(("evaluation", "transitions", "supervised"), 3),
+    **dict.fromkeys(("policy_gradient", "classifier", "regressor"), 4),
 }
 MODULES = sorted(path.stem for path in (ROOT / "rlce").glob("*.py") if path.stem != "__init__")
 

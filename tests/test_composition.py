@@ -1,0 +1,280 @@
+"""Rules put together: their order, what each is given, and what comes of them in the estimator."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlce import Classifier, targets
+from rlce.composition import Composition, from_json, to_json
+
+K = 4
+
+
+class Linear(nn.Module):
+    """Logits that depend on the inputs, in double precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, K, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+def data(rows: int = 30, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(rows, 3, generator=generator, dtype=torch.float64)
+    labels = torch.randint(K, (rows,), generator=generator)
+    labels[:K] = torch.arange(K)
+    weights = torch.rand(rows, generator=generator, dtype=torch.float64) + 0.1
+    return inputs, labels, weights / weights.mean()
+
+
+def gradient(loss: Tensor, network: nn.Module) -> Tensor:
+    return torch.autograd.grad(loss, list(network.parameters()))[0]
+
+
+def prepared(rule: Any, labels: Tensor, weights: Tensor, classes: int = K) -> Composition:
+    rules = Composition(rule)
+    rules.prepare(labels, weights, classes)
+    return rules
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-7)  # rows of targets are made in float32
+
+
+def test_all_stages_together_against_the_formula_written_out() -> None:
+    """Class weights of focal loss on smoothed labels under adjusted logits, by autograd of the loss itself."""
+    inputs, labels, weights = data()
+    rules = prepared(
+        [targets.inverse_frequency, partial(targets.focal, gamma=1.5), targets.logit_adjusted, targets.smooth],
+        labels,
+        weights,
+    )
+    network = Linear()
+    found = gradient(rules.loss(network, inputs, labels, weights)[0], network)
+    counts = torch.zeros(K, dtype=torch.float64).index_add(0, labels, weights)
+    log_p = (network(inputs) + (counts / counts.sum()).log()).log_softmax(-1)
+    soft = 0.9 * F.one_hot(labels, K) + 0.1 / K
+    class_weights = (1 / counts) * K / (1 / counts).sum()
+    published = -(class_weights * soft * (1 - log_p.exp()) ** 1.5 * log_p).sum(-1)
+    close(found, gradient((weights * published).mean(), network))
+
+
+def test_the_order_in_the_list_does_not_matter() -> None:
+    inputs, labels, weights = data()
+    rules: list[Any] = [targets.focal, targets.smooth, targets.logit_adjusted, targets.class_balanced]
+    network = Linear()
+    losses = [
+        prepared(order, labels, weights).loss(network, inputs, labels, weights)[0] for order in (rules, rules[::-1])
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [targets.one_hot, partial(targets.class_weighted, class_weights=[1.0] * K), partial(targets.focal, gamma=0.0)],
+    ids=["one_hot", "class_weighted", "focal 0"],
+)
+def test_what_changes_nothing_is_plain_cross_entropy(rule: Any) -> None:
+    inputs, labels, weights = data()
+    network = Linear()
+    loss, outputs, target = prepared(rule, labels, weights).loss(network, inputs, labels, weights)
+    torch.testing.assert_close(loss, (weights * F.cross_entropy(network(inputs), labels, reduction="none")).mean())
+    assert outputs.shape == (30, K)
+    assert target.shape in ((30,), (30, K))
+
+
+def test_class_weights_by_index_are_those_by_rows() -> None:
+    inputs, labels, weights = data()
+    network = Linear()
+    by_index = prepared(targets.inverse_frequency, labels, weights).loss(network, inputs, labels, weights)[0]
+    by_rows = prepared([targets.inverse_frequency, targets.one_hot], labels, weights)
+    close(by_index, by_rows.loss(network, inputs, labels, weights)[0])
+
+
+def test_several_labels_are_rows_of_two_classes() -> None:
+    """Against torch's own binary cross-entropy, plain, smoothed and balanced by label."""
+    inputs, _, weights = data()
+    labels = torch.randint(2, (30, K), generator=torch.Generator().manual_seed(3))
+    network = Linear()
+    logits = network(inputs)
+    plain = prepared(None, labels, weights, 2).loss(network, inputs, labels, weights)[0]
+    binary = F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="none").sum(-1)
+    close(plain, (weights * binary).mean())
+    smoothed = prepared(targets.smooth, labels, weights, 2).loss(network, inputs, labels, weights)[0]
+    binary = F.binary_cross_entropy_with_logits(logits, 0.9 * labels + 0.05, reduction="none").sum(-1)
+    close(smoothed, (weights * binary).mean())
+    yes = weights @ labels.double()
+    no = weights.sum() - yes
+    balanced = prepared(targets.inverse_frequency, labels, weights, 2).loss(network, inputs, labels, weights)[0]
+    factor = 2 * torch.where(labels == 1, 1 / yes, 1 / no) / (1 / yes + 1 / no)
+    binary = (factor * F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="none")).sum(-1)
+    close(balanced, (weights * binary).mean())
+
+
+def test_squared_error_on_softmax_and_on_sigmoids() -> None:
+    inputs, labels, weights = data()
+    network = Linear()
+    on_softmax = prepared(targets.squared_error, labels, weights).loss(network, inputs, labels, weights)[0]
+    p, q = network(inputs).softmax(-1), F.one_hot(labels, K).double()
+    close(gradient(on_softmax, network), gradient((weights * 0.5 * ((p - q) ** 2).sum(-1)).mean(), network))
+    multi = F.one_hot(labels, K)
+    rules = prepared([targets.two_class_rows, targets.squared_error], multi, weights, 2)
+    assert rules.one_vs_all
+    on_sigmoids = rules.loss(network, inputs, multi, weights)[0]
+    p = network(inputs).sigmoid()
+    close(gradient(on_sigmoids, network), gradient((weights * ((p - q) ** 2).sum(-1)).mean(), network))
+
+
+# ------------------------------------------------------------------------------------------------- rules that draw
+
+
+def test_drawn_smoothing_is_smoothing_in_the_mean() -> None:
+    labels = torch.tensor([0, 1, 2, 2])
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([targets.drawn_smoothing(labels, 3, generator, epsilon=0.3) for _ in range(20_000)])
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    # The standard error of a frequency is at most 0.5/sqrt(20,000) = 0.0035.
+    torch.testing.assert_close(drawn.mean(0), targets.smooth(labels, 3, epsilon=0.3), rtol=0.0, atol=0.015)
+    assert torch.equal(targets.drawn_smoothing(labels, 3, generator, 0.0), targets.one_hot(labels, 3))
+
+
+def test_balanced_sampling_draws_classes_alike_and_rows_by_weight() -> None:
+    labels, weights = torch.tensor([0, 0, 0, 2]), torch.tensor([1.0, 1.0, 2.0, 5.0])
+    found = targets.balanced_sampling(labels, weights, classes=3)  # class 1 has no row
+    torch.testing.assert_close(found, torch.tensor([0.125, 0.125, 0.25, 0.5], dtype=torch.float64))
+    rows = targets.one_hot(labels, 3)
+    torch.testing.assert_close(targets.balanced_sampling(rows, weights, classes=3), found)
+
+
+def test_balanced_sampling_in_the_estimator_reaches_every_class_alike() -> None:
+    X, y = np.zeros((200, 1)), np.repeat([0, 1], [180, 20])
+    settings: dict[str, Any] = {"hidden": (), "epochs": 100, "learning_rate": 0.02, "batch_size": 50, "random_state": 0}
+    drawn = Classifier(rule=targets.balanced_sampling, **settings).fit(X, y)
+    np.testing.assert_allclose(drawn.predict_proba(X[:1]), 0.5, atol=0.1)
+    np.testing.assert_allclose(drawn.network_prior_, 0.5)
+    np.testing.assert_allclose(drawn.class_prior_, [0.9, 0.1])
+
+
+def test_mixup_mixes_inputs_and_targets_with_one_share() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 1, 2, 3])
+    inputs = targets.one_hot(labels, K)  # so that inputs must stay equal to the targets
+    shares = []
+    for _ in range(2_000):
+        mixed, target, weights = targets.mixup(inputs, labels, K, torch.ones(4), generator, alpha=0.5)
+        torch.testing.assert_close(mixed, target)
+        assert torch.equal(weights, torch.ones(4))
+        shares.append(float(target.amax(-1).min()))
+    values = torch.distributions.Beta(0.5, 0.5).sample((100_000,))
+    kept = torch.tensor([share for share in shares if share < 1.0])  # 1 where every row is its own partner
+    expected = torch.maximum(values, 1 - values).mean()
+    assert abs(kept.mean() - expected) < 0.02
+
+
+def test_mixup_of_weights_is_mixup_of_repeated_rows() -> None:
+    """The expected loss over all pairs of rows, enumerated: weight 2 equals a repeated row."""
+    inputs, labels, _ = data(rows=5)
+    weight = torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0], dtype=torch.float64)
+    network, share = Linear(), 0.3
+
+    def over_pairs(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for i in range(len(x)):
+            for j in range(len(x)):
+                log_p = network(share * x[i] + (1 - share) * x[j]).log_softmax(-1)
+                total = total - w[i] * w[j] * (share * log_p[y[i]] + (1 - share) * log_p[y[j]])
+        return total / w.sum() ** 2
+
+    again = weight.long()
+    repeated = over_pairs(
+        inputs.repeat_interleave(again, 0), labels.repeat_interleave(again), torch.ones(8, dtype=torch.float64)
+    )
+    torch.testing.assert_close(over_pairs(inputs, labels, weight), repeated)
+    generator = torch.Generator().manual_seed(0)
+    _, _, products = targets.mixup(inputs, labels, K, weight, generator)
+    partner = torch.Generator().manual_seed(0)
+    torch._standard_gamma(torch.full((2,), 0.2, dtype=torch.float64), generator=partner)
+    torch.testing.assert_close(products, weight * weight[torch.randperm(5, generator=partner)])
+
+
+# ----------------------------------------------------------------------------------------------- priors
+
+
+@pytest.mark.parametrize(
+    "rule", [None, targets.inverse_frequency, targets.class_balanced, targets.logit_adjusted, targets.balanced_sampling]
+)
+def test_prior_correction_undoes_every_re_weighting(rule: Any) -> None:
+    """Two inputs, whose true class probabilities are counts: after correction every rule finds the same ones."""
+    X = np.repeat([[0.0], [1.0]], [300, 100], axis=0)
+    y = np.concatenate([np.repeat([0, 1], [285, 15]), np.repeat([0, 1], [60, 40])])
+    settings: dict[str, Any] = {"hidden": (), "epochs": 1500, "learning_rate": 0.02, "random_state": 0}
+    settings["batch_size"] = 400
+    one = Classifier(rule=rule, prior="training", **settings).fit(X, y)
+    tolerance = 0.06 if rule is targets.balanced_sampling else 2e-3  # drawing leaves noise
+    np.testing.assert_allclose(one.predict_proba([[0.0], [1.0]])[:, 1], [0.05, 0.4], atol=tolerance)
+    one.set_params(prior=[0.5, 0.5])
+    odds = np.array([15 / 285, 40 / 60]) * (345 / 55)
+    np.testing.assert_allclose(one.predict_proba([[0.0], [1.0]])[:, 1], odds / (1 + odds), atol=2 * tolerance)
+
+
+# -------------------------------------------------------------------------------------------- files and bad input
+
+
+def test_rules_as_json() -> None:
+    rules: list[Any] = [
+        targets.focal,
+        partial(targets.smooth, epsilon=0.2),
+        partial(targets.scale_classes, class_weights=torch.ones(2)),
+    ]
+    written = to_json(rules)
+    assert written == [
+        {"name": "focal", "arguments": {}},
+        {"name": "smooth", "arguments": {"epsilon": 0.2}},
+        {"name": "scale_classes", "arguments": {"class_weights": [1.0, 1.0]}},
+    ]
+    read = from_json(written)
+    assert isinstance(read, list)
+    assert read[0] is targets.focal
+    assert read[1].keywords == {"epsilon": 0.2}  # type: ignore[attr-defined]
+    assert to_json(lambda labels: labels) == "foreign"
+    with pytest.raises(ValueError, match="has no rule 'os'"):
+        from_json({"name": "os", "arguments": {}})
+    with pytest.raises(ValueError, match="has no rule 'Tensor'"):
+        from_json({"name": "Tensor", "arguments": {}})
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "message"),
+    [
+        (3, TypeError, "rule must be a function or a sequence of them, got 3"),
+        ([None], TypeError, "rule must be a function or a sequence of them, got None"),
+        (lambda y, k: y, ValueError, "the first parameter of <lambda> must be one of all_labels, labels, .* got 'y'"),
+        (lambda labels, teacher: labels, ValueError, "<lambda> needs teacher; bind it with functools.partial"),
+        (targets.scale_classes, ValueError, "scale_classes needs class_weights; bind it"),
+        (lambda labels: labels, ValueError, r"rule must give target weights of shape \[2, 2\], got \[2\]"),
+        (lambda labels, classes: 1.0, ValueError, r"rule must give target weights of shape \[2, 2\], got float"),
+        (lambda logits: logits[:, :1], ValueError, r"rule must give logits of shape \[1, 2\], got \[1, 1\]"),
+        (
+            lambda targets, logits: logits.sum(),
+            ValueError,
+            r"rule must give target weights of shape \[2, 2\], got \[\]",
+        ),
+        (lambda counts: counts.sum(), ValueError, r"rule must give class weights of shape \[2\], got \[\]"),
+        (lambda all_labels: torch.ones(3), ValueError, r"rule must give probabilities .* of shape \[10\], got \[3\]"),
+        (partial(targets.focal, gamma=-1.0), ValueError, "gamma must be at least 0, got -1.0"),
+    ],
+)
+def test_rules_that_cannot_work_say_so_before_training(rule: Any, error: type[Exception], message: str) -> None:
+    X, y = np.arange(10.0)[:, None], np.repeat([0, 1], 5)
+    with pytest.raises(error, match=message):
+        Classifier(rule=rule, hidden=(), epochs=1).fit(X, y)

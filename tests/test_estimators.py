@@ -1,0 +1,282 @@
+"""What holds for both estimators: scikit-learn's own checks, pickles, parts of training they share."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, make_blobs
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from rlce import Classifier, Optimization, Regressor, Stopping
+
+X, LABELS = make_blobs(120, centers=3, cluster_std=1.5, random_state=0)
+NUMBERS = X[:, 0] - 2.0 * X[:, 1]
+
+
+def small(kind: type, **settings: Any) -> Any:
+    return kind(**{"hidden": (16,), "epochs": 10, "learning_rate": 0.01, "random_state": 0, **settings})
+
+
+both = pytest.mark.parametrize(("kind", "y"), [(Classifier, LABELS), (Regressor, NUMBERS)], ids=["labels", "numbers"])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        Classifier(),
+        Regressor(),
+        Regressor(cost="quantile", quantiles=(0.05, 0.5, 0.95)),
+        Regressor(cost="gaussian"),
+        Regressor(cost="absolute"),
+        Regressor(cost="huber"),
+    ],
+    ids=str,
+)
+def test_scikit_learn_s_own_checks(estimator: Any) -> None:
+    """All pass; the one or two that are skipped, scikit-learn skips for its own estimators, too."""
+    results = check_estimator(estimator, on_fail=None)
+    by_status: dict[str, list[Any]] = {}
+    for result in results:
+        by_status.setdefault(result["status"], []).append(result)
+    assert [f"{one['check_name']}: {one['exception']}" for one in by_status.get("failed", [])] == []
+    assert {one["check_name"] for one in by_status["skipped"]} <= {
+        "check_array_api_input",  # unless SCIPY_ARRAY_API is set
+        "check_classifiers_multilabel_output_format_decision_function",  # as for MLPClassifier: it has none
+    }
+    passed = {one["check_name"] for one in by_status["passed"]}
+    assert "check_sample_weight_equivalence_on_dense_data" in passed
+    assert len(passed) >= 50
+
+
+@pytest.mark.parametrize("kind", [Classifier, Regressor])
+def test_at_most_twenty_flat_parameters(kind: type) -> None:
+    names = set(inspect.signature(kind).parameters)
+    assert len(names) <= 20
+    assert "random_state" in names
+    assert names == set(kind().get_params())
+
+
+@both
+def test_pickles_and_copies_predict_the_same_and_stay_small(kind: type, y: Any) -> None:
+    fitted = small(kind, hidden=(64, 64)).fit(X, y)
+    numbers = sum(parameter.numel() * parameter.element_size() for parameter in fitted.network_.parameters())
+    pickled = pickle.dumps(fitted)
+    assert len(pickled) < 5 * numbers + 50_000  # the parameters once, the optimiser's moments, the history
+    for other in (pickle.loads(pickled), copy.deepcopy(fitted)):
+        np.testing.assert_array_equal(other.predict(X), fitted.predict(X))
+        other.partial_fit(X, y)
+        once_more = copy.deepcopy(fitted).partial_fit(X, y)
+        np.testing.assert_array_equal(other.predict(X), once_more.predict(X))
+
+
+@both
+def test_data_frames_and_their_column_names(kind: type, y: Any) -> None:
+    frame = pd.DataFrame(X, columns=["first", "second"])
+    fitted = small(kind).fit(frame, pd.Series(y))
+    assert fitted.feature_names_in_.tolist() == ["first", "second"]
+    np.testing.assert_array_equal(fitted.predict(frame), small(kind).fit(X, y).predict(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(frame.rename(columns={"first": "other"}))
+
+
+@both
+def test_pipelines_clones_and_grid_search_over_nested_settings(kind: type, y: Any) -> None:
+    name = kind.__name__.lower()
+    momentum = Optimization("sgd", momentum=0.5)
+    search = GridSearchCV(
+        make_pipeline(MinMaxScaler(), small(kind, epochs=3)),
+        {f"{name}__optimizer": ["adam", momentum], f"{name}__stopping": [None, 2, Stopping(patience=2)]},
+        cv=2,
+        error_score="raise",
+    ).fit(X, y)
+    assert search.best_params_[f"{name}__optimizer"] in ("adam", momentum)
+    assert clone(small(kind, optimizer=momentum)).optimizer == momentum
+
+
+@both
+def test_saved_with_nested_settings_and_extra(kind: Any, y: Any, tmp_path: Path) -> None:
+    optimizer = Optimization("sgd", 0.05, schedule="cosine")
+    fitted = small(kind, optimizer=optimizer, learning_rate=None, stopping=Stopping(patience=4)).fit(X, y)
+    fitted.save(tmp_path / "file", extra={"columns": ["a", "b"]})
+    loaded = kind.load(tmp_path / "file")
+    assert loaded.get_params() == {**fitted.get_params()}
+    assert loaded.extra_ == {"columns": ["a", "b"]}
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    assert b"pickle" not in (tmp_path / "file").read_bytes()
+    other = Regressor if kind is Classifier else Classifier
+    with pytest.raises(ValueError, match=f"holds a {kind.__name__}, expected a {other.__name__}"):
+        other.load(tmp_path / "file")
+    with pytest.raises(ValueError, match="extra must be what JSON can hold"):
+        fitted.save(tmp_path / "file", extra={"a": object()})
+    with pytest.raises(NotFittedError):
+        small(kind).save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@both
+def test_validation_set_in_place_of_a_split(kind: type, y: Any) -> None:
+    seen: list[float] = []
+    fitted = small(kind).fit(
+        X[:80], y[:80], validation_set=(X[80:], y[80:]), callback=lambda progress: seen.append(progress.step)
+    )
+    assert seen == [80 * epoch for epoch in range(1, 11)]
+    loss = [epoch["val/loss"] for epoch in fitted.history_]
+    if kind is Regressor:  # the parameters with the least cost on held-out rows are those that predict
+        error = (fitted.predict(X[80:]) - y[80:]) / fitted.target_scale_
+        assert min(loss) == pytest.approx(0.5 * (error**2).mean(), rel=1e-6)
+    weight = np.arange(40.0)
+    weighted = small(kind).fit(X[:80], y[:80], validation_set=(X[80:], y[80:], weight))
+    dropped = small(kind).fit(X[:80], y[:80], validation_set=(X[81:], y[81:], weight[1:]))
+    assert weighted.history_[-1]["val/loss"] == dropped.history_[-1]["val/loss"] != loss[-1]
+    with pytest.raises(ValueError, match="give it or validation_split, not both"):
+        small(kind, validation_split=0.1).fit(X, y, validation_set=(X, y))
+
+
+@both
+def test_of_several_restarts_the_best_is_kept(kind: type, y: Any, tmp_path: Path) -> None:
+    one = small(kind, restarts=3, epochs=2, validation_split=0.3)
+    tries: list[float] = []
+    fitted = one.fit(X, y, callback=lambda progress: tries.append(progress.scalars[one._watched[0]]), log_dir=tmp_path)
+    pick = max if one._watched[1] else min
+    assert len(tries) == 6
+    assert pick(epoch[one._watched[0]] for epoch in fitted.history_) == pick(tries)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["restart-1", "restart-2", "restart-3"]
+
+
+@both
+def test_partial_fit_learns_over_calls_and_standardises_by_all_rows(kind: type, y: Any) -> None:
+    one = small(kind)
+    parts = np.array_split(np.random.default_rng(0).permutation(len(X)), 4)
+    for part in parts * 15:
+        one.partial_fit(X[part], y[part], **({"classes": [0, 1, 2]} if kind is Classifier else {}))
+    assert one.score(X, y) > 0.7
+    assert one.n_epochs_ == 60
+    np.testing.assert_allclose(one._standardizer.mean, X.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(one._standardizer.variance, X.var(axis=0), atol=1e-12)
+
+
+def test_partial_fit_keeps_the_optimiser_s_moments() -> None:
+    """Two calls are two epochs of one training: not so if Adam began anew."""
+    settings: dict[str, Any] = {"hidden": (), "batch_size": 200, "standardize": False, "random_state": 0}
+    twice = Regressor(**settings).partial_fit(X, NUMBERS).partial_fit(X, NUMBERS)
+    network = Regressor(**settings).partial_fit(X, NUMBERS)
+    network._optimizer_state = {}
+    network.partial_fit(X, NUMBERS)
+    assert np.abs(twice.predict(X) - network.predict(X)).max() > 1e-6
+    assert float(twice._optimizer_state["step"]) == 2.0
+
+
+def test_classes_of_partial_fit_are_those_of_the_first_call() -> None:
+    one = small(Classifier).partial_fit(X, LABELS, classes=[0, 1, 2, 3])
+    assert one.predict_proba(X).shape == (120, 4)
+    with pytest.raises(ValueError, match=r"labels that were not in training: \[7\]"):
+        one.partial_fit(X[:1], [7])
+    with pytest.raises(ValueError, match=r"classes must be those of the first call, \[0, 1, 2, 3\]"):
+        one.partial_fit(X, LABELS, classes=[0, 1])
+
+
+@both
+def test_momentum_that_rises_and_a_plateau_that_divides(kind: type, y: Any) -> None:
+    optimizer = Optimization(
+        "sgd", 0.05, momentum=0.99, momentum_schedule="rising", nesterov=True, schedule="plateau", plateau_patience=3
+    )
+    fitted = small(kind, optimizer=optimizer, learning_rate=None, epochs=150, batch_size=16).fit(X, y)
+    assert fitted.score(X, y) > 0.7
+    rates = {epoch["train/learning_rate"] for epoch in fitted.history_}
+    assert min(rates) <= 0.005 * (1 + 1e-9)
+    assert max(rates) == 0.05
+
+
+@both
+def test_training_stops_on_a_small_decrease_or_a_small_step(kind: type, y: Any) -> None:
+    by_cost = small(kind, epochs=500, stopping=Stopping(patience=1, tolerance=0.01)).fit(X, y)
+    assert 2 <= by_cost.n_epochs_ < 200
+    by_step = small(kind, epochs=500, learning_rate=1e-6, stopping=Stopping(smallest_step=1e-3)).fit(X, y)
+    assert by_step.n_epochs_ == 1
+
+
+@both
+def test_large_inputs_take_larger_batches_and_are_predicted_in_parts(kind: type, y: Any) -> None:
+    assert [small(kind)._batch_size(rows) for rows in (10, 32_767, 32_768, 200_000, 10**7)] == [64, 64, 128, 512, 1_024]
+    fitted = small(kind).fit(X, y)
+    many = np.tile(X, (150, 1))
+    assert len(many) > 2 * 8_192
+    np.testing.assert_allclose(fitted.predict(many), np.tile(fitted.predict(X), 150), rtol=1e-12)
+
+
+@both
+def test_double_precision_where_one_batch_holds_all(kind: type, y: Any) -> None:
+    dtypes = [next(small(kind).fit(X[:rows], y[:rows]).network_.parameters()).dtype for rows in (64, 65)]
+    assert dtypes == [torch.float64, torch.float32]
+
+
+@both
+def test_a_failed_refit_leaves_the_fit_as_it_was(kind: type, y: Any) -> None:
+    fitted = small(kind).fit(X, y)
+    before = fitted.predict(X)
+    bad = X.copy()
+    bad[3, 1] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        fitted.fit(bad, y)
+    np.testing.assert_array_equal(fitted.predict(X), before)
+
+
+@both
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"restarts": 1.5}, "restarts must be a whole number of at least 1, got 1.5"),
+        ({"batch_size": "all"}, "batch_size must be a whole number of at least 1 or \"auto\", got 'all'"),
+        ({"validation_split": 1.0}, r"validation_split must lie in \[0, 1\), got 1.0"),
+        ({"validation_split": 1e-9}, "leaves none to validate on"),
+        ({"optimizer": "lbfgs"}, 'optimizer must be "adam"'),
+        ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
+        ({"stopping": 0}, "patience must be at least 1, got 0"),
+        ({"activation": "gelu"}, "activation must be one of"),
+    ],
+)
+def test_settings_that_make_no_sense(kind: type, y: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(kind, **settings).fit(X, y)
+
+
+@both
+def test_input_that_makes_no_sense(kind: type, y: Any) -> None:
+    infinite = X.copy()
+    infinite[0, 0] = np.inf
+    weight = np.ones(len(X))
+    for arguments, message in [
+        ((infinite, y), "contains infinity"),
+        ((X[:0], y[:0]), r"Found array with 0 sample\(s\)"),
+        ((X, y[:-1]), "inconsistent numbers of samples"),
+        ((X, y, -weight), "Negative values in data passed to `sample_weight`"),
+        ((X, y, 0 * weight), "Sample weights must contain at least one non-zero number"),
+        ((X, y, weight * np.nan), "sample_weight contains NaN"),
+        ((X, np.where(np.arange(len(X)) == 5, np.nan, y)), "y contains NaN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            small(kind).fit(*arguments)
+    with pytest.raises(ValueError, match="X has 1 features, but"):
+        small(kind).fit(X, y).predict(X[:, :1])
+
+
+def test_a_million_of_offset_is_no_trouble_for_targets() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    settings: dict[str, Any] = {"epochs": 20, "random_state": 0}
+    near, far = Regressor(**settings).fit(X, y), Regressor(**settings).fit(X, 1e6 + 1e-3 * y)
+    np.testing.assert_allclose(1e3 * (far.predict(X) - 1e6), near.predict(X), rtol=1e-3)

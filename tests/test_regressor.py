@@ -1,0 +1,252 @@
+"""Regression costs and heads against closed forms, and `Regressor` on tasks whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import QuantileRegressor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlce import Regressor
+from rlce.costs import Normal, Point, Quantiles, absolute, huber, pinball, quantile_levels
+from rlce.heads import squared
+from rlce.regressor import _weighted_quantiles
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def double(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# ------------------------------------------------------------------------------------------------------- costs
+
+
+def test_costs_are_torch_s() -> None:
+    random = torch.Generator().manual_seed(0)
+    outputs, target = (3 * torch.randn(200, generator=random, dtype=torch.float64) for _ in range(2))
+    for delta in (0.3, 1.0, 5.0):
+        torch.testing.assert_close(
+            huber(outputs, target, delta), F.huber_loss(outputs, target, reduction="none", delta=delta)
+        )
+    torch.testing.assert_close(absolute(outputs, target), F.l1_loss(outputs, target, reduction="none"))
+    torch.testing.assert_close(squared(outputs, target), 0.5 * F.mse_loss(outputs, target, reduction="none"))
+    torch.testing.assert_close(pinball(outputs, target, 0.5), 0.5 * absolute(outputs, target))
+
+
+@given(values=st.lists(st.floats(-100, 100), min_size=1, max_size=30), level=st.sampled_from(LEVELS))
+@settings(max_examples=60, deadline=None)
+def test_the_pinball_cost_is_least_at_the_quantile(values: list[float], level: float) -> None:
+    target = double(*values)
+    (quantile,) = _weighted_quantiles(np.array(values), np.ones(len(values)), [level])
+    least = pinball(double(quantile), target, level).mean()
+    for other in values:
+        assert least <= pinball(double(other), target, level).mean() + 1e-9
+
+
+@given(st.lists(st.tuples(st.floats(-50, 50), st.integers(1, 4)), min_size=1, max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_weighted_quantiles_are_those_of_repeated_rows(pairs: list[tuple[float, int]]) -> None:
+    values, weights = (np.array(column) for column in zip(*pairs, strict=True))
+    expected = np.quantile(np.repeat(values, weights), (0.25, 0.5, 0.75), method="inverted_cdf")
+    found = _weighted_quantiles(values, weights / weights.mean(), (0.25, 0.5, 0.75))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_huber_s_gradient_is_bounded_and_continuous() -> None:
+    outputs = double(0, 0, 0, 0).requires_grad_()
+    huber(outputs, double(0.5, 1.0, 1.0 + 1e-9, 1e6)).sum().backward()
+    torch.testing.assert_close(outputs.grad, -double(0.5, 1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="delta must be positive and finite, got 0"):
+        huber(outputs, outputs, 0)
+
+
+# ------------------------------------------------------------------------------------------------------- heads
+
+
+@given(st.lists(st.floats(-700, 700), min_size=5, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_quantiles_never_cross_whatever_the_outputs(outputs: list[float]) -> None:
+    head = Quantiles(LEVELS)
+    values = head.values(double(*outputs))
+    assert (values.diff() >= 0).all()
+    assert values[2] == outputs[2]
+    grid = head.quantiles(np.array([outputs]), np.linspace(0.05, 0.95, 19))
+    assert (np.diff(grid) >= -1e-9).all()
+    np.testing.assert_allclose(grid[0, [0, 4, 9, 14, 18]], values, rtol=1e-12, atol=1e-9)
+
+
+def test_any_rising_quantiles_can_be_said() -> None:
+    """The parametrisation loses nothing: its inverse, by hand."""
+    wanted = double(-3.0, -1.0, 0.5, 0.6, 4.0)
+    steps = wanted.diff().expm1().log()  # the inverse of softplus
+    outputs = torch.cat((steps[:2], wanted[2:3], steps[2:]))
+    torch.testing.assert_close(Quantiles(LEVELS).values(outputs), wanted)
+
+
+def test_quantiles_cost_is_the_sum_of_pinballs() -> None:
+    head, outputs, target = Quantiles((0.1, 0.5, 0.9)), double(0.3, 1.0, -0.2), double(2.0)
+    expected = sum(
+        pinball(value, target[0], level) for value, level in zip(head.values(outputs), head.levels, strict=True)
+    )
+    torch.testing.assert_close(head.cost(outputs, target[0]), expected)
+
+
+def test_normal_head_is_scipy_s() -> None:
+    outputs, target = np.array([[1.0, 0.5], [-2.0, -1.0]]), np.array([0.3, -2.5])
+    law = stats.norm(outputs[:, 0], np.exp(outputs[:, 1]))
+    cost = Normal().cost(torch.from_numpy(outputs), torch.from_numpy(target))
+    np.testing.assert_allclose(cost, -law.logpdf(target))
+    found = Normal().quantiles(outputs, np.array(LEVELS))
+    np.testing.assert_allclose(found, np.stack([law.ppf(level) for level in LEVELS], axis=1))
+
+
+def test_levels_always_hold_the_median() -> None:
+    assert quantile_levels(0.5) == (0.5,)
+    assert quantile_levels([0.9, 0.9, 0.8]) == (0.5, 0.8, 0.9)
+    only = Quantiles((0.5,))
+    np.testing.assert_array_equal(only.quantiles(np.array([[3.0]]), np.array([0.5])), [[3.0]])
+
+
+# --------------------------------------------------------------------------------------------------- estimator
+
+
+def line(rows: int = 400, seed: int = 0) -> tuple[Any, Any]:
+    random = np.random.default_rng(seed)
+    X = random.uniform(-1, 1, (rows, 1))
+    return X, 2.0 * X[:, 0] + (0.2 + 0.3 * (X[:, 0] > 0)) * random.normal(size=rows)
+
+
+def fit(X: Any, y: Any, **settings_: Any) -> Regressor:
+    return Regressor(**{"hidden": (16,), "epochs": 200, "learning_rate": 0.01, "random_state": 0, **settings_}).fit(
+        X, y
+    )
+
+
+def test_a_constant_input_gives_each_cost_s_optimum() -> None:
+    """No input tells the rows apart: mean, median, quantiles, and mean and deviation."""
+    y = np.concatenate([np.arange(99.0), [10_000.0]])
+    X = np.zeros((100, 1))
+    settings_: dict[str, Any] = {"hidden": (), "batch_size": 100, "epochs": 4000, "learning_rate": 0.005}
+    assert fit(X, y, cost="squared", **settings_).predict(X[:1])[0] == pytest.approx(y.mean(), rel=1e-3)
+    assert 48 <= fit(X, y, cost="absolute", **settings_).predict(X[:1])[0] <= 50
+    quantile = fit(X, y, cost="quantile", quantiles=(0.1, 0.9), **settings_)
+    low, high = quantile.predict_quantiles(X[:1])[0]
+    assert 8.5 <= low <= 10.5
+    assert 88.5 <= high <= 90.5
+    assert 48 <= quantile.predict(X[:1])[0] <= 50
+    gaussian = fit(X[:99], y[:99], cost="gaussian", **settings_)
+    law = stats.norm(y[:99].mean(), y[:99].std())
+    np.testing.assert_allclose(gaussian.predict_interval(X[:1], 0.5)[0], law.interval(0.5), rtol=0.01)
+    by_huber = fit(X, y, cost="huber", delta=0.5, **settings_)
+    centre, unit = by_huber.predict(X[:1])[0], by_huber.target_scale_
+    pull = np.clip((y - centre) / unit, -0.5, 0.5).sum()  # the optimum's condition
+    assert abs(pull) < 0.1
+
+
+@pytest.mark.parametrize("cost", ["quantile", "gaussian"])
+def test_intervals_cover_what_they_say_where_spread_varies(cost: str) -> None:
+    X, y = line(4000)
+    model = fit(X, y, cost=cost, epochs=60, batch_size=128)
+    test_X, test_y = line(4000, seed=1)
+    for coverage in (0.5, 0.9):
+        low, high = model.predict_interval(test_X, coverage).T
+        inside = (low <= test_y) & (test_y <= high)
+        for side in (test_X[:, 0] > 0.1, test_X[:, 0] < -0.1):
+            assert inside[side].mean() == pytest.approx(coverage, abs=0.05)
+    wide = np.diff(model.predict_interval([[-0.5], [0.5]], 0.9)).ravel()
+    assert wide[1] / wide[0] == pytest.approx(2.5, rel=0.2)
+    quantiles = model.predict_quantiles(test_X)
+    assert quantiles.shape == (4000, 5)
+    assert (np.diff(quantiles, axis=1) >= 0).all()
+    np.testing.assert_allclose(quantiles[:, 2], model.predict(test_X), rtol=1e-6)
+
+
+def test_linear_quantiles_are_scikit_learn_s() -> None:
+    """Without hidden units the median is that of the linear program that scikit-learn solves."""
+    X, y = line(300)
+    exact = QuantileRegressor(quantile=0.5, alpha=0.0).fit(X, y)
+    ours = fit(X, y, cost="absolute", hidden=(), epochs=3000, batch_size=300, learning_rate=0.003)
+    assert np.abs(ours.predict(X) - y).mean() <= np.abs(exact.predict(X) - y).mean() * 1.002
+
+
+def test_robust_costs_do_not_follow_outliers() -> None:
+    X, y = line(400)
+    spoilt = y.copy()
+    spoilt[::20] += 50.0
+    clean_X, clean_y = line(400, seed=1)
+    error = {
+        cost: np.abs(fit(X, spoilt, cost=cost).predict(clean_X) - clean_y).mean()
+        for cost in ("squared", "absolute", "huber")
+    }
+    assert error["squared"] > 1.5
+    assert max(error["absolute"], error["huber"]) < 0.5
+
+
+@pytest.mark.parametrize("cost", ["squared", "absolute", "huber", "quantile", "gaussian"])
+def test_targets_in_any_unit_give_the_same_predictions(cost: str) -> None:
+    X, y = line(100)
+    one, other = fit(X, y, cost=cost, epochs=20), fit(X, 1000.0 * y - 5e5, cost=cost, epochs=20)
+    np.testing.assert_allclose(1000.0 * one.predict(X) - 5e5, other.predict(X), rtol=1e-5)
+
+
+def test_a_constant_target_is_predicted() -> None:
+    for cost in ("squared", "absolute", "quantile"):
+        np.testing.assert_allclose(
+            fit(np.arange(20.0)[:, None], np.full(20, 7.0), cost=cost).predict([[3.0]]), 7.0, atol=0.05
+        )
+
+
+@pytest.mark.parametrize("cost", ["squared", "huber", "quantile", "gaussian"])
+def test_saved_and_loaded(tmp_path: Path, cost: str) -> None:
+    X, y = load_diabetes(return_X_y=True)
+    model = fit(X, y, cost=cost, epochs=3, quantiles=[0.1, 0.9])
+    model.save(tmp_path / "r")
+    loaded = Regressor.load(tmp_path / "r")
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    if cost in ("quantile", "gaussian"):
+        np.testing.assert_array_equal(loaded.predict_quantiles(X), model.predict_quantiles(X))
+    loaded.fit(X, y)
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+def test_a_network_of_one_s_own(tmp_path: Path) -> None:
+    X, y = line(200)
+
+    def factory(n_inputs: int, n_outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(n_inputs, 8), nn.GELU(), nn.Linear(8, n_outputs))
+
+    model = fit(X, y, cost="quantile", network=factory)
+    assert model.score(X, y) > 0.8
+    model.save(tmp_path / "r")
+    np.testing.assert_array_equal(Regressor.load(tmp_path / "r", network=factory).predict(X), model.predict(X))
+
+
+def test_bad_input() -> None:
+    X, y = line(40)
+    for quantiles in ((0.0, 0.5), (1.0,), (-0.1,), (np.nan,), (), ((0.1, 0.2), (0.3, 0.4))):
+        with pytest.raises(ValueError, match=r"quantiles must be numbers in \(0, 1\)"):
+            fit(X, y, cost="quantile", quantiles=quantiles)
+    with pytest.raises(ValueError, match="cost must be one of squared, absolute, huber, quantile, gaussian, got 'l2'"):
+        fit(X, y, cost="l2")
+    with pytest.raises(ValueError, match="delta must be positive"):
+        fit(X, y, cost="huber", delta=-1.0)
+    with pytest.raises(ValueError, match=r"y must hold one number a row, \[N\], got shape \[40, 2\]"):
+        fit(X, np.stack([y, y], axis=1))
+    model = fit(X, y, cost="quantile", quantiles=(0.25, 0.75), epochs=1)
+    with pytest.raises(ValueError, match=r"quantiles: \[0.05, 0.95\] lie outside the trained levels 0.25 to 0.75"):
+        model.predict_interval(X, 0.9)
+    with pytest.raises(ValueError, match=r"coverage must lie in \(0, 1\), got 1.0"):
+        model.predict_interval(X, 1.0)
+    with pytest.raises(ValueError, match='cost: this one says nothing about spread; train with cost="quantile"'):
+        fit(X, y, epochs=1).predict_quantiles(X)
+    assert isinstance(fit(X, y, epochs=1)._head, Point)
