@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import checkpoint, heads, masks, methods, network, returns, rollout, targets, weights
+    from rlce import calibration, checkpoint, heads, masks, methods, network, returns, rollout, targets, weights
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
     from rlce.network import MLP
@@ -38,6 +38,7 @@ __all__ = [
     "Stopping",
     "Tracker",
     "Trainer",
+    "calibration",
     "checkpoint",
     "evaluate_policy",
     "heads",
