@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import checkpoint, costs, heads, masks, methods, network, returns, rollout, targets, weights
+    from rlce import calibration, checkpoint, costs, heads, masks, methods, network, returns, rollout, targets, weights
     from rlce.classifier import Classifier
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
@@ -40,6 +40,7 @@ __all__ = [
     "Stopping",
     "Tracker",
     "Trainer",
+    "calibration",
     "checkpoint",
     "costs",
     "evaluate_policy",

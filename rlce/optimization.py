@@ -28,11 +28,15 @@ class Optimization:
         schedule_timesteps: where they end, in environment steps (or samples); by default the first call's total.
         plateau_patience: for "plateau", how many monitored values without an improvement.
         max_gradient_norm: the gradient is scaled down to this Euclidean norm; None for no clipping.
-        momentum: for "sgd".
+        momentum: for "sgd"; the largest where it rises.
+        momentum_schedule: for "sgd": "constant"; "rising", from 1/2 as in `momentum_at`.
+        nesterov: for "sgd": Nesterov's momentum, with the gradient where momentum alone would lead; the form of
+            torch.optim.SGD, whose parameters are those where the gradient is taken.
         weight_decay: added to the gradient, times the parameter (not to be confused with AdamW's).
 
     Raises:
-        ValueError: an unknown name, or a number outside its range.
+        ValueError: an unknown name, a number outside its range, ``nesterov`` without momentum, or ``nesterov`` or a
+            momentum schedule with another optimiser than "sgd".
 
     Example:
         >>> Optimization("sgd", learning_rate=0.1, schedule="cosine").momentum
@@ -48,6 +52,8 @@ class Optimization:
     max_gradient_norm: float | None = None
     momentum: float = 0.9
     weight_decay: float = 0.0
+    momentum_schedule: Literal["constant", "rising"] = "constant"
+    nesterov: bool = False
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adam", "sgd", "adadelta", "rmsprop"):
@@ -66,6 +72,13 @@ class Optimization:
             raise ValueError(f"plateau_patience must be at least 1, got {self.plateau_patience}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if self.momentum_schedule not in ("constant", "rising"):
+            raise ValueError(f'momentum_schedule must be "constant" or "rising", got {self.momentum_schedule!r}')
+        if self.optimizer != "sgd" and (self.nesterov or self.momentum_schedule != "constant"):
+            which = "nesterov" if self.nesterov else "momentum_schedule"
+            raise ValueError(f'{which} is for optimizer "sgd" alone, got {self.optimizer!r}')
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(f"nesterov needs a positive momentum, got {self.momentum}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
 
@@ -82,6 +95,28 @@ class Optimization:
         if self.schedule == "cosine":
             return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
         return 1.0
+
+    def momentum_at(self, step: int) -> float:
+        """The momentum of a gradient step: min(1 − 2^(−1 − log2(⌊t/250⌋ + 1)), largest) where it rises.
+
+        Args:
+            step: t, gradient steps before this one.
+
+        Returns:
+            In [0, 1).
+
+        Source:
+            Sutskever et al. (2013), "On the importance of initialization and momentum in deep learning", ICML,
+            equation 5.
+
+        Example:
+            >>> rising = Optimization("sgd", momentum=0.99, momentum_schedule="rising")
+            >>> [rising.momentum_at(step) for step in (0, 249, 250, 750, 100_000)]
+            [0.5, 0.5, 0.75, 0.875, 0.99]
+        """
+        if self.momentum_schedule == "constant":
+            return self.momentum
+        return min(1.0 - 0.5 / (step // 250 + 1), self.momentum)
 
 
 class FlatParameters:
@@ -166,11 +201,18 @@ class Optimizer:
         self._parameter.grad = flat.gradient
         self._optimizer = _torch_optimizer(self._parameter, settings)
         self.state = self._optimizer.state[self._parameter]
+        if settings.momentum_schedule == "rising":
+            # Beside torch's own, so that it is saved and put back with it.
+            self.state["step"] = torch.zeros((), dtype=torch.int64)
 
     def step(self, learning_rate: float) -> None:
         """Step along the gradient that `FlatParameters` holds."""
         if self._optimizer is not None:
-            self._optimizer.param_groups[0]["lr"] = learning_rate
+            group = self._optimizer.param_groups[0]
+            group["lr"] = learning_rate
+            if self._settings.momentum_schedule == "rising":
+                group["momentum"] = self._settings.momentum_at(int(self.state["step"]))
+                self.state["step"] += 1
             self._optimizer.step()
             return
         self.state["step"] += 1
@@ -202,7 +244,9 @@ def _torch_optimizer(parameter: nn.Parameter, settings: Optimization) -> torch.o
         "adadelta": torch.optim.Adadelta,
         "rmsprop": torch.optim.RMSprop,
     }
-    more: dict[str, Any] = {"momentum": settings.momentum} if settings.optimizer == "sgd" else {}
+    more: dict[str, Any] = {}
+    if settings.optimizer == "sgd":
+        more = {"momentum": settings.momentum, "nesterov": settings.nesterov}
     return makers[settings.optimizer](
         [parameter], lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=False, **more
     )

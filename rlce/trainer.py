@@ -55,9 +55,14 @@ class Stopping:
         target: stop once the monitored value is at least (or, where less is better, at most) this.
         patience: stop after this many monitored values in a row without an improvement.
         seconds: stop at the first end of a round past this many seconds of this call.
+        tolerance: an improvement over the best value so far by no more than this does not count for ``patience``, as
+            scikit-learn's ``tol``. The best parameters are those of the best value nonetheless, and the "plateau"
+            schedule counts any improvement.
+        smallest_step: stop at the end of a round whose gradient steps together moved the parameters by less than this
+            times their Euclidean norm before.
 
     Raises:
-        ValueError: a patience below 1.
+        ValueError: a patience below 1, or a tolerance or smallest step that is negative or not finite.
 
     Example:
         >>> Stopping(target=475.0, seconds=60.0).patience is None
@@ -67,10 +72,16 @@ class Stopping:
     target: float | None = None
     patience: int | None = None
     seconds: float | None = None
+    tolerance: float = 0.0
+    smallest_step: float | None = None
 
     def __post_init__(self) -> None:
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience must be at least 1, got {self.patience}")
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance must be at least 0 and finite, got {self.tolerance}")
+        if self.smallest_step is not None and not 0 <= self.smallest_step < math.inf:
+            raise ValueError(f"smallest_step must be at least 0 and finite, or None, got {self.smallest_step}")
 
 
 @dataclass(frozen=True)
@@ -206,6 +217,7 @@ class Trainer:
                 parameters are those before the step.
         """
         stopping = stopping or Stopping()
+        smallest = stopping.smallest_step
         progress, began, first_step = self.progress, time.perf_counter(), self.progress.step
         if monitor is None and (stopping.target is not None or stopping.patience is not None):
             raise ValueError("stopping: target and patience need a monitor to watch")
@@ -226,6 +238,7 @@ class Trainer:
         try:
             for round_ in rounds:
                 learning_rate = self._learning_rate()
+                before = None if smallest is None else self.flat.value.clone()
                 logged = [self._step(batch, loss, learning_rate) for batch in round_.batches]
                 progress.rounds += 1
                 progress.step = round_.step
@@ -239,6 +252,9 @@ class Trainer:
                 }
                 stop = self._watch(monitor, stopping) if monitor is not None else False
                 self.tracker.scalars(progress.scalars, progress.step)
+                if smallest is not None and before is not None and logged:  # a round without a batch says nothing
+                    moved = torch.linalg.vector_norm(self.flat.value - before)
+                    stop |= bool(moved < smallest * torch.linalg.vector_norm(before))
                 if callback is not None and callback(progress):
                     stop = True
                 if bar is not None:
@@ -328,7 +344,9 @@ class Trainer:
         # A NaN is never the best, nor an improvement: it compares false with everything.
         first = math.isnan(self._best_value) and not math.isnan(value)
         if first or sign * value > sign * self._best_value:
-            self._best_value, self._without_improvement, self._patience_used = value, 0, 0
+            counts = first or sign * (value - self._best_value) > stopping.tolerance
+            self._patience_used = 0 if counts else self._patience_used + 1
+            self._best_value, self._without_improvement = value, 0
             if monitor.evaluate is not None:
                 self.best = value, self._model_state()
         else:

@@ -18,6 +18,7 @@ import rlce
 ROOT = Path(__file__).parents[1]
 LAYERS = {
     **dict.fromkeys(("objective", "network", "returns", "weights", "data", "spaces", "masks", "optimization"), 0),
+    "calibration": 0,
     **dict.fromkeys(("heads", "targets", "credit", "tracking", "checkpoint"), 1),
     **dict.fromkeys(("rollout", "trainer", "methods", "composition", "costs"), 2),
     **dict.fromkeys(("evaluation", "transitions", "supervised"), 3),

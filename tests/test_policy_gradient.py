@@ -218,6 +218,18 @@ def test_a_loaded_agent_learns_on(tmp_path: Path) -> None:
     assert loaded.trainer.progress.scalars["train/learning_rate"] == pytest.approx(2.5e-4)  # the schedule had ended
 
 
+def test_a_loaded_agent_knows_how_far_its_momentum_has_risen(tmp_path: Path) -> None:
+    optimization = Optimization("sgd", learning_rate=1e-3, momentum_schedule="rising", nesterov=True)
+    agent = PolicyGradient("CartPole-v1", num_envs=4, optimization=optimization).learn(1_000)
+    agent.save(tmp_path / "a")
+    loaded = PolicyGradient.load(tmp_path / "a")
+    assert loaded.optimization == optimization
+    count = int(loaded.trainer.optimizer.state["step"])
+    assert count == agent.trainer.progress.updates == loaded.trainer.progress.updates > 0
+    loaded.learn(1_000)
+    assert loaded.trainer.optimizer.state["step"].item() == loaded.trainer.progress.updates > count
+
+
 def test_what_json_cannot_name_must_be_passed_again(tmp_path: Path) -> None:
     def factory(n_inputs: int, n_outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(n_inputs, 8), nn.ReLU(), nn.Linear(8, n_outputs))

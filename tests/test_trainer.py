@@ -109,6 +109,10 @@ OPTIMIZERS: dict[str, tuple[Optimization, Callable[[Any], torch.optim.Optimizer]
         lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1),
     ),
     "sgd": (Optimization("sgd", 0.005, momentum=0.9), lambda p: torch.optim.SGD(p, 0.005, momentum=0.9)),
+    "nesterov": (
+        Optimization("sgd", 0.005, momentum=0.9, weight_decay=0.1, nesterov=True),
+        lambda p: torch.optim.SGD(p, 0.005, momentum=0.9, weight_decay=0.1, nesterov=True),
+    ),
     "sgd with decay": (
         Optimization("sgd", 0.05, momentum=0.0, weight_decay=0.1),
         lambda p: torch.optim.SGD(p, 0.05, weight_decay=0.1),
@@ -176,6 +180,90 @@ def test_a_restored_optimiser_goes_on_as_if_nothing_had_happened(name: Any) -> N
     assert torch.equal(resumed.value, flat.value)
 
 
+def with_momentum(settings: Optimization, steps: int, first: int = 0, state: Any = None) -> tuple[list[float], Any]:
+    """The paths of a double number w down the slope w of ½w², from ``state`` on; and where it stands."""
+    flat = FlatParameters(nn.utils.skip_init(nn.Linear, 1, 1, bias=False).double())
+    flat.value.fill_(1.0)
+    optimizer = Optimizer(flat, settings)
+    if state is not None:
+        flat.value.copy_(state["value"])
+        optimizer.restore({name: tensor for name, tensor in state.items() if name != "value"})
+    path = []
+    for _ in range(first, steps):
+        flat.gradient.copy_(flat.value)
+        optimizer.step(settings.learning_rate)
+        path.append(flat.value.item())
+    return path, {"value": flat.value.clone()} | {name: tensor.clone() for name, tensor in optimizer.state.items()}
+
+
+def rising(t: int, largest: float) -> float:
+    return min(1 - 2 ** (-1 - math.log2(t // 250 + 1)), largest)
+
+
+@pytest.mark.parametrize("largest", [0.2, 0.7, 0.99])
+def test_momentum_rises_as_published(largest: float) -> None:
+    settings = Optimization("sgd", momentum=largest, momentum_schedule="rising")
+    for step in range(0, 40_000, 50):
+        assert settings.momentum_at(step) == pytest.approx(rising(step, largest), rel=1e-14)
+    assert Optimization("sgd", momentum=largest).momentum_at(10) == largest
+
+
+@pytest.mark.parametrize("schedule", ["constant", "rising"])
+def test_classical_momentum_is_its_recursion(schedule: Any) -> None:
+    """v ← μ_t v − ε∇f(w), w ← w + v: equations 1 and 2 of Sutskever et al. (2013)."""
+    found, _ = with_momentum(Optimization("sgd", 0.01, momentum=0.8, momentum_schedule=schedule), 600)
+    w, v = 1.0, 0.0
+    for t in range(600):
+        v = (rising(t, 0.8) if schedule == "rising" else 0.8) * v - 0.01 * w
+        w += v
+        assert found[t] == pytest.approx(w, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "rising"])
+def test_nesterovs_momentum_is_its_recursion(schedule: Any) -> None:
+    """v ← μv − ε∇f(w + μv), w ← w + v: equations 3 and 4; the optimiser's parameters are w + μv.
+
+    Only where μ changes do two forms differ: torch looks ahead with the step's own μ, not with the next one's. So the
+    published w and v are followed up to step 250 and, after that, torch's form.
+    """
+    found, _ = with_momentum(Optimization("sgd", 0.01, momentum=0.8, momentum_schedule=schedule, nesterov=True), 600)
+    w, v, here, sums = 1.0, 0.0, 1.0, 0.0
+    for t in range(600):
+        mu = rising(t, 0.8) if schedule == "rising" else 0.8
+        if t < 250 or schedule == "constant":
+            v = mu * v - 0.01 * (w + mu * v)
+            w += v
+            assert found[t] == pytest.approx(w + mu * v, rel=1e-9, abs=1e-15)
+        slope = here
+        sums = mu * sums + slope
+        here -= 0.01 * (slope + mu * sums)
+        assert found[t] == pytest.approx(here, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_rising_momentum_goes_on_where_it_was(nesterov: bool) -> None:
+    settings = Optimization("sgd", 0.01, momentum=0.99, momentum_schedule="rising", nesterov=nesterov)
+    whole, _ = with_momentum(settings, 520)
+    _, state = with_momentum(settings, 490)
+    rest, _ = with_momentum(settings, 520, first=490, state=state)
+    assert rest == whole[490:]
+    forgotten, _ = with_momentum(settings, 520, first=490, state={k: v for k, v in state.items() if k != "step"})
+    assert forgotten[0] != rest[0]  # the test can tell
+
+
+def test_the_count_of_gradient_steps_is_part_of_the_trainers_state() -> None:
+    settings = Optimization("sgd", 1e-3, momentum=0.99, momentum_schedule="rising")
+    feed = rounds(300)
+    whole, first, second = (Trainer(one_weight(), settings) for _ in range(3))
+    whole.fit(feed, slope_one(whole))
+    first.fit(feed[:260], slope_one(first))
+    second.load_state_dict(first.state_dict())
+    second.fit(feed[260:], slope_one(second))
+    assert torch.equal(second.flat.value, whole.flat.value)
+    assert whole.state_dict()["optimizer.step"].item() == 300
+    assert "optimizer.step" not in Trainer(one_weight(), PLAIN).state_dict()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -188,13 +276,30 @@ def test_a_restored_optimiser_goes_on_as_if_nothing_had_happened(name: Any) -> N
         ({"plateau_patience": 0}, "plateau_patience must be at least 1, got 0"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0 and finite, got -0.1"),
+        ({"momentum_schedule": "falling"}, 'momentum_schedule must be "constant" or "rising", got \'falling\''),
+        ({"momentum_schedule": "rising"}, "momentum_schedule is for optimizer \"sgd\" alone, got 'adam'"),
+        ({"nesterov": True}, "nesterov is for optimizer \"sgd\" alone, got 'adam'"),
+        ({"optimizer": "sgd", "nesterov": True, "momentum": 0.0}, "nesterov needs a positive momentum, got 0.0"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Optimization(**settings)
-    with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
-        Stopping(patience=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"tolerance": -0.1}, "tolerance must be at least 0 and finite, got -0.1"),
+        ({"tolerance": math.inf}, "tolerance must be at least 0 and finite, got inf"),
+        ({"smallest_step": -1e-9}, "smallest_step must be at least 0 and finite, or None, got -1e-09"),
+        ({"smallest_step": math.nan}, "smallest_step must be at least 0 and finite, or None, got nan"),
+    ],
+)
+def test_bad_stop_conditions_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Stopping(**settings)
 
 
 # -------------------------------------------------------------------------------------------------- schedules
@@ -264,14 +369,52 @@ def test_plateau_where_less_is_better() -> None:
         (Stopping(patience=2), False, [3, 2, 2, 1, 1, 2, 0], 6),
         (Stopping(patience=1), True, [1, 1, 2], 2),
         (Stopping(), True, [1, 1, 1], 3),
+        (Stopping(patience=2, tolerance=0.5), False, [9, 8, 7.75, 7.5, 7.25, 1], 4),
+        (Stopping(patience=2, tolerance=0.5), True, [1, 1.5, 2.25, 2.5, 2.75, 9], 5),
+        (Stopping(patience=2, tolerance=0.5), False, [9, 8, 7, 6, 5, 4], 6),
+        (Stopping(patience=2), False, [9, 8.9, 8.8, 8.7], 4),
+        (Stopping(tolerance=0.5), False, [9, 9, 9, 9], 4),
+        (Stopping(patience=2, tolerance=0.5), False, [math.nan, 9, 9, 8.9, 1], 4),
     ],
-    ids=["target", "target, less", "out of reach", "patience", "patience, less", "patience of one", "never"],
+    ids=[
+        *("target", "target, less", "out of reach", "patience", "patience, less", "patience of one", "never"),
+        *("tolerance", "tolerance, more", "steeper than it", "no tolerance", "tolerance alone", "first number"),
+    ],
 )
 def test_stop_conditions(stopping: Stopping, maximize: bool, values: list[float], stops_after: int) -> None:
     trainer = Trainer(one_weight(), PLAIN)
     feed = rounds(len(values), scalars=[{"score": float(value)} for value in values])
     progress = trainer.fit(feed, slope_one(trainer), monitor=Monitor("score", maximize), stopping=stopping)
     assert progress.rounds == stops_after
+
+
+def test_a_tolerance_is_for_patience_alone() -> None:
+    """The best parameters are of the last and smallest gain, and "plateau" sees no plateau."""
+    trainer = Trainer(one_weight(), Optimization("sgd", 0.1, "plateau", momentum=0.0, plateau_patience=1))
+    values = iter([9.0, 8.9, 8.8, 8.7])
+    monitor = Monitor("eval", maximize=False, evaluate=lambda: {"eval": next(values)})
+    progress = trainer.fit(rounds(4), slope_one(trainer), monitor=monitor, stopping=Stopping(patience=2, tolerance=0.5))
+    assert (progress.rounds, trainer.plateau_factor) == (3, 1.0)
+    assert trainer.restore_best() == 8.8
+    assert trainer.module.weight.item() == pytest.approx(-0.3, rel=1e-6)
+
+
+@pytest.mark.parametrize(("smallest_step", "stops_after"), [(None, 8), (0.0, 8), (0.1, 8), (0.22, 6), (0.3, 5)])
+def test_a_step_that_is_too_small_stops(smallest_step: float | None, stops_after: int) -> None:
+    """Steps of −0.1 from 0: round i moves by 1/(i−1) of what was there, and the first moves away from nothing."""
+    trainer = Trainer(one_weight(), PLAIN)
+    progress = trainer.fit(rounds(8), slope_one(trainer), stopping=Stopping(smallest_step=smallest_step))
+    assert progress.rounds == stops_after
+
+
+def test_a_tiny_learning_rate_stops_and_an_empty_round_does_not() -> None:
+    def run(learning_rate: float, feed: list[Round]) -> int:
+        trainer = Trainer(MLP(1, 1, (4,)), Optimization("sgd", learning_rate))
+        return trainer.fit(feed, slope_one(trainer), stopping=Stopping(smallest_step=1e-6)).rounds
+
+    assert run(1e-9, rounds(5)) == 1
+    assert run(1e-2, rounds(5)) == 5
+    assert run(1e-9, [Round([], 1), Round([], 2), *rounds(5, first=3)]) == 3
 
 
 def test_seconds_count_from_this_call(monkeypatch: pytest.MonkeyPatch) -> None:
