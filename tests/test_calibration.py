@@ -129,6 +129,7 @@ def test_two_to_one_in_closed_form() -> None:
     # σ(2/T + ½) = 0.7.
     shifted = fit_temperature(logits, labels, prior_shift=[0.5, 0.0])
     assert shifted == pytest.approx(2.0 / (math.log(7 / 3) - 0.5), rel=1e-10)
+    assert fit_temperature(logits, labels, prior_shift=[1000.5, 1000.0]) == pytest.approx(shifted, rel=1e-10)
 
 
 def test_leading_axes_are_rows() -> None:
@@ -136,6 +137,8 @@ def test_leading_axes_are_rows() -> None:
     flat = fit_temperature(logits, labels, weight)
     assert fit_temperature(logits.reshape(50, 4, 4), labels.reshape(50, 4), weight.reshape(50, 4)) == flat
     soft = np.eye(4)[labels].reshape(50, 4, 4)
+    rounded = fit_temperature(logits, np.eye(4)[labels] * (1 + 5e-6), weight)  # as float32 might have summed
+    assert rounded == pytest.approx(flat, rel=1e-12)
     assert fit_temperature(logits.reshape(50, 4, 4), soft, weight.reshape(50, 4)) == flat
 
 

@@ -372,13 +372,15 @@ def test_plateau_where_less_is_better() -> None:
         (Stopping(patience=2, tolerance=0.5), False, [9, 8, 7.75, 7.5, 7.25, 1], 4),
         (Stopping(patience=2, tolerance=0.5), True, [1, 1.5, 2.25, 2.5, 2.75, 9], 5),
         (Stopping(patience=2, tolerance=0.5), False, [9, 8, 7, 6, 5, 4], 6),
+        (Stopping(patience=2, tolerance=0.5), False, [9, 8.5, 8, 1], 3),
         (Stopping(patience=2), False, [9, 8.9, 8.8, 8.7], 4),
         (Stopping(tolerance=0.5), False, [9, 9, 9, 9], 4),
         (Stopping(patience=2, tolerance=0.5), False, [math.nan, 9, 9, 8.9, 1], 4),
     ],
     ids=[
         *("target", "target, less", "out of reach", "patience", "patience, less", "patience of one", "never"),
-        *("tolerance", "tolerance, more", "steeper than it", "no tolerance", "tolerance alone", "first number"),
+        *("tolerance", "tolerance, more", "steeper than it", "no more than it"),
+        *("no tolerance", "tolerance alone", "first number"),
     ],
 )
 def test_stop_conditions(stopping: Stopping, maximize: bool, values: list[float], stops_after: int) -> None:
