@@ -177,7 +177,7 @@ class Classifier(ClassifierMixin, Supervised):
             announced = getattr(self, "_announced", None)
             classes = np.arange(y.shape[1]) if several else np.unique(y) if announced is None else announced
             if len(classes) < 2 and not several:
-                raise ValueError(f"y must hold at least 2 classes, got one class: {classes[0]!r}")
+                raise ValueError(f"y must hold at least 2 classes, got one class: {classes.tolist()}")
             self.classes_, self._several = classes, several
         if several != self._several or (several and y.shape[1] != len(self.classes_)):
             raise ValueError(f"y must hold labels of {len(self.classes_)} classes as in training, got shape {y.shape}")

@@ -12,6 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -19,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from agents import digits
-from rlce import Classifier, targets
+from rlce import Classifier, calibration, targets
 from rlce.data import Standardizer
 
 BLOBS = make_blobs(200, centers=3, cluster_std=1.5, random_state=0)
@@ -210,3 +211,223 @@ def test_bad_input() -> None:
         small(epochs=1).fit(X, y).predict(X[:, :1])
     with pytest.raises(NotFittedError):
         small().save("nowhere")
+
+
+# ---------------------------------------------------------------------------------------- what y may be
+
+
+def several_labels(rows: int = 300, seed: int = 0) -> tuple[Any, Any]:
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(rows, 4))
+    return X, (X @ random.normal(size=(4, 3)) + [0.0, 1.0, -1.0] > 0).astype(int)
+
+
+def test_several_labels_a_row() -> None:
+    X, y = several_labels()
+    classifier = small(epochs=60).fit(X, y)
+    probabilities, predicted = classifier.predict_proba(X), classifier.predict(X)
+    assert probabilities.shape == predicted.shape == (300, 3)
+    assert predicted.dtype == np.int64
+    np.testing.assert_array_equal(predicted, probabilities > 0.5)
+    assert classifier.score(X, y) > 0.85  # all three right
+    assert classifier.classes_.tolist() == [0, 1, 2]
+    assert classifier.network_prior_ is None
+    rare = small(epochs=60, class_weight="balanced").fit(X, y).predict(X)[:, 2].mean()
+    assert rare > predicted[:, 2].mean()  # the label that few rows have comes up more often
+    with pytest.raises(ValueError, match="prior must be None"):
+        small(prior="training").fit(X, y)
+    with pytest.raises(ValueError, match='class_weight must be "balanced" or None'):
+        small(class_weight={0: 2.0}).fit(X, y)
+    with pytest.raises(ValueError, match="rows are drawn by one class a row"):
+        small(rule=targets.balanced_sampling).fit(X, y)
+
+
+def test_several_labels_are_independent_binary_classifiers() -> None:
+    """Without hidden units, and all rows in one batch, an output is scikit-learn's logistic regression of a label."""
+    X, y = several_labels(200)
+    y[::7] = 1 - y[::7]  # not separable
+    settings: dict[str, Any] = {"hidden": (), "epochs": 3000, "learning_rate": 0.02, "batch_size": 200}
+    ours = small(**settings).fit(X, y).predict_proba(X)
+    for label in range(3):
+        exact = LogisticRegression(C=np.inf).fit(X, y[:, label]).predict_proba(X)[:, 1]
+        np.testing.assert_allclose(ours[:, label], exact, atol=1e-3)
+
+
+def test_soft_targets_are_rows_of_weights() -> None:
+    """One-hot rows give what labels give; the optimum on one repeated input is the mean row."""
+    X, y = BLOBS
+    rows = np.eye(3)[y]
+    soft, plain = (small(soft_targets=flag).fit(X, t) for flag, t in ((True, rows), (False, y)))
+    np.testing.assert_allclose(soft.predict_proba(X), plain.predict_proba(X), atol=1e-5)
+    random = np.random.default_rng(0).dirichlet([1.0, 2.0, 3.0], size=50)
+    settings: dict[str, Any] = {"hidden": (), "standardize": False, "batch_size": 50, "epochs": 800}
+    one = small(soft_targets=True, **settings).fit(np.ones((50, 1)), random)
+    np.testing.assert_allclose(one.predict_proba([[1.0]])[0], random.mean(axis=0), atol=1e-3)
+    assert one.classes_.tolist() == [0, 1, 2]
+    held = small(soft_targets=True, validation_split=0.3).fit(X, rows)
+    assert held.history_[-1]["val/accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.full((4, 2), 0.4), "rows must be probabilities that sum to 1, got .* in row 0"),
+        (np.array([[1.0, 0.0], [1.2, -0.2], [0, 1], [0, 1]]), r"got \[1.2, -0.2\] in row 1"),
+        (np.arange(4), r"y must hold rows of probabilities, \[N, K\], with soft_targets"),
+    ],
+)
+def test_soft_targets_that_are_none(y: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(soft_targets=True).fit(np.arange(4.0)[:, None], y)
+
+
+def test_labels_that_make_no_sense() -> None:
+    X, y = BLOBS
+    for bad, message in [
+        (np.zeros(len(X)), r"y must hold at least 2 classes, got one class: \[0.0\]"),
+        (X[:, 0], "Unknown label type: continuous"),
+        (
+            np.stack([y, y], axis=1),
+            "several labels a row must be zeros and ones",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            small().fit(X, bad)
+    with pytest.raises(ValueError, match=r"labels that were not in training: \[9\]"):
+        small().fit(X, y, validation_set=(X, np.where(y == 0, 9, y)))
+    with pytest.raises(ValueError, match=r"class_weight: the classes \[5\] are not in y, which holds \[0, 1, 2\]"):
+        small(class_weight={0: 1.0, 5: 2.0}).fit(X, y)
+    with pytest.raises(ValueError, match="class_weight must hold finite numbers >= 0"):
+        small(class_weight={0: -1.0}).fit(X, y)
+    with pytest.raises(ValueError, match="class_weight must be a dict, \"balanced\" or None, got 'even'"):
+        small(class_weight="even").fit(X, y)
+
+
+def test_class_weights_are_sample_weights_of_a_class() -> None:
+    X, y = BLOBS[0][:50], BLOBS[1][:50]
+    # Sample weights count in the columns' mean and deviation, class weights do not.
+    settings: dict[str, Any] = {"batch_size": 50, "standardize": False}
+    given = small(class_weight={0: 3.0, 2: 0.5}, **settings).fit(X, y)
+    by_row = small(**settings).fit(X, y, sample_weight=np.array([3.0, 1.0, 0.5])[y])
+    # The scale of the weights differs, which Adam hardly sees.
+    np.testing.assert_allclose(given.predict_proba(X), by_row.predict_proba(X), atol=1e-4)
+    balanced = small(class_weight="balanced", **settings).fit(X, y)
+    counts = np.bincount(y)
+    by_row = small(**settings).fit(X, y, sample_weight=(50 / (3 * counts))[y])
+    np.testing.assert_allclose(balanced.predict_proba(X), by_row.predict_proba(X), atol=1e-7)
+
+
+# -------------------------------------------------------------------------------- probabilities one can trust
+
+
+def test_temperature_scaling_on_held_out_rows() -> None:
+    """An overfitted network is too sure; the temperature that fits held-out rows makes their loss least."""
+    X, y = make_blobs(300, centers=3, cluster_std=4.0, random_state=0)
+    settings: dict[str, Any] = {"hidden": (64,), "epochs": 60, "learning_rate": 0.02, "random_state": 0}
+    held = X[200:], y[200:]
+    sure = Classifier(**settings).fit(X[:200], y[:200])
+    scaled = Classifier(temperature="validation", **settings).fit(X[:200], y[:200], validation_set=held)
+    assert scaled.temperature_ > 1.2
+    loss = {}
+    for temperature in (scaled.temperature_ / 1.05, scaled.temperature_, scaled.temperature_ * 1.05):
+        scaled.temperature_ = temperature
+        loss[temperature] = calibration.log_loss(held[1], scaled.predict_proba(held[0]))
+    assert sorted(loss, key=lambda each: loss[each])[0] == list(loss)[1]
+    softer = Classifier(temperature=2.0, **settings).fit(X[:200], y[:200])
+    log_odds = np.log(sure.predict_proba(X)) @ [1, -1, 0]
+    np.testing.assert_allclose(np.log(softer.predict_proba(X)) @ [1, -1, 0], log_odds / 2, atol=1e-6)
+    np.testing.assert_array_equal(softer.predict(X), sure.predict(X))
+    with pytest.raises(ValueError, match='temperature="validation" needs held-out rows'):
+        Classifier(temperature="validation").fit(X, y)
+    with pytest.raises(ValueError, match='temperature must be a positive number or "validation", got 0'):
+        Classifier(temperature=0).fit(X, y)
+
+
+def test_temperature_of_re_weighted_probabilities_is_fitted_under_the_training_prior(tmp_path: Path) -> None:
+    """Held-out rows are as imbalanced as the others; what is fitted there must not pull the logits back to them."""
+    random = np.random.default_rng(0)
+    y = (random.random(4000) < 0.05).astype(int)
+    X = random.normal(size=(4000, 2)) + 1.5 * y[:, None]
+    settings: dict[str, Any] = {"hidden": (), "epochs": 40, "validation_split": 0.5, "random_state": 0}
+    one = Classifier(rule=targets.logit_adjusted, temperature="validation", **settings).fit(X, y)
+    assert one.temperature_ == pytest.approx(
+        1.0, abs=0.15
+    )  # a linear model of this is right, so nothing is to be mended
+    one.save(tmp_path / "c")
+    loaded = Classifier.load(tmp_path / "c")
+    assert loaded.temperature_ == one.temperature_
+    np.testing.assert_array_equal(loaded.predict_proba(X), one.predict_proba(X))
+    for prior in ("training", [0.5, 0.5], None):
+        loaded.set_params(prior=prior)
+        one.set_params(prior=prior)
+        np.testing.assert_array_equal(loaded.predict_proba(X), one.predict_proba(X))
+
+
+def test_prior_of_another_length_is_refused() -> None:
+    for prior, message in [([0.5, 0.5], "prior must hold 3 numbers"), ("test", 'prior must be "training", 3 numbers')]:
+        with pytest.raises(ValueError, match=message):
+            small(prior=prior).fit(*BLOBS)
+
+
+@pytest.mark.parametrize(
+    "rule", [targets.squared_error, [targets.two_class_rows], [targets.two_class_rows, targets.squared_error]]
+)
+def test_other_outputs_and_costs_learn(rule: Any, tmp_path: Path) -> None:
+    X, y = BLOBS
+    names = np.array(["red", "green", "blue"])[y]
+    classifier = small(rule=rule, epochs=60).fit(X, names)
+    assert classifier.score(X, names) > 0.9 * small(epochs=60).fit(X, names).score(X, names)
+    np.testing.assert_allclose(classifier.predict_proba(X).sum(axis=1), 1.0, atol=1e-12)
+    classifier.save(tmp_path / "c")
+    np.testing.assert_array_equal(Classifier.load(tmp_path / "c").predict(X), classifier.predict(X))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        targets.one_hot, targets.smooth, targets.smooth_off_class, targets.drawn_smoothing, targets.mixup,
+        targets.focal, targets.focal_modulated, targets.generalized_cross_entropy, targets.poly_one,
+        targets.expected_accuracy, targets.inverse_frequency, targets.class_balanced, targets.balanced_sampling, targets.logit_adjusted,
+        targets.label_margin, functools.partial(targets.tempered, temperature=2.0),
+        [targets.drawn_smoothing, targets.mixup, targets.focal, targets.class_balanced, targets.logit_adjusted],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
+def test_every_rule_trains_a_classifier_and_its_file_keeps_it(rule: Any, soft: bool, tmp_path: Path) -> None:
+    X, y = BLOBS
+    target = np.eye(3)[y] * 0.9 + 0.1 / 3 if soft else y
+    classifier = small(rule=rule, epochs=60, soft_targets=soft).fit(X, target)
+    assert (classifier.predict(X) == y).mean() > 0.7
+    classifier.save(tmp_path / "c")
+    loaded = Classifier.load(tmp_path / "c")
+    np.testing.assert_array_equal(loaded.fit(X, target).predict_proba(X), classifier.predict_proba(X))
+
+
+# ------------------------------------------------------------------------------------------- a network of one's own
+
+
+class Convolutional(nn.Sequential):
+    """8×8 images as rows of 64 pixels."""
+
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+        super().__init__(
+            nn.Unflatten(1, (1, 8, 8)),
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(512, n_outputs),
+        )
+
+
+def test_convolutional_network_on_digits_as_images(tmp_path: Path) -> None:
+    X, y = load_digits(return_X_y=True)
+    train_X, test_X, train_y, test_y = train_test_split(X, y, test_size=0.2, stratify=y, random_state=0)
+    settings: dict[str, Any] = {"standardize": False, "learning_rate": 0.003, "epochs": 10, "random_state": 0}
+    classifier = Classifier(network=Convolutional, **settings).fit(train_X / 16, train_y)
+    assert classifier.score(test_X / 16, test_y) >= 0.97
+    classifier.save(tmp_path / "c")
+    loaded = Classifier.load(tmp_path / "c", network=Convolutional)
+    np.testing.assert_array_equal(loaded.predict(test_X), classifier.predict(test_X))
