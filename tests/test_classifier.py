@@ -387,8 +387,8 @@ def test_other_outputs_and_costs_learn(rule: Any, tmp_path: Path) -> None:
     [
         targets.one_hot, targets.smooth, targets.smooth_off_class, targets.drawn_smoothing, targets.mixup,
         targets.focal, targets.focal_modulated, targets.generalized_cross_entropy, targets.poly_one,
-        targets.expected_accuracy, targets.inverse_frequency, targets.class_balanced, targets.balanced_sampling, targets.logit_adjusted,
-        targets.label_margin, functools.partial(targets.tempered, temperature=2.0),
+        targets.expected_accuracy, targets.inverse_frequency, targets.class_balanced, targets.balanced_sampling,
+        targets.logit_adjusted, targets.label_margin, functools.partial(targets.tempered, temperature=2.0),
         [targets.drawn_smoothing, targets.mixup, targets.focal, targets.class_balanced, targets.logit_adjusted],
     ],
 )  # fmt: skip
@@ -425,7 +425,7 @@ class Convolutional(nn.Sequential):
 def test_convolutional_network_on_digits_as_images(tmp_path: Path) -> None:
     X, y = load_digits(return_X_y=True)
     train_X, test_X, train_y, test_y = train_test_split(X, y, test_size=0.2, stratify=y, random_state=0)
-    settings: dict[str, Any] = {"standardize": False, "learning_rate": 0.003, "epochs": 10, "random_state": 0}
+    settings: dict[str, Any] = {"standardize": False, "learning_rate": 0.003, "epochs": 30, "random_state": 0}
     classifier = Classifier(network=Convolutional, **settings).fit(train_X / 16, train_y)
     assert classifier.score(test_X / 16, test_y) >= 0.97
     classifier.save(tmp_path / "c")
