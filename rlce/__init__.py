@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import checkpoint, heads, masks, methods, network, returns, rollout, targets, weights
+    from rlce import checkpoint, csvfiles, heads, masks, methods, network, returns, rollout, tables, targets, weights
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
     from rlce.network import MLP
@@ -39,6 +39,7 @@ __all__ = [
     "Tracker",
     "Trainer",
     "checkpoint",
+    "csvfiles",
     "evaluate_policy",
     "heads",
     "masks",
@@ -46,6 +47,7 @@ __all__ = [
     "network",
     "returns",
     "rollout",
+    "tables",
     "targets",
     "weighted_cross_entropy",
     "weights",

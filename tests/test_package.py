@@ -17,8 +17,10 @@ import rlce
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    **dict.fromkeys(("objective", "network", "returns", "weights", "data", "spaces", "masks", "optimization"), 0),
-    **dict.fromkeys(("heads", "targets", "credit", "tracking", "checkpoint"), 1),
+    **dict.fromkeys(
+        ("objective", "network", "returns", "weights", "data", "spaces", "masks", "optimization", "csvfiles"), 0
+    ),
+    **dict.fromkeys(("heads", "targets", "credit", "tracking", "checkpoint", "tables"), 1),
     **dict.fromkeys(("rollout", "trainer", "methods"), 2),
     **dict.fromkeys(("evaluation", "transitions"), 3),
     **dict.fromkeys(("policy_gradient", "supervised"), 4),
@@ -82,7 +84,7 @@ def test_the_library_names_no_data_set() -> None:
 def test_importing_is_light_and_training_stays_so() -> None:
     program = """
 import sys, rlce
-heavy = {"sklearn", "tensorboard", "torch._dynamo", "gymnasium", "tyro"}
+heavy = {"sklearn", "pandas", "tensorboard", "torch._dynamo", "gymnasium", "tyro"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 rlce.PolicyGradient("CartPole-v1").learn(300)
 heavy -= {"gymnasium"}
