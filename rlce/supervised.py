@@ -71,6 +71,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         network_: the trained network, standardised inputs → logits.
         history_: one dict of scalars an epoch, named as in TensorBoard.
         n_epochs_: epochs run.
+        extra_: after `load` alone, what the file held besides.
 
     Raises:
         ValueError: from `fit`: NaN or infinity, empty or ill-shaped arrays, a single class, negative or all-zero sample
@@ -302,17 +303,20 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     # --------------------------------------------------------------------------------------------- saving and loading
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
         """Write network, standardisation, classes and settings into one file, atomically; no pickle.
 
         Args:
             path: the file; an existing one is replaced whole.
+            extra: what else the file shall hold, as far as JSON can; `load` puts it into ``extra_``.
 
         Raises:
             sklearn.exceptions.NotFittedError: before `fit`.
-            ValueError: it cannot be written, or the labels are neither numbers, booleans nor strings.
+            ValueError: it cannot be written, the labels are neither numbers, booleans nor strings, or JSON cannot
+                hold ``extra``.
         """
         check_is_fitted(self)
+        checkpoint.check_json("extra", extra)
         if self.classes_.dtype.kind not in "biufUO" or not all(
             isinstance(label, bool | int | float | str) for label in self.classes_.tolist()
         ):
@@ -327,7 +331,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         }
         tensors = {f"network.{name}": tensor for name, tensor in self.network_.state_dict().items()}
         tensors |= {f"standardizer.{name}": tensor for name, tensor in self._standardizer.state_dict().items()}
-        checkpoint.save(path, "Classifier", {"settings": self._settings(), "state": state}, tensors)
+        config = {"settings": self._settings(), "state": state, "extra": dict(extra or {})}
+        checkpoint.save(path, "Classifier", config, tensors)
 
     @classmethod
     def load(
@@ -368,6 +373,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if state["feature_names"]:
             classifier.feature_names_in_ = np.array(state["feature_names"], dtype=object)
         classifier.n_epochs_, classifier.history_ = state["epochs"], state["history"]
+        classifier.extra_ = config.get("extra", {})
         classifier.network_ = classifier._make_network(state["features"], seed=0)
         classifier._standardizer = Standardizer(state["features"])
         try:

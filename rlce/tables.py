@@ -296,8 +296,8 @@ def target(frame: pd.DataFrame, name: str, task: Task = "classification") -> tup
             "task='regression'?",
             stacklevel=2,
         )
-    whole = series.dtype.kind in "iu" or missing.any()
-    return (series.to_numpy(dtype=np.int64) if whole else y), rows
+    whole = series.dtype.kind in "iu" or inferred(series) == "integer" or missing.any()
+    return (series.to_numpy(dtype=np.uint64 if series.dtype.kind == "u" else np.int64) if whole else y), rows
 
 
 def hold_out(
