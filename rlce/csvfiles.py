@@ -121,12 +121,15 @@ def read_chunks(
         read = _rows(_recorded(file, lines), len(names))
         next(read)  # the header
         lines.clear()
+        row = None
         for row in read:
             fields.append(row)
             if len(fields) == rows:
                 yield part()
                 fields = []
                 lines.clear()
+        if row is None:
+            raise ValueError(f"path: {str(path)!r} holds a header, but no rows")
         if fields:
             yield part()
 

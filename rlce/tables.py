@@ -334,6 +334,8 @@ def hold_out(
         return training, test
     classes, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
     alone = counts == 1
+    if alone.all():
+        raise ValueError(f"y: every one of {len(y)} rows is of a class of its own, so none can test another")
     if alone.any():
         warnings.warn(f"y: one row only of {listed(classes[alone].tolist())}: kept in training", stacklevel=2)
     rows, single = rows[~alone[labels]], rows[alone[labels]]
