@@ -90,7 +90,7 @@ def read_csv(path: str | os.PathLike[str], text: Collection[str] = ()) -> pd.Dat
 
 
 def read_chunks(
-    path: str | os.PathLike[str], text: Collection[str] = (), rows: int = 50_000
+    path: str | os.PathLike[str], text: Collection[str] = (), rows: int = 20_000
 ) -> Iterator[tuple[list[list[str]], pd.DataFrame]]:
     """A CSV file in parts, so that its length does not matter: fields as they stand, and as `read_csv` has them.
 

@@ -48,10 +48,10 @@ def load(path: Path) -> tuple[Any, Columns]:
     if kind not in ("Classifier", "Regressor"):
         raise ValueError(f"model: {str(path)!r} holds a {kind}, expected a Classifier or a Regressor")
     estimator = getattr(rlce, kind).load(path)
-    table = estimator.extra_.get("table")
-    if not isinstance(table, dict) or "columns" not in table:
-        raise ValueError(f"model: {str(path)!r} was not trained on a .csv file")
-    return estimator, Columns.from_json(table["columns"])
+    match estimator.extra_:
+        case {"table": {"columns": columns}}:
+            return estimator, Columns.from_json(columns)
+    raise ValueError(f"model: {str(path)!r} was not trained on a .csv file")
 
 
 def predictor(estimator: Any, coverage: float) -> tuple[list[str], Callable[[Any], list[Any]]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +405,10 @@ def test_no_file_and_no_header(tmp_path: Path) -> None:
         csvfiles.read_csv(tmp_path / "none.csv")
     with pytest.warns(UserWarning, match="the header holds only numbers; is it a row?"):
         csvfiles.read_csv(written(tmp_path, "1,2\n3,4\n"))
+
+
+def test_without_pandas_a_csv_file_says_what_to_install(tmp_path: Path) -> None:
+    path = written(tmp_path, "a,b\n1,2\n")
+    program = f"import sys; sys.modules['pandas'] = None; from rlce import csvfiles; csvfiles.read_csv({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "a CSV file is read with pandas: pip install 'rlce[csv]'" in done.stderr
