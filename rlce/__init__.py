@@ -14,7 +14,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import calibration, checkpoint, costs, heads, masks, methods, network, returns, rollout, targets, weights
+    from rlce import (
+        calibration,
+        checkpoint,
+        costs,
+        csvfiles,
+        heads,
+        masks,
+        methods,
+        network,
+        returns,
+        rollout,
+        tables,
+        targets,
+        weights,
+    )
     from rlce.classifier import Classifier
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
@@ -43,6 +57,7 @@ __all__ = [
     "calibration",
     "checkpoint",
     "costs",
+    "csvfiles",
     "evaluate_policy",
     "heads",
     "masks",
@@ -50,6 +65,7 @@ __all__ = [
     "network",
     "returns",
     "rollout",
+    "tables",
     "targets",
     "weighted_cross_entropy",
     "weights",

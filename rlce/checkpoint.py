@@ -6,12 +6,13 @@ a reader or a power cut sees the old file or the new one, never half of one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -58,6 +59,32 @@ def write_atomically(path: str | os.PathLike[str], payload: bytes) -> None:
         ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
         OSError: writing failed on the way, the disk being full, say; what was there is untouched.
     """
+    with replacing(path) as file:
+        file.write(payload)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write to that takes its name when all is written; after an error, what was there is untouched.
+
+    Args:
+        path: the file; its directory must exist.
+
+    Returns:
+        A context whose value is the open binary file.
+
+    Raises:
+        ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
+        OSError: writing failed on the way.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with replacing(f"{directory}/file") as file:
+        ...         _ = file.write(b"all of it")
+        ...     Path(f"{directory}/file").read_bytes()
+        b'all of it'
+    """
     target = Path(path)
     if target.is_dir():
         raise ValueError(f"path: {str(target)!r} is a directory, expected a file name")
@@ -68,7 +95,7 @@ def write_atomically(path: str | os.PathLike[str], payload: bytes) -> None:
         raise ValueError(f"path: cannot write {str(target)!r}: {error}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(payload)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -92,6 +119,27 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         FileNotFoundError: there is no such file.
         ValueError: it is no file of this library, of another kind, or damaged.
     """
+    with _reading(path) as (file, header):
+        if header["kind"] != kind:
+            raise ValueError(f"path: {str(path)!r} holds a {header['kind']}, expected a {kind}")
+        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return json.loads(header["config"]), tensors
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What a file holds, such as "Classifier".
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no file of this library.
+    """
+    with _reading(path) as (_, header):
+        return header["kind"]
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, str]]]:
+    """The open file and its header."""
     from safetensors import SafetensorError, safe_open
 
     target = Path(path)
@@ -102,10 +150,7 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise ValueError(f"path: {str(target)!r} is no {FORMAT} file: format {header.get('format')!r}")
-            if header.get("kind") != kind:
-                raise ValueError(f"path: {str(target)!r} holds a {header.get('kind')}, expected a {kind}")
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return json.loads(header["config"]), tensors
+            yield file, header
     except (SafetensorError, json.JSONDecodeError, KeyError) as error:
         raise ValueError(f"path: {str(target)!r} is damaged or no {FORMAT} file: {error}") from error
 

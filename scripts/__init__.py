@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Call ``main``; bad input ends in one line that says what is wrong, with exit status 1."""
+    """Call ``main``; bad input ends in one line that says what is wrong, with exit status 1; a warning is one line."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         main()
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
 
 

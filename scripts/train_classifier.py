@@ -1,13 +1,12 @@
-"""Train a classifier on one of scikit-learn's data sets or on a file, test it on held-out rows, save it."""
+"""Train on one of scikit-learn's data sets or on a file, test on held-out rows, save what was learnt."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import scripts  # sets the number of threads before NumPy loads
 
@@ -17,10 +16,11 @@ import sklearn.datasets
 import torch
 import tyro
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
+import rlce
 from agents import digits
-from rlce import targets
+from rlce import csvfiles, tables, targets
+from scripts import reports
 
 _BUNDLED = {
     "digits": sklearn.datasets.load_digits,
@@ -32,11 +32,15 @@ _BUNDLED = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train a classifier on one of scikit-learn's data sets or on a file, test it on held-out rows, save it."""
+    """Train on one of scikit-learn's data sets or on a file, test on held-out rows, save what was learnt."""
 
     data: str = "digits"
-    """digits, breast-cancer, wine, iris; a .csv file (a header, numbers, the label in the last column); or a .npz file
+    """digits, breast-cancer, wine, iris; a .csv file (a header; numbers, text and missing values); or a .npz file
     with the arrays X and y."""
+    target: str | None = None
+    """The .csv file's column to predict; the last by default."""
+    task: tables.Task = "classification"
+    """Classes, or numbers."""
     seed: int = 0
     """Fixes the split, weights and order."""
     epochs: int = digits.EPOCHS
@@ -45,55 +49,94 @@ class Arguments:
     """Widths of the hidden layers."""
     learning_rate: float = 1e-3
     """Step size."""
-    batch_size: int = 64
-    """Rows a gradient step."""
-    smoothing: float = 0.0
-    """Label smoothing: the part of the weight spread over all classes."""
+    batch_size: int | Literal["auto"] = "auto"
+    """Rows a gradient step; auto is 64, and more from 32,768 rows on."""
     dropout: float = 0.0
     """Probability of zeroing a hidden unit in training."""
-    validation_fraction: float = 0.1
-    """Part of the training rows that watches the zero-one error; the best parameters on it are kept."""
+    smoothing: float = 0.0
+    """Label smoothing: the part of the weight spread over all classes."""
+    class_weight: Literal["balanced"] | None = None
+    """balanced: every class counts as much as any other, however few its rows."""
+    cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] = "squared"
+    """Of a regression; quantile and gaussian give intervals."""
+    validation_split: float = 0.1
+    """Part of the training rows that watches the error; the best parameters on it are kept."""
     patience: int | None = None
     """Stop after this many epochs without an improvement."""
     test_fraction: float = 0.2
     """Part of all rows that is held out for the closing test."""
     log_dir: Path | None = None
-    """Directory for TensorBoard and the saved classifier; runs/DATA-SEED by default."""
+    """Directory for TensorBoard and the saved file; runs/DATA-SEED by default."""
     save: Path | None = None
-    """File for the classifier; LOG_DIR/classifier.safetensors by default."""
+    """File for what was learnt; classifier.safetensors or regressor.safetensors in LOG_DIR by default."""
     output: Path | None = None
     """File for the closing table as JSON."""
     quiet: bool = False
     """No progress bar."""
 
 
-def read(data: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows and labels of a bundled data set or a file.
+Rows = tuple[NDArray[Any], NDArray[Any]]  # X, [N, D], and y, [N]
+
+
+def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
+    """Rows to train with, rows to test with, held out before anything is learnt, and of a .csv file what was learnt.
 
     Raises:
         ValueError: an unknown name, a file that is not there, or one without what it must hold.
     """
-    if data in _BUNDLED:
-        return _BUNDLED[data](return_X_y=True)
-    path = Path(data)
-    if path.suffix not in (".csv", ".npz"):
+    data, path = arguments.data, Path(arguments.data)
+    if data not in _BUNDLED and path.suffix not in (".csv", ".npz"):
         raise ValueError(f"data must be one of {', '.join(_BUNDLED)}, a .csv or a .npz file, got {data!r}")
-    if not path.is_file():
+    if data not in _BUNDLED and not path.is_file():
         raise ValueError(f"data: no file {data!r}")
+    split = functools.partial(
+        tables.hold_out,
+        fraction=arguments.test_fraction,
+        seed=arguments.seed,
+        stratify=arguments.task == "classification",
+    )
+    if path.suffix == ".csv":
+        frame = csvfiles.read_csv(path)
+        name = arguments.target if arguments.target is not None else str(frame.columns[-1])
+        y, rows = tables.target(frame, name, arguments.task)
+        train, test = split(y)
+        columns = tables.Columns.learn(frame, rows[train], leave_out=[name])
+        table = {"target": name, "columns": columns.to_json()}
+        training, held_out = ((columns.matrix(frame, rows[part]), y[part]) for part in (train, test))
+        return training, held_out, table
+    if arguments.target is not None:
+        raise ValueError(f"--target names a column of a .csv file, which {data!r} is not")
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             if not {"X", "y"} <= set(arrays):
                 raise ValueError(f"data: {data!r} must hold the arrays X and y, got {', '.join(arrays)}")
-            return arrays["X"], arrays["y"]
-    with path.open(newline="") as file:
-        header, *rows = [row for row in csv.reader(file) if row] or [[]]
-    if not rows or len(header) < 2 or any(len(row) != len(header) for row in rows):
-        raise ValueError(f"data: {data!r} must have a header, and rows of as many columns, at least two")
-    table = np.array(rows)
-    try:
-        return table[:, :-1].astype(np.float64), table[:, -1]
-    except ValueError as error:
-        raise ValueError(f"data: all columns of {data!r} but the last must be numbers: {error}") from error
+            X, y = arrays["X"], arrays["y"]
+    else:
+        X, y = _BUNDLED[data](return_X_y=True)
+    if len(X) != len(y):
+        raise ValueError(f"data: X and y must have as many rows, got {len(X)} and {len(y)}")
+    train, test = split(y)
+    return (X[train], y[train]), (X[test], y[test]), None
+
+
+def fitted(arguments: Arguments, X: NDArray[Any], y: NDArray[Any], log_dir: Path) -> Any:
+    """The estimator, trained. All of its parameters are named here and nowhere else."""
+    shared: dict[str, Any] = {
+        "hidden": arguments.hidden,
+        "dropout": arguments.dropout,
+        "learning_rate": arguments.learning_rate,
+        "batch_size": arguments.batch_size,
+        "epochs": arguments.epochs,
+        "validation_split": arguments.validation_split,
+        "stopping": arguments.patience,
+        "random_state": arguments.seed,
+    }
+    if arguments.task == "regression":
+        estimator: Any = rlce.Regressor(cost=arguments.cost, **shared)
+    else:
+        rule = functools.partial(targets.smooth, epsilon=arguments.smoothing) if arguments.smoothing else None
+        estimator = rlce.Classifier(rule=rule, class_weight=arguments.class_weight, **shared)
+    return estimator.fit(X, y, log_dir=log_dir, verbose=not arguments.quiet)
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
@@ -101,38 +144,23 @@ def main(arguments: Arguments) -> dict[str, Any]:
     torch.set_num_threads(1)
     for flag, path in (("--save", arguments.save), ("--output", arguments.output)):
         scripts.check_writable(path, flag)
-    X, y = read(arguments.data)
+    classification = arguments.task == "classification"
     log_dir = arguments.log_dir or Path("runs") / f"{Path(arguments.data).stem}-{arguments.seed}"
-    save = arguments.save or log_dir / "classifier.safetensors"
-    train_X, test_X, train_y, test_y = train_test_split(
-        X, y, test_size=arguments.test_fraction, stratify=y, random_state=arguments.seed
-    )
-    classifier = digits.make(
-        arguments.seed,
-        log_dir,
-        hidden=arguments.hidden,
-        rule=functools.partial(targets.smooth, epsilon=arguments.smoothing) if arguments.smoothing else None,
-        dropout=arguments.dropout,
-        learning_rate=arguments.learning_rate,
-        batch_size=arguments.batch_size,
-        epochs=arguments.epochs,
-        validation_fraction=arguments.validation_fraction,
-        patience=arguments.patience,
-        verbose=not arguments.quiet,
-    )
+    save = arguments.save or log_dir / ("classifier.safetensors" if classification else "regressor.safetensors")
+    (X, y), (test_X, test_y), table = read(arguments)
     began = time.perf_counter(), time.process_time()
-    classifier.fit(train_X, train_y)
+    estimator = fitted(arguments, X, y, log_dir)
     result: dict[str, Any] = {
         "data": arguments.data,
-        "rows": f"{len(train_X)} to train, {len(test_X)} to test",
-        "classes": len(classifier.classes_),
-        "epochs": classifier.n_epochs_,
+        "rows": f"{len(X)} to train, {len(test_X)} to test",
+        **({"classes": len(estimator.classes_)} if classification else {}),
+        "epochs": estimator.n_epochs_,
         "training seconds": round(time.perf_counter() - began[0], 2),
         "training CPU seconds": round(time.process_time() - began[1], 2),
-        "test accuracy": round(float(classifier.score(test_X, test_y)), 4),
-        "saved": str(save),
     }
-    classifier.save(save)
+    report = reports.classes if classification else reports.numbers
+    result |= {**report(y, test_y, estimator.predict(test_X)), "saved": str(save)}
+    estimator.save(save, extra=None if table is None else {"table": table})
     scripts.finish(result, arguments.output, log_dir)
     return result
 

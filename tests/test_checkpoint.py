@@ -9,11 +9,12 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from rlce import checkpoint
+from rlce import Classifier, checkpoint
 
 CONFIG = {"hidden": [64, 32], "rate": 1e-3, "nothing": None, "name": "Größe", "nested": {"on": True, "far": math.inf}}
 BASE = torch.arange(12, dtype=torch.float32).reshape(3, 4)
@@ -171,3 +172,36 @@ def test_a_foreign_safetensors_file(tmp_path: Path, metadata: dict[str, str] | N
     file.write_bytes(safetensors.torch.save({"x": torch.ones(2)}, metadata))
     with pytest.raises(ValueError, match=f"path: .*{message}"):
         checkpoint.load(file, "Agent")
+
+
+def test_a_classifier_s_file_holds_what_else_is_given(tmp_path: Path) -> None:
+    X, y = np.arange(8.0)[:, None], np.arange(8) > 3
+    classifier = Classifier(hidden=(4,), epochs=1, random_state=0).fit(X, y)
+    classifier.save(tmp_path / "file", extra={"fills": [0.1, None], "names": {"a": np.float64(1 / 3)}})
+    assert Classifier.load(tmp_path / "file").extra_ == {"fills": [0.1, None], "names": {"a": 1 / 3}}
+    assert checkpoint.kind_of(tmp_path / "file") == "Classifier"
+    before = (tmp_path / "file").read_bytes()
+    with pytest.raises(ValueError, match="extra must be what JSON can hold"):
+        classifier.save(tmp_path / "file", extra={"code": print})
+    assert (tmp_path / "file").read_bytes() == before
+    classifier.save(tmp_path / "file")
+    assert Classifier.load(tmp_path / "file").extra_ == {}
+
+
+def test_a_file_written_in_parts_replaces_the_old_one_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="half way"), checkpoint.replacing(target) as file:  # noqa: PT012
+        file.write(b"new")
+        file.flush()
+        raise RuntimeError("half way")
+    assert target.read_bytes() == b"old"
+    with checkpoint.replacing(target) as file:
+        file.write(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(FileNotFoundError, match="no file"):
+        checkpoint.kind_of(tmp_path / "none")
+    with pytest.raises(ValueError, match="is damaged or no rlce-1 file"):
+        checkpoint.kind_of(target)

@@ -18,8 +18,8 @@ import rlce
 ROOT = Path(__file__).parents[1]
 LAYERS = {
     **dict.fromkeys(("objective", "network", "returns", "weights", "data", "spaces", "masks", "optimization"), 0),
-    "calibration": 0,
-    **dict.fromkeys(("heads", "targets", "credit", "tracking", "checkpoint"), 1),
+    **dict.fromkeys(("calibration", "csvfiles"), 0),
+    **dict.fromkeys(("heads", "targets", "credit", "tracking", "checkpoint", "tables"), 1),
     **dict.fromkeys(("rollout", "trainer", "methods", "composition", "costs"), 2),
     **dict.fromkeys(("evaluation", "transitions", "supervised"), 3),
     **dict.fromkeys(("policy_gradient", "classifier", "regressor"), 4),
@@ -83,7 +83,7 @@ def test_the_library_names_no_data_set() -> None:
 def test_importing_is_light_and_training_stays_so() -> None:
     program = """
 import sys, rlce
-heavy = {"sklearn", "tensorboard", "torch._dynamo", "gymnasium", "tyro"}
+heavy = {"sklearn", "pandas", "tensorboard", "torch._dynamo", "gymnasium", "tyro"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 rlce.PolicyGradient("CartPole-v1").learn(300)
 heavy -= {"gymnasium"}

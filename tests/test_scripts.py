@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from rlce import Classifier, checkpoint, csvfiles
+from rlce.tables import Columns
 
 ROOT = Path(__file__).parents[1]
 
@@ -82,7 +86,162 @@ def test_train_a_classifier(tmp_path: Path, data: str) -> None:
     assert (tmp_path / "run" / "classifier.safetensors").is_file()
 
 
-@pytest.mark.parametrize("script", ["train_cartpole", "train_classifier", "evaluate", "benchmark", "bridge"])
+def table(path: Path, labels: str, rows: int = 200) -> list[dict[str, str]]:
+    """A CSV of numbers, text and missing values whose label follows from its number and its city."""
+    generator = np.random.default_rng(0)
+    names = {"text": ("no", "yes"), "int": ("3", "7"), "bool": ("False", "True")}
+    written = []
+    for _ in range(rows):
+        age, city = generator.normal(50, 10), generator.choice(["Bonn", "Kiel", "Ulm"])
+        row = {
+            "age": f"{age:.2f}",
+            "name": f"n{len(written)}",
+            "city": str(city),
+            "since": str(2000 + len(written) % 9),
+        }
+        row["label"] = f"{age + 20 * (city == 'Ulm'):.3f}"
+        if labels != "number":
+            row["label"] = names[labels][int(age > 50 or city == "Ulm")]
+        if len(written) % 10 == 3:
+            row["since"] = row["city"] = ""
+        written.append(row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(written[0]))
+        writer.writeheader()
+        writer.writerows(written)
+    return written
+
+
+FLAGS = ("--learning-rate", "0.01", "--hidden", "16", "--batch-size", "16", "--quiet")
+
+
+@pytest.mark.parametrize("labels", ["text", "int", "bool"])
+def test_from_a_csv_file_to_predictions(tmp_path: Path, labels: str) -> None:
+    data, model, output = tmp_path / "data.csv", tmp_path / "model", tmp_path / "result.json"
+    rows = table(data, labels)
+    files = ("--save", str(model), "--output", str(output), "--log-dir", str(tmp_path / "run"))
+    said = run(*("-m", "scripts.train_classifier", "--data", str(data), "--target", "label", *files, *FLAGS))
+    assert "warning: column 'name' has 160 distinct values in 160 rows, an identifier: left out\n" in said
+    assert re.search(r"macro avg +\d\.\d\d", said)
+    assert "confusion matrix" in said
+    result = json.loads(output.read_text())
+    assert result["rows"] == "160 to train, 40 to test"
+    assert result["test accuracy"] >= 0.85 > result["most frequent class"]
+    assert {"balanced accuracy", "macro F1"} <= set(result)
+
+    config, _ = checkpoint.load(model, "Classifier")  # safetensors and JSON alone
+    assert config["extra"]["table"]["target"] == "label"
+    columns = Columns.from_json(config["extra"]["table"]["columns"])
+    assert columns.outputs == [
+        "age",
+        "city = Bonn",
+        "city = Kiel",
+        "city = Ulm",
+        "city is missing",
+        *columns.outputs[5:],
+    ]
+
+    # Other columns, another order, an unseen city, missing values, no label.
+    new, predictions = tmp_path / "new.csv", tmp_path / "predictions.csv"
+    header = ["city", "more", "age", "since"]
+    lines = [[row["city"], "a, b", row["age"], row["since"]] for row in rows] + [["Rome", "", "", "2001"]]
+    with new.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *lines])
+    run("-m", "scripts.predict", str(model), str(new), "--output", str(predictions))
+    with predictions.open(newline="") as file:
+        names, *predicted = list(csv.reader(file))
+    assert names == [*header, "prediction", "confidence"]
+    assert [row[:4] for row in predicted] == lines
+    agree = [row[4] == true["label"] for row, true in zip(predicted, rows, strict=False)]
+    assert np.mean(agree) >= 0.85
+    assert all(0.5 <= float(row[5]) <= 1 for row in predicted)
+    assert predicted[-1][4] in {row["label"] for row in rows}
+    same = run("-m", "scripts.predict", str(model), str(new), "--output", "-")
+    assert predictions.read_text() in same
+
+    loaded = Classifier.load(model)
+    frame = csvfiles.read_csv(new, columns.text)
+    assert [str(label) for label in loaded.predict(columns.matrix(frame)).tolist()] == [row[4] for row in predicted]
+    assert isinstance(loaded.classes_.tolist()[0], {"text": str, "int": int, "bool": bool}[labels])
+
+
+def test_predict_refuses_and_leaves_what_was_there(tmp_path: Path) -> None:
+    data, model, output = tmp_path / "data.csv", tmp_path / "model", tmp_path / "out.csv"
+    table(data, "text", rows=60)
+    train = ("-m", "scripts.train_classifier", "--log-dir", str(tmp_path / "run"), "--epochs", "1", "--quiet")
+    run(*train, "--data", str(data), "--save", str(model))
+    output.write_text("old")
+    for text, said in (
+        ("age,city,since,prediction\n1,Ulm,2000,x\n", "has a column 'prediction' already"),
+        ("city\nUlm\n", "frame: no columns 'age', 'since'; the columns are 'city'"),
+        ("age,city,since\n1,Ulm,2000\nold,Ulm,2000\n", "column 'age' held numbers in training, got 'old'"),
+        ("age,city,since\n" + "1,Ulm,2000\n" * 60_000 + "1,Ulm\n", "line 60002 has 2 fields, the header 3"),
+    ):
+        new = tmp_path / "new.csv"
+        new.write_text(text)
+        complaint = run("-m", "scripts.predict", str(model), str(new), "--output", str(output), ok=False)
+        assert said in complaint
+        assert "Traceback" not in complaint
+        assert output.read_text() == "old"
+    run(*train, "--data", "iris", "--save", str(model))
+    said = run("-m", "scripts.predict", str(model), str(data), "--output", str(output), ok=False)
+    assert "was not trained on a .csv file" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"data.csv", "model", "out.csv", "new.csv", "run"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--target", "price"), "error: target: no column 'price'; the columns are 'age', 'name', 'city'"),
+        (("--target", "age"), "error: target: column 'age' holds numbers such as"),
+        (("--data", "iris", "--target", "age"), "error: --target names a column of a .csv file, which 'iris' is not"),
+        (("--test-fraction", "0.01"), "error: fraction: 0.01 of 60 rows leaves 59 to train and 1 to test"),
+        (("--data", "none.csv"), "error: data: no file 'none.csv'"),
+    ],
+)
+def test_a_table_that_cannot_be_learnt_from(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    data = tmp_path / "data.csv"
+    table(data, "text", rows=60)
+    log_dir = ("--log-dir", str(tmp_path / "run"))
+    complaint = run("-m", "scripts.train_classifier", "--data", str(data), *log_dir, *flags, ok=False)
+    assert said in complaint
+    assert "Traceback" not in complaint
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_with_a_single_row_is_learnt_from(tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    table(data, "text", rows=60)
+    with data.open("a") as file:
+        file.write("50,,Ulm,2000,perhaps\n51,,Ulm,2000,\n")
+    flags = ("--class-weight", "balanced", "--epochs", "2", "--quiet", "--log-dir", str(tmp_path / "run"))
+    said = run("-m", "scripts.train_classifier", "--data", str(data), *flags)
+    assert "warning: target: 1 of 62 rows without 'label' are left out" in said
+    assert "warning: y: one row only of 'perhaps': kept in training" in said
+
+
+@pytest.mark.parametrize("cost", ["squared", "gaussian"])
+def test_regression_from_a_csv_file(tmp_path: Path, cost: str) -> None:
+    data, model, output = tmp_path / "data.csv", tmp_path / "model", tmp_path / "result.json"
+    table(data, "number")
+    files = ("--save", str(model), "--output", str(output), "--log-dir", str(tmp_path / "run"))
+    flags = ("--task", "regression", "--cost", cost, *files, *FLAGS)
+    run("-m", "scripts.train_classifier", "--data", str(data), *flags)
+    result = json.loads(output.read_text())
+    assert result["test R²"] > 0.7 > result["R² of the mean"]
+    assert result["test RMSE"] < result["RMSE of the mean"]
+    predictions = tmp_path / "predictions.csv"
+    run("-m", "scripts.predict", str(model), str(data), "--output", str(predictions))
+    with predictions.open(newline="") as file:
+        predicted = list(csv.DictReader(file))
+    if cost == "squared":
+        assert list(predicted[0])[-1] == "prediction"
+    else:
+        inside = [float(row["lower"]) <= float(row["label"]) <= float(row["upper"]) for row in predicted]
+        assert 0.7 <= np.mean(inside) <= 1
+
+
+@pytest.mark.parametrize("script", ["train_cartpole", "train_classifier", "predict", "evaluate", "benchmark", "bridge"])
 def test_help(script: str) -> None:
     assert "--help" in run("-m", f"scripts.{script}", "--help")
 

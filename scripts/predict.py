@@ -1,0 +1,108 @@
+"""Add predictions to a CSV file, by what scripts.train_classifier saved."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import scripts  # sets the number of threads before NumPy loads
+
+# isort: split
+import torch
+import tyro
+
+import rlce
+from rlce import checkpoint, csvfiles
+from rlce.tables import Columns
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Add predictions to a CSV file, by what scripts.train_classifier saved."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """The saved file."""
+    data: Annotated[Path, tyro.conf.Positional]
+    """The .csv file, with the columns of the training's in any order; the target's is not needed."""
+    output: Path = Path("predictions.csv")
+    """File for its columns and prediction, and confidence (the class's probability) or, of a regression with
+    intervals, lower and upper; - for the standard output. Put in place when complete."""
+    coverage: float = 0.9
+    """Probability that an interval of a regression holds the value."""
+
+
+def load(path: Path) -> tuple[Any, Columns]:
+    """The saved estimator, and how its columns become rows of floats.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, or not of a training on a .csv file.
+    """
+    kind = checkpoint.kind_of(path)
+    if kind not in ("Classifier", "Regressor"):
+        raise ValueError(f"model: {str(path)!r} holds a {kind}, expected a Classifier or a Regressor")
+    estimator = getattr(rlce, kind).load(path)
+    match estimator.extra_:
+        case {"table": {"columns": columns}}:
+            return estimator, Columns.from_json(columns)
+    raise ValueError(f"model: {str(path)!r} was not trained on a .csv file")
+
+
+def predictor(estimator: Any, coverage: float) -> tuple[list[str], Callable[[Any], list[Any]]]:
+    """Names of the columns to add, and the function ``[N, D]`` → those columns, each ``[N]``."""
+    if not hasattr(estimator, "classes_"):
+        if getattr(estimator, "cost", None) not in ("quantile", "gaussian"):
+            return ["prediction"], lambda X: [estimator.predict(X)]
+        return ["prediction", "lower", "upper"], lambda X: [
+            estimator.predict(X),
+            *estimator.predict_interval(X, coverage).T,
+        ]
+
+    def classify(X: Any) -> list[Any]:
+        probabilities = estimator.predict_proba(X)
+        return [estimator.classes_[probabilities.argmax(axis=1)], probabilities.max(axis=1).round(6)]
+
+    return ["prediction", "confidence"], classify
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Any]:
+    """Text to write to: the standard output, or a file that takes its name when all is written."""
+    if str(path) == "-":
+        yield sys.stdout
+        return
+    with checkpoint.replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        yield text
+        text.detach()  # writes what it holds, and leaves the file open for the disk
+
+
+def main(arguments: Arguments) -> int:
+    """Predict part by part, so that a file of any length takes the same memory; returns the number of rows."""
+    torch.set_num_threads(1)
+    estimator, columns = load(arguments.model)
+    names, predict = predictor(estimator, arguments.coverage)
+    header, rows = csvfiles.header(arguments.data), 0
+    taken = [name for name in names if name in header]
+    if taken:
+        raise ValueError(f"data: {str(arguments.data)!r} has a column {csvfiles.listed(taken)} already")
+    with writing(arguments.output) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*header, *names])
+        for fields, frame in csvfiles.read_chunks(arguments.data, columns.text):
+            added = [column.tolist() for column in predict(columns.matrix(frame))]
+            writer.writerows([*row, *more] for row, *more in zip(fields, *added, strict=True))
+            rows += len(fields)
+    print(f"{arguments.output}: {rows:,} rows with {', '.join(names)}", file=sys.stderr)
+    return rows
+
+
+if __name__ == "__main__":
+    arguments = tyro.cli(Arguments)
+    scripts.run(lambda: main(arguments))
