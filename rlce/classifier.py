@@ -262,7 +262,7 @@ class Classifier(ClassifierMixin, Supervised):
     def _loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective on the rules' targets."""
         loss, outputs, target = self._rules.loss(network, batch.inputs, batch.target, batch.weight)
-        if self._sigmoids:
+        if self._rules.counts.ndim > 1:
             yes = target[..., 1] > 0.5 if target.is_floating_point() else target > 0
             right = ((outputs > 0) == yes).all(dim=-1)
         else:

@@ -153,7 +153,7 @@ class Composition:
         return (mass / mass.sum()).numpy()
 
     def loss(
-        self, network: nn.Module, inputs: Tensor, labels: Tensor, weights: Tensor
+        self, network: nn.Module, inputs: Tensor, labels: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The objective on a batch.
 
@@ -161,7 +161,7 @@ class Composition:
             network: inputs → outputs, ``[B, K]`` (``[B, M]``).
             inputs: ``[B, ...]``.
             labels: class indices ``[B]``, zeros and ones ``[B, M]``, or rows ``[B, K]`` (``[B, M, 2]``).
-            weights: sample weights, ``[B]``, mean 1 over all training rows.
+            weights: sample weights, ``[B]``, mean 1 over all training rows; None for ones.
 
         Returns:
             (the objective, the outputs, the targets before the outputs had a say: as ``labels``, or rows).
@@ -175,6 +175,7 @@ class Composition:
             known = {"labels": target, "generator": self.generator, **self._known(None, labels.device)}
             target = _check_shape("target weights", rule(known), shape).detach()
         for rule in self._stages["inputs"]:
+            weights = inputs.new_ones(len(inputs)) if weights is None else weights
             known = {"inputs": inputs, "targets": target, "weights": weights, "generator": self.generator}
             inputs, target, weights = rule(known | self._known(None, labels.device))
         outputs = network(inputs)
@@ -192,7 +193,8 @@ class Composition:
                 rows = targets.one_hot(weighted, self.classes).to(logits.dtype)
                 weighted = targets.scale_classes(rows, self.class_weights)
             else:
-                weights = weights * self.class_weights[weighted]
+                of_class = self.class_weights[weighted]
+                weights = of_class if weights is None else weights * of_class
         if weighted.is_floating_point():
             weighted = weighted.to(logits.dtype)
         cost = cross_entropy(logits, weighted)

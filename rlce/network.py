@@ -110,7 +110,7 @@ class MLP(nn.Module):
         with torch.random.fork_rng(devices=[]):
             self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths))
         self.activations = nn.ModuleList(make() for _ in hidden)
-        self.dropouts = nn.ModuleList(Dropout(dropout, seed + 1 + i) for i in range(len(hidden)))
+        self.dropouts = nn.ModuleList(Dropout(dropout, seed + 1 + i) for i in range(len(hidden) if dropout else 0))
         self.activation_name = activation
         with torch.no_grad():
             for i, layer in enumerate(self.layers):
@@ -133,8 +133,10 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., n_inputs]`` → ``[..., n_outputs]``."""
         *hidden, last = self.layers
-        for layer, activation, dropout in zip(hidden, self.activations, self.dropouts, strict=True):
-            x = dropout(activation(layer(x)))
+        for layer, activation, dropout in itertools.zip_longest(hidden, self.activations, self.dropouts):
+            x = activation(layer(x))
+            if dropout is not None:
+                x = dropout(x)
         return last(x)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -47,7 +48,7 @@ class Batch(NamedTuple):
 
     inputs: Tensor  # [B, D] standardised
     target: Tensor  # [B] or [B, ...]
-    weight: Tensor  # [B], mean 1 over all training rows
+    weight: Tensor | None  # [B], mean 1 over all training rows; None where all are 1
 
 
 class Supervised(BaseEstimator):
@@ -332,33 +333,35 @@ class Supervised(BaseEstimator):
     def _batch(self, rows: Rows, network: nn.Module) -> Batch:
         """All rows as tensors."""
         device, dtype = torch.device(self.device), number_type(network)
-        weight = self._loss_weights(rows.weight)
+        # Rows that are drawn by weight count 1 each.
+        weight = rows.weight if self._probabilities_of_rows() is None else np.ones_like(rows.weight)
+        equal = bool((weight == weight[0]).all())
         target = self._targets(rows.target)
         target = target if target.dtype.kind == "i" else target.astype(dtype)
         return Batch(
             torch.from_numpy(self._standardizer(rows.inputs, dtype)).to(device),
             torch.from_numpy(target).to(device),
-            torch.from_numpy((weight / weight.mean()).astype(dtype)).to(device),
+            None if equal else torch.from_numpy((weight / weight.mean()).astype(dtype)).to(device),
         )
-
-    def _loss_weights(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The weights that rows have in the loss; rows that are drawn by weight count 1 each."""
-        return weight if self._probabilities_of_rows() is None else np.ones_like(weight)
 
     def _loss_of_two_rows(self, network: nn.Module, rows: Batch) -> None:
         """A rule or cost that cannot work says so now."""
         was_training = network.training
         network.eval()
         with torch.no_grad():
-            self._loss(network, Batch(*(field[:2] for field in rows)))
+            self._loss(
+                network, Batch(rows.inputs[:2], rows.target[:2], None if rows.weight is None else rows.weight[:2])
+            )
         network.train(was_training)
 
     def _epochs(self, rows: Batch, batch_size: int, generator: torch.Generator, epochs: int) -> Iterator[Round]:
         count, probabilities = len(rows.target), self._probabilities_of_rows()
         for epoch in range(1, epochs + 1):
-            order = minibatches(count, batch_size, generator, probabilities)
-            batches = (Batch(*(field[index.to(field.device)] for field in rows)) for index in order)
-            yield Round(batches, epoch * count)
+            order = torch.cat(list(minibatches(count, count, generator, probabilities))).to(rows.target.device)
+            # All rows are put in order at once, and batches are views: one copy an epoch instead of one a step.
+            fields = [None if field is None else field[order].split(batch_size) for field in rows]
+            inputs, target, weight = (field or itertools.repeat(None) for field in fields)
+            yield Round(map(Batch, inputs, target, weight), epoch * count)
 
     def _evaluate(self, network: nn.Module, standardized: NDArray[Any], rows: Rows) -> dict[str, float]:
         return self._validate(in_chunks(numpy_forward(network), standardized), rows)

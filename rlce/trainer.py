@@ -392,10 +392,11 @@ def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
     """The mean of each scalar over the gradient steps of a round, weighted by rows, in one transfer."""
     if not logged:
         return {}
-    names = list(logged[0][1])
-    table = torch.stack([torch.stack([torch.as_tensor(scalars[name]) for name in names]) for _, scalars in logged])
-    weights = torch.tensor([float(rows) for rows, _ in logged], device=table.device, dtype=table.dtype)
-    return dict(zip(names, (weights @ table / weights.sum()).tolist(), strict=True))
+    columns = {name: torch.stack([torch.as_tensor(scalars[name]) for _, scalars in logged]) for name in logged[0][1]}
+    first = next(iter(columns.values()))
+    weights = torch.tensor([float(rows) for rows, _ in logged], device=first.device, dtype=first.dtype)
+    means = torch.stack(list(columns.values())) @ (weights / weights.sum())
+    return dict(zip(columns, means.tolist(), strict=True))
 
 
 def _bar(total: int | None, initial: int) -> Any:
