@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,38 @@ def minibatches(
         uniforms = torch.rand(rows, generator=generator, dtype=torch.float64)
         order = torch.searchsorted(cumulative, uniforms * cumulative[-1], right=True).clamp(max=rows - 1)
     return iter(order.split(rows if batch_size is None else int(batch_size)))
+
+
+def batches_of(
+    fields: Iterable[Tensor | None],
+    rows: int,
+    batch_size: int,
+    generator: torch.Generator,
+    probabilities: Tensor | None = None,
+) -> Iterator[tuple[Tensor | None, ...]]:
+    """The rows of several tensors in `minibatches`.
+
+    Many rows are put in order at once, and batches are views of them: one copy now and then instead of one a step.
+
+    Args:
+        fields: ``[rows, ...]`` each, or None, which stays None.
+        rows: how many rows there are.
+        batch_size: rows a batch, except perhaps the last.
+        generator: as for `minibatches`.
+        probabilities: likewise.
+
+    Returns:
+        An iterator of tuples as long as ``fields``.
+
+    Example:
+        >>> fields = torch.arange(5.0), None
+        >>> [len(first) for first, _ in batches_of(fields, 5, 2, torch.Generator().manual_seed(0))]
+        [2, 2, 1]
+    """
+    fields = list(fields)
+    for index in minibatches(rows, max(1, _CHUNK // batch_size) * batch_size, generator, probabilities):
+        block = [None if field is None else field[index.to(field.device)].split(batch_size) for field in fields]
+        yield from zip(*(parts or itertools.repeat(None) for parts in block), strict=False)
 
 
 def held_out(groups: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]:

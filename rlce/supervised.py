@@ -28,17 +28,17 @@ from sklearn.utils.validation import (
 from torch import Tensor, nn
 
 from rlce import checkpoint
-from rlce.data import Standardizer, held_out, minibatches
-from rlce.network import MLP, NetworkFactory, build, in_chunks, number_type, numpy_forward
+from rlce.data import Standardizer, batches_of, held_out
+from rlce.network import MLP, NetworkFactory, build, evaluation_mode, in_chunks, number_type, numpy_forward
 from rlce.optimization import Optimization
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 
 
 class Rows(NamedTuple):
-    """Rows as they were given, those of weight zero left out. N rows."""
+    """Rows without those of weight zero. N rows."""
 
-    inputs: NDArray[Any]  # [N, D]
+    inputs: NDArray[Any]  # [N, D], as given or standardised
     target: NDArray[Any]  # [N] or [N, ...], encoded
     weight: NDArray[np.float64]  # [N], positive, not scaled
 
@@ -164,16 +164,23 @@ class Supervised(BaseEstimator):
         self._standardizer = Standardizer(rows.inputs.shape[1])
         if self.standardize:
             self._standardizer.update(rows.inputs, None if (rows.weight == rows.weight[0]).all() else rows.weight)
+        double = (
+            self.network is None and self.device == "cpu" and len(rows.target) <= self._batch_size(len(rows.target))
+        )
+        # The rows as they came are not held any longer: there may be many.
+        rows = self._standardized(rows, double)
+        validation = None if validation is None else self._standardized(validation, double)
         best: tuple[float, Any] | None = None
         for restart in range(self.restarts):
             directory = None if log_dir is None else Path(log_dir) / (f"restart-{restart + 1}" * (self.restarts > 1))
-            tried = self._run(rows, validation, optimization, stopping, random, callback, directory, verbose)
+            tried = self._run(rows, validation, double, optimization, stopping, random, callback, directory, verbose)
             if best is None or tried[0] > best[0]:
                 best = tried
         assert best is not None
         _, (self.network_, self.history_, self._optimizer_state) = best
         self.n_epochs_ = len(self.history_)
-        self._calibrate(None if validation is None else self._outputs_of(validation.inputs), validation)
+        outputs = None if validation is None else in_chunks(numpy_forward(self.network_), validation.inputs)
+        self._calibrate(outputs, validation)
         return self
 
     def _settings_of_training(self) -> tuple[Optimization, Stopping]:
@@ -211,15 +218,14 @@ class Supervised(BaseEstimator):
         one_class = rows.target.ndim == 1 and rows.target.dtype.kind == "i"
         held = held_out(rows.target if one_class else np.zeros(len(rows.target), int), self.validation_split, seed)
         if not held.any():
-            raise ValueError(
-                f"validation_split: {self.validation_split} of {len(held)} rows leaves none to validate on"
-            )
+            raise ValueError(f"validation_split: {self.validation_split} of {len(held)} rows leaves none to watch")
         return Rows(*(part[~held] for part in rows)), Rows(*(part[held] for part in rows))
 
     def _run(
         self,
         rows: Rows,
         validation: Rows | None,
+        double: bool,
         optimization: Optimization,
         stopping: Stopping,
         random: np.random.RandomState,
@@ -229,10 +235,10 @@ class Supervised(BaseEstimator):
     ) -> tuple[float, tuple[nn.Module, list[dict[str, float]], dict[str, Tensor]]]:
         """One training from fresh weights: how good it is (more is better), and what came of it."""
         batch_size = self._batch_size(len(rows.target))
-        network = self._make_network(rows.inputs.shape[1], _seed(random), len(rows.target) <= batch_size)
+        network = self._make_network(rows.inputs.shape[1], _seed(random), double)
         order, rules = (torch.Generator().manual_seed(_seed(random)) for _ in range(2))
         self._prepare(rows, rules)
-        training = self._batch(rows, network)
+        training = self._batch(rows)
         self._loss_of_two_rows(network, training)
         # Last, so that bad input leaves no directory behind.
         tracker = Tracker(log_dir)
@@ -246,9 +252,7 @@ class Supervised(BaseEstimator):
         name, maximize = self._watched
         monitor = Monitor("train/loss", maximize=False)
         if validation is not None:
-            standardized = self._standardizer(validation.inputs, number_type(network))
-            evaluate = functools.partial(self._evaluate, network, standardized, validation)
-            monitor = Monitor(name, maximize, evaluate)
+            monitor = Monitor(name, maximize, functools.partial(self._evaluate, network, validation))
         config = {**self._settings(), "rows": len(rows.target), "features": rows.inputs.shape[1]}
         tracker.open()
         tracker.config(config)
@@ -287,7 +291,7 @@ class Supervised(BaseEstimator):
         self._prepare(rows, rules)
         if fresh:
             self.network_ = self._make_network(rows.inputs.shape[1], _seed(self._random), False)
-        training = self._batch(rows, self.network_)
+        training = self._batch(self._standardized(rows, number_type(self.network_) is np.float64))
         self._loss_of_two_rows(self.network_, training)
         trainer = Trainer(self.network_, optimization)
         self.network_.train()
@@ -311,7 +315,7 @@ class Supervised(BaseEstimator):
             return int(self.batch_size)
         return min(1_024, max(64, 2 ** int(math.log2(max(rows, 256) / 256))))
 
-    def _make_network(self, n_inputs: int, seed: int, one_batch: bool) -> nn.Module:
+    def _make_network(self, n_inputs: int, seed: int, double: bool) -> nn.Module:
         """The network on its device.
 
         In double precision where one batch holds all rows: there it costs nothing, and a sample weight of 2 then gives
@@ -328,52 +332,47 @@ class Supervised(BaseEstimator):
             initialization="kaiming",
             seed=seed,
         )
-        return network.to(self.device, torch.float64 if one_batch and self.device == "cpu" else torch.float32)
+        return network.to(self.device, torch.float64 if double else torch.float32)
 
-    def _batch(self, rows: Rows, network: nn.Module) -> Batch:
-        """All rows as tensors."""
-        device, dtype = torch.device(self.device), number_type(network)
+    def _standardized(self, rows: Rows, double: bool) -> Rows:
+        """The same rows with inputs as the network takes them."""
+        return rows._replace(inputs=self._standardizer(rows.inputs, np.float64 if double else np.float32))
+
+    def _batch(self, rows: Rows) -> Batch:
+        """All standardised rows as tensors."""
+        device, dtype = torch.device(self.device), rows.inputs.dtype
         # Rows that are drawn by weight count 1 each.
         weight = rows.weight if self._probabilities_of_rows() is None else np.ones_like(rows.weight)
         equal = bool((weight == weight[0]).all())
         target = self._targets(rows.target)
         target = target if target.dtype.kind == "i" else target.astype(dtype)
         return Batch(
-            torch.from_numpy(self._standardizer(rows.inputs, dtype)).to(device),
+            torch.from_numpy(rows.inputs).to(device),
             torch.from_numpy(target).to(device),
             None if equal else torch.from_numpy((weight / weight.mean()).astype(dtype)).to(device),
         )
 
     def _loss_of_two_rows(self, network: nn.Module, rows: Batch) -> None:
         """A rule or cost that cannot work says so now."""
-        was_training = network.training
-        network.eval()
-        with torch.no_grad():
-            self._loss(
-                network, Batch(rows.inputs[:2], rows.target[:2], None if rows.weight is None else rows.weight[:2])
-            )
-        network.train(was_training)
+        first = Batch(rows.inputs[:2], rows.target[:2], None if rows.weight is None else rows.weight[:2])
+        with evaluation_mode(network), torch.no_grad():
+            self._loss(network, first)
 
     def _epochs(self, rows: Batch, batch_size: int, generator: torch.Generator, epochs: int) -> Iterator[Round]:
         count, probabilities = len(rows.target), self._probabilities_of_rows()
         for epoch in range(1, epochs + 1):
-            order = torch.cat(list(minibatches(count, count, generator, probabilities))).to(rows.target.device)
-            # All rows are put in order at once, and batches are views: one copy an epoch instead of one a step.
-            fields = [None if field is None else field[order].split(batch_size) for field in rows]
-            inputs, target, weight = (field or itertools.repeat(None) for field in fields)
-            yield Round(map(Batch, inputs, target, weight), epoch * count)
+            batches = batches_of(rows, count, batch_size, generator, probabilities)
+            yield Round(itertools.starmap(Batch, batches), epoch * count)
 
-    def _evaluate(self, network: nn.Module, standardized: NDArray[Any], rows: Rows) -> dict[str, float]:
-        return self._validate(in_chunks(numpy_forward(network), standardized), rows)
+    def _evaluate(self, network: nn.Module, rows: Rows) -> dict[str, float]:
+        return self._validate(in_chunks(numpy_forward(network), rows.inputs), rows)
 
     # ------------------------------------------------------------------------------------------------------ predicting
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """The network's outputs, ``[N, D]`` → ``[N, n_outputs]``."""
         check_is_fitted(self)
-        return self._outputs_of(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
-
-    def _outputs_of(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         forward, dtype = numpy_forward(self.network_), number_type(self.network_)
         return in_chunks(lambda part: forward(self._standardizer(part, dtype)), rows).astype(np.float64)
 
@@ -426,10 +425,10 @@ class Supervised(BaseEstimator):
             estimator.extra_ = config["extra"]
             estimator._optimizer_state, estimator._random = {}, check_random_state(estimator.random_state)
             estimator._restore(state)
-            one_batch = state["double"]
+            double = state["double"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"path: {str(path)!r} is damaged: {error}") from error
-        estimator.network_ = estimator._make_network(state["features"], seed=0, one_batch=one_batch)
+        estimator.network_ = estimator._make_network(state["features"], seed=0, double=double)
         estimator._standardizer = Standardizer(state["features"])
         try:
             estimator.network_.load_state_dict(checkpoint.section(tensors, "network."))

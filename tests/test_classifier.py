@@ -89,7 +89,7 @@ def test_a_weight_is_a_repeated_row_in_the_expected_gradient_of_minibatches(rule
             network.weight.copy_(torch.tensor([[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2]]))
             network.bias.zero_()
         one._prepare(rows, torch.Generator())
-        batch = one._batch(rows, network)
+        batch = one._batch(one._standardized(rows, double=False))
         generator, count, batches = torch.Generator().manual_seed(0), 400, 0
         for epoch in one._epochs(batch, 8, generator, count):
             for part in epoch.batches:

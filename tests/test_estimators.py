@@ -243,7 +243,7 @@ def test_a_failed_refit_leaves_the_fit_as_it_was(kind: type, y: Any) -> None:
         ({"restarts": 1.5}, "restarts must be a whole number of at least 1, got 1.5"),
         ({"batch_size": "all"}, "batch_size must be a whole number of at least 1 or \"auto\", got 'all'"),
         ({"validation_split": 1.0}, r"validation_split must lie in \[0, 1\), got 1.0"),
-        ({"validation_split": 1e-9}, "leaves none to validate on"),
+        ({"validation_split": 1e-9}, "leaves none to watch"),
         ({"optimizer": "lbfgs"}, 'optimizer must be "adam"'),
         ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
         ({"stopping": 0}, "patience must be at least 1, got 0"),
