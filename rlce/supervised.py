@@ -152,14 +152,13 @@ class Supervised(BaseEstimator):
         rows = self._read(X, y, sample_weight, fresh=True)
         self.__dict__.pop("network_", None)  # of another fit; whatever fails before leaves that one as it was
         random = self._random = check_random_state(self.random_state)
-        split_seed = _seed(random)
         validation = None
         if validation_set is not None:
             if self.validation_split:
                 raise ValueError("validation_set: give it or validation_split, not both")
             validation = self._read(*validation_set, name="validation_set")
         elif self.validation_split > 0:
-            rows, validation = self._split(rows, split_seed)
+            rows, validation = self._split(rows, _seed(random))
         self._check_held_out(validation is not None)
         self._standardizer = Standardizer(rows.inputs.shape[1])
         if self.standardize:
