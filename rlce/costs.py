@@ -103,6 +103,13 @@ class RegressionHead(Protocol):
     def quantiles(self, outputs: NDArray[Any], levels: NDArray[np.float64]) -> NDArray[Any]:
         """Quantiles at any levels: ``[N, n_outputs]`` and ``[L]`` → ``[N, L]``."""
 
+    @property
+    def widest(self) -> float:
+        """The largest coverage of an interval; 0 where the head says nothing about spread."""
+
+    def interval(self, outputs: NDArray[Any], coverage: float) -> NDArray[Any]:
+        """Lower and upper bound of so much of the middle: ``[N, n_outputs]`` → ``[N, 2]``."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -135,6 +142,15 @@ class Point:
         """
         raise ValueError('cost: this one says nothing about spread; train with cost="quantile" or cost="gaussian"')
 
+    @property
+    def widest(self) -> float:
+        """Nothing is said about spread."""
+        return 0.0
+
+    def interval(self, outputs: NDArray[Any], coverage: float) -> NDArray[Any]:
+        """The prediction twice: ``[N, 1]`` → ``[N, 2]``."""
+        return np.repeat(outputs, 2, axis=1)
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -160,6 +176,15 @@ class Normal:
         from scipy.special import ndtri
 
         return outputs[:, :1] + np.exp(outputs[:, 1:]) * ndtri(levels)
+
+    @property
+    def widest(self) -> float:
+        """Any coverage below 1."""
+        return 1.0
+
+    def interval(self, outputs: NDArray[Any], coverage: float) -> NDArray[Any]:
+        """Quantiles as far from the mean on either side: ``[N, 2]`` → ``[N, 2]``."""
+        return self.quantiles(outputs, _either_side(coverage))
 
 
 @dataclass(frozen=True)
@@ -224,6 +249,20 @@ class Quantiles:
         right = np.minimum(left + 1, len(self.levels) - 1)
         part = position - left
         return known[:, left] * (1.0 - part) + known[:, right] * part
+
+    @property
+    def widest(self) -> float:
+        """Between the outermost levels that lie as far from the middle."""
+        return 1.0 - 2.0 * max(self.levels[0], 1.0 - self.levels[-1])
+
+    def interval(self, outputs: NDArray[Any], coverage: float) -> NDArray[Any]:
+        """Quantiles as far from the median in level on either side: ``[N, L]`` → ``[N, 2]``."""
+        return self.quantiles(outputs, _either_side(coverage))
+
+
+def _either_side(coverage: float) -> NDArray[np.float64]:
+    """The levels that so much of the middle lies between; rounded, so that 0.9 gives 0.05."""
+    return np.round([0.5 - 0.5 * coverage, 0.5 + 0.5 * coverage], 12)
 
 
 def quantile_levels(quantiles: Any) -> tuple[float, ...]:

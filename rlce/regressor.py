@@ -51,6 +51,8 @@ class Regressor(RegressorMixin, Supervised):
         stopping: stop after so many epochs without an improvement of the cost on held-out rows (else of the training
             loss), or an `rlce.Stopping`; None to run all epochs.
         restarts: train so often from fresh weights, and keep the best by the same measure.
+        conformal: shift the bounds of `predict_interval` so that it covers the part of the held-out rows that it is
+            asked for; it then works for every cost. What a network says of its own spread is mostly too narrow.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP.
         device: where the network lives.
         random_state: an int fixes weights, order, dropout and the validation split; None draws anew at each fit.
@@ -61,6 +63,8 @@ class Regressor(RegressorMixin, Supervised):
         network_: the trained network, standardised inputs → standardised outputs.
         target_location_: what was taken from the targets.
         target_scale_: what they were divided by.
+        conformal_: with ``conformal``, coverages and by how much intervals of each are widened, in the targets' unit,
+            two arrays ``[G]``; else None.
         history_: one dict of scalars an epoch, named as in TensorBoard.
         n_epochs_: epochs run.
 
@@ -95,6 +99,7 @@ class Regressor(RegressorMixin, Supervised):
         validation_split: float = 0.0,
         stopping: int | Stopping | None = None,
         restarts: int = 1,
+        conformal: bool = False,
         network: NetworkFactory | None = None,
         device: str = "cpu",
         random_state: int | np.random.RandomState | None = None,
@@ -114,6 +119,7 @@ class Regressor(RegressorMixin, Supervised):
         self.validation_split = validation_split
         self.stopping = stopping
         self.restarts = restarts
+        self.conformal = conformal
         self.network = network
         self.device = device
         self.random_state = random_state
@@ -184,6 +190,25 @@ class Regressor(RegressorMixin, Supervised):
         cost = self._head.cost(torch.from_numpy(outputs).double(), target).numpy()
         return {"val/loss": float(rows.weight @ cost / rows.weight.sum())}
 
+    def _check_held_out(self, held_out: bool) -> None:
+        if self.conformal and not held_out:
+            raise ValueError("conformal needs held-out rows: validation_split or validation_set")
+
+    def _calibrate(self, outputs: NDArray[Any] | None, rows: Rows | None) -> None:
+        self.conformal_: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        if not self.conformal or outputs is None or rows is None:
+            return
+        coverages = np.arange(1, 100) / 100
+        coverages = coverages[coverages <= (self._head.widest or 1.0) + 1e-9]
+        widenings = []
+        for coverage in coverages:
+            low, high = self._in_their_unit(self._head.interval(outputs, coverage)).T
+            missed_by = np.maximum(low - rows.target, rows.target - high)
+            # One more row, the one to come, is as likely to be anywhere among them.
+            level = min(1.0, coverage * (1.0 + 1.0 / len(missed_by)))
+            widenings += _weighted_quantiles(missed_by, rows.weight, [level])
+        self.conformal_ = coverages, np.array(widenings)
+
     # ------------------------------------------------------------------------------------------------------ predicting
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -220,14 +245,29 @@ class Regressor(RegressorMixin, Supervised):
             coverage: the part of the targets that it is to hold, in (0, 1).
 
         Returns:
-            ``[N, 2]`` in the targets' unit.
+            ``[N, 2]`` in the targets' unit; with ``conformal``, as far apart as held-out rows want them.
 
         Raises:
-            ValueError: as `predict_quantiles`.
+            ValueError: a coverage outside (0, 1) or wider than the trained quantiles, or a cost that says nothing
+                about spread, without ``conformal``.
+
+        Source:
+            Romano, Patterson and Candès (2019), "Conformalized quantile regression", arXiv 1905.03222.
         """
         if not 0 < coverage < 1:
             raise ValueError(f"coverage must lie in (0, 1), got {coverage}")
-        return self.predict_quantiles(X, [round(0.5 + side * 0.5 * coverage, 12) for side in (-1, 1)])
+        outputs, head = self._outputs(X), self._head
+        if not head.widest and self.conformal_ is None:
+            raise ValueError(f'cost "{self.cost}" says nothing about spread: take "quantile", "gaussian" or conformal')
+        if coverage > (head.widest or 1.0) + 1e-9:
+            raise ValueError(f"coverage: {coverage} is wider than the trained quantiles, which hold {head.widest:.6g}")
+        interval = self._in_their_unit(head.interval(outputs, coverage))
+        if self.conformal_ is not None:
+            widening, middle = np.interp(coverage, *self.conformal_), interval.mean(axis=1)
+            # Where it narrows, bounds meet in the middle rather than cross.
+            lower, upper = interval[:, 0] - widening, interval[:, 1] + widening
+            interval = np.stack([np.minimum(lower, middle), np.maximum(upper, middle)], axis=1)
+        return interval
 
     # --------------------------------------------------------------------------------------------- saving and loading
 
@@ -257,10 +297,13 @@ class Regressor(RegressorMixin, Supervised):
         return super()._settings() | {"quantiles": np.atleast_1d(np.asarray(self.quantiles)).tolist()}
 
     def _state(self) -> dict[str, Any]:
-        return {"location": self.target_location_, "scale": self.target_scale_}
+        conformal = None if self.conformal_ is None else [part.tolist() for part in self.conformal_]
+        return {"location": self.target_location_, "scale": self.target_scale_, "conformal": conformal}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.target_location_, self.target_scale_ = float(state["location"]), float(state["scale"])
+        conformal = state["conformal"]
+        self.conformal_ = None if conformal is None else (np.array(conformal[0]), np.array(conformal[1]))
 
 
 def _weighted_quantiles(

@@ -1,6 +1,6 @@
 """TensorBoard, and nothing else in the library knows it. Scalars leave the loop as plain numbers.
 
-The x-axis is environment steps for `PolicyGradient` and samples seen for `Classifier`.
+The x-axis is environment steps for `PolicyGradient` and samples seen for `Classifier` and `Regressor`.
 
 ==============================  ==================================================================================
 scalar                          what it is
@@ -22,8 +22,9 @@ scalar                          what it is
 ``train/learning_rate``         the optimiser's step size in the round
 ``train/gradient_norm``         mean Euclidean norm of the gradient before clipping
 ``train/accuracy``              share of training rows classified rightly in the epoch, while it trained
-``val/loss``                    mean cross-entropy on the validation rows, nats
-``val/accuracy``                share of validation rows classified rightly
+``val/loss``                    mean cross-entropy on the held-out rows, nats; for `Regressor` its mean cost in
+                                standardised units
+``val/accuracy``                share of held-out rows classified rightly (all labels of a row), 1 − zero-one error
 ==============================  ==================================================================================
 """
 

@@ -49,3 +49,11 @@ def test_new_rules_take_at_most_fifteen_lines() -> None:
     for block in (method, rule):
         code = [line for line in block.splitlines() if line.strip() and not line.lstrip().startswith("#")]
         assert len(code) <= 15
+
+
+def test_supervised_page_runs() -> None:
+    found = blocks(DOCS / "supervised.md")
+    assert len(found) == 6
+    names: dict[str, object] = {}
+    for number, block in enumerate(found):
+        exec(compile(block, f"supervised.md, block {number + 1}", "exec"), names)

@@ -132,6 +132,10 @@ def fit(X: Any, y: Any, **settings_: Any) -> Regressor:
     )
 
 
+def fit_to(X: Any, y: Any, validation_set: Any, **settings_: Any) -> Regressor:
+    return Regressor(random_state=0, **settings_).fit(X, y, validation_set=validation_set)
+
+
 def test_a_constant_input_gives_each_cost_s_optimum() -> None:
     """No input tells the rows apart: mean, median, quantiles, and mean and deviation."""
     y = np.concatenate([np.arange(99.0), [10_000.0]])
@@ -169,6 +173,44 @@ def test_intervals_cover_what_they_say_where_spread_varies(cost: str) -> None:
     assert quantiles.shape == (4000, 5)
     assert (np.diff(quantiles, axis=1) >= 0).all()
     np.testing.assert_allclose(quantiles[:, 2], model.predict(test_X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("cost", ["squared", "absolute", "huber", "quantile", "gaussian"])
+def test_conformal_intervals_cover_what_they_say_however_wrong_the_network(cost: str, tmp_path: Path) -> None:
+    """Trained for hardly any time, so that nothing it says of spread is right: over splits the coverage still is."""
+    inside: dict[float, list[float]] = {0.5: [], 0.9: []}
+    for seed in range(8):
+        X, y = line(600, seed=seed)
+        settings_: dict[str, Any] = {"epochs": 2, "hidden": (8,), "conformal": True, "random_state": seed}
+        model = fit(X[:400], y[:400], cost=cost, validation_split=0.5, **settings_)
+        for coverage, parts in inside.items():
+            low, high = model.predict_interval(X[400:], coverage).T
+            assert (low <= high).all()
+            parts.append(((low <= y[400:]) & (y[400:] <= high)).mean())
+    # A split's coverage has a standard error of about sqrt(c(1-c)/200 + c(1-c)/200); the mean of 8 a third of that.
+    assert np.mean(inside[0.5]) == pytest.approx(0.5, abs=0.06)
+    assert np.mean(inside[0.9]) == pytest.approx(0.9, abs=0.035)
+    model.save(tmp_path / "r")
+    loaded = Regressor.load(tmp_path / "r")
+    np.testing.assert_array_equal(loaded.predict_interval(X, 0.9), model.predict_interval(X, 0.9))
+
+
+def test_conformal_widening_by_hand() -> None:
+    """With a network that always says 0, the bounds are quantiles of the held-out targets' size."""
+
+    class Zero(nn.Module):
+        def __init__(self, n_inputs: int, n_outputs: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(n_outputs))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 0.0 * self.weight.expand(len(x), -1)
+
+    held = np.arange(1.0, 20.0)  # 19 rows: the 0.9 of 20 is the 18th
+    X, y = np.zeros((40, 1)), np.tile([-1.0, 1.0], 20)
+    model = fit_to(X, y, network=Zero, conformal=True, epochs=1, validation_set=(np.zeros((19, 1)), held))
+    np.testing.assert_allclose(model.predict_interval(X[:1], 0.9), [[-18.0, 18.0]])
+    np.testing.assert_allclose(model.predict_interval(X[:1], 0.5), [[-10.0, 10.0]])
 
 
 def test_linear_quantiles_are_scikit_learn_s() -> None:
@@ -244,7 +286,13 @@ def test_bad_input() -> None:
         fit(X, np.stack([y, y], axis=1))
     model = fit(X, y, cost="quantile", quantiles=(0.25, 0.75), epochs=1)
     with pytest.raises(ValueError, match=r"quantiles: \[0.05, 0.95\] lie outside the trained levels 0.25 to 0.75"):
+        model.predict_quantiles(X, [0.05, 0.95])
+    with pytest.raises(ValueError, match="coverage: 0.9 is wider than the trained quantiles, which hold 0.5"):
         model.predict_interval(X, 0.9)
+    with pytest.raises(ValueError, match='cost "squared" says nothing about spread: take "quantile"'):
+        fit(X, y, epochs=1).predict_interval(X, 0.9)
+    with pytest.raises(ValueError, match="conformal needs held-out rows"):
+        fit(X, y, conformal=True)
     with pytest.raises(ValueError, match=r"coverage must lie in \(0, 1\), got 1.0"):
         model.predict_interval(X, 1.0)
     with pytest.raises(ValueError, match='cost: this one says nothing about spread; train with cost="quantile"'):
