@@ -78,7 +78,7 @@ RULES: dict[str, dict[str, Any]] = {
     "recommended: that and dropout .3": RECOMMENDED,
 }
 BASELINES = tuple(RULES)[:2]
-STANDARDIZED = ("plain", "inverse frequency", "logit adjustment", "recommended: that and dropout .3")
+STANDARDIZED = ("plain", "inverse frequency", "logit adjustment", *tuple(RULES)[-2:])
 HEADS = [
     head
     for index, name in enumerate(MEASURES)

@@ -290,7 +290,7 @@ def test_supervised_benchmarks_print_their_tables(tmp_path: Path) -> None:
         assert len(json.loads(output.read_text())["wine"][contender]) == 1
     said = run(*benchmark, "regress", "--seeds", "1", "--epochs", "2", "--rows", "100")
     for data in ("diabetes", "outliers"):
-        assert f"| {data} | rlce.Regressor, quantile | " in said
+        assert f"| {data} | rlce.Regressor, squared, conformal | " in said
         assert f"| {data} | HistGradientBoosting, quantile | " in said
     said = run(*benchmark, "classify", "--data", "digit", ok=False)
     assert "error: data must be of digits, breast-cancer, wine, made, got 'digit'" in said
