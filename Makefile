@@ -35,5 +35,5 @@ $(READY): pyproject.toml constraints.txt
 # What benchmarks compare with lives in an environment of its own.
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e . stable-baselines3==2.9.2
+	.venv-peers/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e . stable-baselines3==2.9.2 skorch==1.4.0
 	touch $@

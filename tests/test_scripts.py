@@ -241,7 +241,13 @@ def test_regression_from_a_csv_file(tmp_path: Path, cost: str) -> None:
         assert 0.7 <= np.mean(inside) <= 1
 
 
-@pytest.mark.parametrize("script", ["train_cartpole", "train_classifier", "predict", "evaluate", "benchmark", "bridge"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        *["train_cartpole", "train_classifier", "predict", "evaluate", "bridge"],
+        *["benchmark", "benchmark_supervised", "reweighting"],
+    ],
+)
 def test_help(script: str) -> None:
     assert "--help" in run("-m", f"scripts.{script}", "--help")
 
@@ -260,3 +266,42 @@ def test_the_bridge_shows_what_is_true(tmp_path: Path) -> None:
 def test_held_benchmark_prints_its_table() -> None:
     arguments = ("--method", "reinforce-no-critic", "--seeds", "1", "--timesteps", "2500")
     assert "| reinforce-no-critic | 0/1 | — |" in run("-m", "scripts.benchmark", "held", *arguments)
+
+
+def test_reweighting_compares_every_rule(tmp_path: Path) -> None:
+    output = tmp_path / "measures.json"
+    flags = ("--seeds", "2", "--epochs", "1", "--processes", "1", "--output", str(output))
+    said = run("-m", "scripts.reweighting", *flags)
+    assert len(re.findall(r"^\| recommended: that and dropout .3 \| 0\.", said, flags=re.MULTILINE)) == 4
+    measures = json.loads(output.read_text())["seeds"]
+    assert {len(seeds) for seeds in measures.values()} == {2}
+    # Without noise, nothing is uncertain.
+    assert measures["noise 0.0 / uncertain labels"][0] == pytest.approx(measures["noise 0.0 / plain"][0], abs=1e-6)
+    assert measures["noise 0.2 / plain"] != measures["noise 0.0 / plain"]
+    assert "error: seeds must be at least 2" in run("-m", "scripts.reweighting", "--seeds", "1", ok=False)
+
+
+def test_supervised_benchmarks_print_their_tables(tmp_path: Path) -> None:
+    benchmark = ("-m", "scripts.benchmark_supervised")
+    output = tmp_path / "results.json"
+    said = run(*benchmark, "classify", "--data", "wine", "--seeds", "1", "--epochs", "1", "--output", str(output))
+    for contender in ("rlce.Classifier", "MLPClassifier", "HistGradientBoosting"):
+        assert f"| wine | {contender} | " in said
+        assert len(json.loads(output.read_text())["wine"][contender]) == 1
+    said = run(*benchmark, "regress", "--seeds", "1", "--epochs", "2", "--rows", "100")
+    for data in ("diabetes", "outliers"):
+        assert f"| {data} | rlce.Regressor, squared, conformal | " in said
+        assert f"| {data} | HistGradientBoosting, quantile | " in said
+    said = run(*benchmark, "classify", "--data", "digit", ok=False)
+    assert "error: data must be of digits, breast-cancer, wine, made, got 'digit'" in said
+
+
+def test_checks_are_counted() -> None:
+    said = run("-m", "scripts.benchmark_supervised", "checks", "--estimator", "rlce.Regressor")
+    row = re.search(r"\| rlce.Regressor \| (\d+) \| (\d+) \| (\d+) \| (\d+) ", said)
+    assert row is not None
+    checks, passed, failed, skipped = map(int, row.groups())
+    assert checks == passed + skipped
+    assert failed == 0
+    said = run("-m", "scripts.benchmark_supervised", "checks", "--estimator", "Regressor", ok=False)
+    assert "error: estimator must be of rlce.Classifier, rlce.Regressor, " in said
