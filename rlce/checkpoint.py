@@ -151,7 +151,7 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, str]
             if header.get("format") != FORMAT:
                 raise ValueError(f"path: {str(target)!r} is no {FORMAT} file: format {header.get('format')!r}")
             yield file, header
-    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+    except (SafetensorError, json.JSONDecodeError, KeyError, RecursionError) as error:
         raise ValueError(f"path: {str(target)!r} is damaged or no {FORMAT} file: {error}") from error
 
 

@@ -17,7 +17,7 @@ from rlce import calibration
 from rlce.composition import Composition, Rule, from_json, to_json
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization
-from rlce.supervised import Batch, Rows, Supervised
+from rlce.supervised import Batch, Rows, Supervised, number
 from rlce.trainer import Stopping
 
 
@@ -46,12 +46,14 @@ class Classifier(ClassifierMixin, Supervised):
         validation_split: part of the rows, class by class, that is held out to watch the zero-one error; the
             parameters that did best on it are kept. 0 for none.
         stopping: stop after so many epochs without an improvement of the zero-one error (without held-out rows, of the
-            training loss), or an `rlce.Stopping`; None to run all epochs.
+            training loss, or of the training accuracy where rules look at the outputs, since the objective's value
+            then says nothing), or an `rlce.Stopping`; None to run all epochs.
         restarts: train so often from fresh weights, and keep the best by the same measure.
-        temperature: T of the probabilities, softmax(z/T); "validation" for the one that fits the held-out rows best.
+        temperature: T of the probabilities, softmax(z/T), as it is at `fit`; "validation" for the one that fits the
+            held-out rows best (after `partial_fit`, which has none, 1).
         prior: the class frequencies that `predict_proba` is for: "training", those of the training rows; ``[K]``
             numbers in the order of ``classes_``; or None for what the network learnt, which class weights, balanced
-            sampling and logit adjustment shift.
+            sampling and logit adjustment shift. It is read when predicting: setting it needs no new fit.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP.
         device: where the network lives.
         random_state: an int fixes weights, order, dropout, draws and the validation split (but not what the modules of
@@ -64,7 +66,8 @@ class Classifier(ClassifierMixin, Supervised):
         network_: the trained network, standardised inputs → logits.
         temperature_: T.
         class_prior_: class frequencies of the training rows, ``[K]``; None for several labels a row.
-        network_prior_: those that the network's own probabilities are for, ``[K]``; None likewise and for sigmoids.
+        network_prior_: those that the network's own probabilities are for, ``[K]``; None likewise, for sigmoids, and
+            where a rule does more to the logits than shift them.
         history_: one dict of scalars an epoch, named as in TensorBoard.
         n_epochs_: epochs run.
 
@@ -155,7 +158,7 @@ class Classifier(ClassifierMixin, Supervised):
             self._announced = None if classes is None else np.unique(np.asarray(classes))
         elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
             raise ValueError(f"classes must be those of the first call, {self.classes_.tolist()}, got {classes!r}")
-        self._earlier = getattr(self, "_counts", None)
+        self._earlier = getattr(self, "_counts", None) if hasattr(self, "network_") else None
         try:
             return self._partial_fit(X, y, sample_weight)
         finally:
@@ -178,7 +181,7 @@ class Classifier(ClassifierMixin, Supervised):
             classes = np.arange(y.shape[1]) if several else np.unique(y) if announced is None else announced
             if len(classes) < 2 and not several:
                 raise ValueError(f"y must hold at least 2 classes, got one class: {classes.tolist()}")
-            self.classes_, self._several = classes, several
+            self.classes_, self._several, self._all_alone = classes, several, self._one_vs_all
         if several != self._several or (several and y.shape[1] != len(self.classes_)):
             raise ValueError(f"y must hold labels of {len(self.classes_)} classes as in training, got shape {y.shape}")
         if several:
@@ -187,7 +190,7 @@ class Classifier(ClassifierMixin, Supervised):
         if len(unseen):
             raise ValueError(f"y: labels that were not in training: {unseen[:5].tolist()}")
         indices = np.searchsorted(self.classes_, y).astype(np.int64)
-        return np.eye(len(self.classes_), dtype=np.int64)[indices] if self._one_vs_all else indices
+        return np.eye(len(self.classes_), dtype=np.int64)[indices] if self._all_alone else indices
 
     def _encode_soft(self, y: NDArray[Any], fresh: bool) -> NDArray[Any]:
         if y.ndim != 2 or y.dtype.kind not in "fiub":
@@ -195,13 +198,13 @@ class Classifier(ClassifierMixin, Supervised):
             raise ValueError(f"y must hold rows of probabilities, [N, K], with soft_targets, got {got}")
         y = y.astype(np.float64)
         if fresh:
-            self._several, self.classes_ = False, np.arange(y.shape[1])
+            self._several, self._all_alone, self.classes_ = False, self._one_vs_all, np.arange(y.shape[1])
         if y.shape[1] != len(self.classes_):
             raise ValueError(f"y must hold rows of {len(self.classes_)} probabilities, got {y.shape[1]}")
         if (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-4):
             row = int(np.argmax((y < 0).any(axis=1) | (np.abs(y.sum(axis=1) - 1.0) > 1e-4)))
             raise ValueError(f"y: rows must be probabilities that sum to 1, got {y[row].tolist()} in row {row}")
-        return np.stack([1.0 - y, y], axis=-1) if self._one_vs_all else y
+        return np.stack([1.0 - y, y], axis=-1) if self._all_alone else y
 
     @property
     def _one_vs_all(self) -> bool:
@@ -209,23 +212,31 @@ class Classifier(ClassifierMixin, Supervised):
 
     @property
     def _sigmoids(self) -> bool:
-        return self._several or self._one_vs_all
+        return self._several or self._all_alone
+
+    @property
+    def _watched_in_training(self) -> tuple[str, bool]:
+        # Where weights look at the outputs, the objective's value says nothing.
+        return ("train/accuracy", True) if self._rules.of_outputs else ("train/loss", False)
 
     def _check_parameters(self) -> None:
-        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+        kinds = self.class_weight is None or self.class_weight == "balanced" or isinstance(self.class_weight, Mapping)
+        if not kinds:
             raise ValueError(f'class_weight must be a dict, "balanced" or None, got {self.class_weight!r}')
         if isinstance(self.temperature, str):
             if self.temperature != "validation":
                 raise ValueError(f'temperature must be a positive number or "validation", got {self.temperature!r}')
-        elif not 0 < self.temperature < np.inf:
-            raise ValueError(f'temperature must be a positive number or "validation", got {self.temperature!r}')
+        else:
+            wanted = 'be a positive number or "validation"'
+            number("temperature", self.temperature, lambda value: 0 < value < np.inf, wanted)
 
     def _prepare(self, rows: Rows, generator: torch.Generator) -> None:
         self._rules = Composition(self.rule, generator)
         labels, weight = torch.from_numpy(rows.target), torch.from_numpy(rows.weight)
         classes = 2 if self._sigmoids else len(self.classes_)
         self._rules.prepare(labels, weight, classes, self._class_factors, earlier=getattr(self, "_earlier", None))
-        self._counts = self._rules.counts
+        self._counts: Tensor = self._rules.counts
+        self.temperature_ = 1.0 if isinstance(self.temperature, str) else float(self.temperature)
         self.class_prior_ = self.network_prior_ = None
         if not self._sigmoids:
             self.class_prior_ = (self._counts / self._counts.sum()).numpy()
@@ -283,7 +294,6 @@ class Classifier(ClassifierMixin, Supervised):
     def _calibrate(self, outputs: NDArray[Any] | None, rows: Rows | None) -> None:
         self.__dict__.pop("_rules", None)  # functions that no pickle could hold
         if outputs is None or rows is None or self.temperature != "validation":
-            self.temperature_ = 1.0 if self.temperature == "validation" else float(self.temperature)
             return
         shift = None
         if self.class_prior_ is not None and self.network_prior_ is not None:
@@ -307,7 +317,7 @@ class Classifier(ClassifierMixin, Supervised):
     def _adjusted(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits at the temperature, for the class frequencies that are wanted."""
         wanted = self._wanted_prior()
-        logits = logits / getattr(self, "temperature_", 1.0)
+        logits = logits / self.temperature_
         return logits if wanted is None else logits + _log_ratio(wanted, self.network_prior_)
 
     def _decide(self, outputs: NDArray[Any]) -> NDArray[np.int64]:
@@ -319,10 +329,14 @@ class Classifier(ClassifierMixin, Supervised):
             return None
         if self._sigmoids:
             raise ValueError("prior must be None where every output is a sigmoid of its own")
+        if self.network_prior_ is None:
+            raise ValueError("prior must be None with a rule that does more to the logits than shift each class's")
         if isinstance(self.prior, str):
             if self.prior != "training":
                 raise ValueError(f'prior must be "training", {len(self.classes_)} numbers or None, got {self.prior!r}')
             return self.class_prior_
+        if not isinstance(self.prior, Sequence | np.ndarray):
+            raise ValueError(f"prior must hold {len(self.classes_)} numbers, got {self.prior!r}")
         wanted = np.asarray(self.prior, dtype=np.float64)
         if wanted.shape != self.classes_.shape or not (wanted >= 0).all() or not 0 < wanted.sum() < np.inf:
             raise ValueError(f"prior must hold {len(self.classes_)} numbers >= 0, not all zero, got {self.prior!r}")
@@ -330,11 +344,18 @@ class Classifier(ClassifierMixin, Supervised):
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities, ``[N, D]`` → ``[N, K]``, in the order of ``classes_``; ``[N, M]`` of a yes for M labels."""
-        probabilities = calibration.softmax(self._adjusted(self._logits(self._outputs(X))))
-        if not self._sigmoids:
-            return probabilities
-        yes = probabilities[..., 1]
-        return yes if self._several else yes / yes.sum(axis=1, keepdims=True)
+        logits = self._adjusted(self._logits(self._outputs(X)))
+        if self._sigmoids and not self._several:
+            # σ(z_k) / Σ_j σ(z_j), which all of them near zero would make 0/0 of.
+            return calibration.softmax(calibration.log_softmax(logits)[..., 1])
+        probabilities = calibration.softmax(logits)
+        return probabilities[..., 1] if self._several else probabilities
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy, all labels of a row being right; for rows of probabilities, of their most probable class."""
+        if self.soft_targets and np.ndim(y) == 2:
+            y = np.asarray(y).argmax(axis=1)
+        return float(super().score(X, y, sample_weight))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable labels: ``[N, D]`` → ``[N]``; zeros and ones ``[N, M]`` for several labels a row."""
@@ -395,13 +416,19 @@ class Classifier(ClassifierMixin, Supervised):
             "classes": self.classes_.tolist(),
             "dtype": self.classes_.dtype.str,
             "several": self._several,
+            "sigmoids": self._all_alone,
+            "counts": self._counts.tolist(),
             "temperature": self.temperature_,
             "priors": [None if prior is None else prior.tolist() for prior in priors],
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.classes_ = np.array(state["classes"], dtype=np.dtype(state["dtype"]))
-        self._several, self.temperature_ = state["several"], state["temperature"]
+        self._several, self._all_alone = bool(state["several"]), bool(state["sigmoids"])
+        self.temperature_, self._counts = (
+            float(state["temperature"]),
+            torch.tensor(state["counts"], dtype=torch.float64),
+        )
         self.class_prior_, self.network_prior_ = (None if p is None else np.array(p) for p in state["priors"])
 
     def __sklearn_tags__(self) -> Any:
@@ -413,5 +440,8 @@ class Classifier(ClassifierMixin, Supervised):
 def _log_ratio(wanted: NDArray[np.float64], trained: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """What is added to the logits of a network for one prior to make it one for another; −∞ where none is wanted."""
     assert trained is not None
+    if ((trained == 0) & (wanted > 0)).any():
+        absent = np.flatnonzero((trained == 0) & (wanted > 0)).tolist()
+        raise ValueError(f"prior: classes {absent} had no weight in training, so nothing is known of them")
     with np.errstate(divide="ignore"):
         return np.where(wanted > 0, np.log(wanted) - np.log(np.where(trained > 0, trained, 1.0)), -np.inf)

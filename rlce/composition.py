@@ -114,41 +114,54 @@ class Composition:
         more = None if class_weights is None else class_weights(self.counts)
         factors += [] if more is None else [more]
         for factor in factors:
-            _check_shape("class weights", factor, self.counts.shape)
+            _check_weights("class weights", factor, self.counts.shape)
         self.class_weights = functools.reduce(torch.mul, factors).float() if factors else None
+        if self.class_weights is not None and not (self.class_weights * self.counts).sum() > 0:
+            raise ValueError(f"class weights must not be zero for every class that has rows, got {self.class_weights}")
         if self._stages["all_labels"] and self.counts.ndim > 1:
             raise ValueError("rule: rows are drawn by one class a row, and these have several labels")
         drawn = [rule(known) for rule in self._stages["all_labels"]]
         for each in drawn:
-            _check_shape("probabilities of drawing rows", each, weights.shape)
+            _check_weights("probabilities of drawing rows", each, weights.shape)
         self.probabilities = functools.reduce(torch.mul, drawn) if drawn else None
+
+    @property
+    def of_outputs(self) -> bool:
+        """Whether a rule looks at the current outputs, so that the objective's value is not the loss (tier C)."""
+        return bool(self._stages["targets"])
 
     def to(self, device: torch.device) -> None:
         """Move what `loss` uses."""
         self.counts = self.counts.to(device)
         self.class_weights = None if self.class_weights is None else self.class_weights.to(device)
 
-    def prior(self, labels: Tensor) -> NDArray[np.float64]:
+    def prior(self, labels: Tensor) -> NDArray[np.float64] | None:
         """The class frequencies that the network's own probabilities are for, after drawing, weights and logits.
 
         Args:
             labels: of the training rows, ``[N]`` or rows ``[N, K]``, as `prepare` got them.
 
         Returns:
-            ``[K]``, summing to 1.
+            ``[K]``, summing to 1; None where a rule of logits does more than shift each class's by a constant.
         """
         mass = self.counts.cpu()
         if self.probabilities is not None:
-            rows = self.probabilities.cpu()
-            labels = labels.cpu()
+            rows, labels = self.probabilities.cpu(), labels.cpu()
             mass = rows @ labels.double() if labels.is_floating_point() else torch.bincount(labels, rows, self.classes)
         if self.class_weights is not None:
             mass = mass * self.class_weights.cpu().double()
+        # A rule of labels may weight classes, too: what it makes of a row of each class in turn, summed.
+        one_each = torch.eye(self.classes) if labels.is_floating_point() else torch.arange(self.classes)
+        one_each = self._targets(one_each, torch.Generator().manual_seed(0))
+        mass = mass * targets.one_hot(one_each, self.classes).double().sum(dim=-1)
         # What a transform adds to the logits in training is missing from those that predict.
-        shift = torch.zeros(1, self.classes, dtype=torch.float64)
-        known = {"labels": torch.zeros_like(shift), **self._known(torch.float64, mass.device)}
-        for rule in self._stages["logits"]:
-            shift = _check_shape("logits", rule({**known, "logits": shift}), shift.shape)
+        zeros, probe = torch.zeros(1, self.classes, dtype=torch.float64), torch.arange(self.classes).double()[None]
+        try:
+            shift, shifted_probe = (self._logits(logits, torch.zeros_like(zeros)) for logits in (zeros, probe))
+        except (RuntimeError, TypeError, IndexError):  # a rule that wants labels as they are
+            return None
+        if not torch.allclose(shifted_probe - shift, probe, atol=1e-6):
+            return None
         mass = mass * (-shift[0]).exp()
         return (mass / mass.sum()).numpy()
 
@@ -169,36 +182,52 @@ class Composition:
         Raises:
             ValueError: a rule's result has another shape.
         """
-        target = labels
-        for rule in self._stages["labels"]:
-            shape = target.shape if target.is_floating_point() else (*target.shape, self.classes)
-            known = {"labels": target, "generator": self.generator, **self._known(None, labels.device)}
-            target = _check_shape("target weights", rule(known), shape).detach()
+        target = self._targets(labels, self.generator)
         for rule in self._stages["inputs"]:
             weights = inputs.new_ones(len(inputs)) if weights is None else weights
             known = {"inputs": inputs, "targets": target, "weights": weights, "generator": self.generator}
             inputs, target, weights = rule(known | self._known(None, labels.device))
         outputs = network(inputs)
         logits = outputs if self.counts.ndim == 1 else targets.two_class_rows(outputs)
-        weighted = target
-        if any(self._stages[name] for name in ("logits", "targets")):
-            known = {"labels": target, **self._known(logits.dtype, logits.device)}
-            for rule in self._stages["logits"]:
-                logits = _check_shape("logits", rule({**known, "logits": logits}), logits.shape)
-            for rule in self._stages["targets"]:
-                known = {"targets": weighted, "logits": logits.detach(), **known}
-                weighted = _check_shape("target weights", rule({**known, "targets": weighted}), logits.shape).detach()
-        if self.class_weights is not None:
-            if weighted.is_floating_point() or self.counts.ndim > 1:
-                rows = targets.one_hot(weighted, self.classes).to(logits.dtype)
+        if self._stages["logits"]:
+            logits = self._logits(logits, target)
+        weighted = self._weighted(target, logits.detach())
+        if weighted is target and self.class_weights is not None and self.counts.ndim == 1 and target.ndim == 1:
+            of_class = self.class_weights[target]
+            weights = of_class if weights is None else weights * of_class
+        elif self.class_weights is not None:
+            rows = targets.one_hot(target, self.classes).to(logits.dtype)
+            if weighted is target:
                 weighted = targets.scale_classes(rows, self.class_weights)
             else:
-                of_class = self.class_weights[weighted]
-                weights = of_class if weights is None else weights * of_class
+                # Weights from the outputs stand on other classes than the label's, too: the row is weighted whole.
+                weighted = weighted * (rows * self.class_weights).sum(dim=-1, keepdim=True)
         if weighted.is_floating_point():
             weighted = weighted.to(logits.dtype)
         cost = cross_entropy(logits, weighted)
         return weighted_mean(cost if cost.ndim == 1 else cost.sum(dim=-1), weights), outputs, target
+
+    def _targets(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """What the rules of labels make of them; the labels themselves where there is none."""
+        for rule in self._stages["labels"]:
+            shape = labels.shape if labels.is_floating_point() else (*labels.shape, self.classes)
+            known = {"labels": labels, "generator": generator, **self._known(None, labels.device)}
+            labels = _check_shape("target weights", rule(known), shape).detach()
+        return labels
+
+    def _logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What the rules of logits make of them."""
+        known = {"labels": labels, **self._known(logits.dtype, logits.device)}
+        for rule in self._stages["logits"]:
+            logits = _check_shape("logits", rule({**known, "logits": logits}), logits.shape)
+        return logits
+
+    def _weighted(self, target: Tensor, logits: Tensor) -> Tensor:
+        """What the rules of the current outputs make of the targets; the targets themselves where there is none."""
+        known = {"logits": logits, **self._known(logits.dtype, logits.device)}
+        for rule in self._stages["targets"]:
+            target = _check_shape("target weights", rule({**known, "targets": target}), logits.shape).detach()
+        return target
 
     def _known(self, dtype: torch.dtype | None, device: torch.device) -> dict[str, Any]:
         return {"classes": self.classes, "counts": self.counts.to(device, dtype)}
@@ -272,6 +301,13 @@ def _check_shape(what: str, value: Any, shape: Sequence[int]) -> Tensor:
         got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"rule must give {what} of shape {list(shape)}, got {got}")
     return value
+
+
+def _check_weights(what: str, value: Any, shape: Sequence[int]) -> None:
+    """Refuse what is negative or not finite, besides what has another shape."""
+    _check_shape(what, value, shape)
+    if not (value.isfinite() & (value >= 0)).all() or not value.sum() > 0:
+        raise ValueError(f"rule must give finite {what} >= 0, not all zero, got {value.min()} to {value.max()}")
 
 
 def _plain(value: Any) -> Any:

@@ -104,8 +104,8 @@ class RegressionHead(Protocol):
         """Quantiles at any levels: ``[N, n_outputs]`` and ``[L]`` → ``[N, L]``."""
 
     @property
-    def widest(self) -> float:
-        """The largest coverage of an interval; 0 where the head says nothing about spread."""
+    def widest(self) -> float | None:
+        """The largest coverage of an interval; None where the head says nothing about spread."""
 
     def interval(self, outputs: NDArray[Any], coverage: float) -> NDArray[Any]:
         """Lower and upper bound of so much of the middle: ``[N, n_outputs]`` → ``[N, 2]``."""
@@ -143,9 +143,9 @@ class Point:
         raise ValueError('cost: this one says nothing about spread; train with cost="quantile" or cost="gaussian"')
 
     @property
-    def widest(self) -> float:
+    def widest(self) -> None:
         """Nothing is said about spread."""
-        return 0.0
+        return None
 
     def interval(self, outputs: NDArray[Any], coverage: float) -> NDArray[Any]:
         """The prediction twice: ``[N, 1]`` → ``[N, 2]``."""
@@ -252,8 +252,8 @@ class Quantiles:
 
     @property
     def widest(self) -> float:
-        """Between the outermost levels that lie as far from the middle."""
-        return 1.0 - 2.0 * max(self.levels[0], 1.0 - self.levels[-1])
+        """Between the outermost levels that lie as far from the middle; 0 where they do not enclose it."""
+        return max(0.0, 1.0 - 2.0 * max(self.levels[0], 1.0 - self.levels[-1]))
 
     def interval(self, outputs: NDArray[Any], coverage: float) -> NDArray[Any]:
         """Quantiles as far from the median in level on either side: ``[N, L]`` → ``[N, 2]``."""

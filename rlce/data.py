@@ -65,7 +65,7 @@ def batches_of(
     Args:
         fields: ``[rows, ...]`` each, or None, which stays None.
         rows: how many rows there are.
-        batch_size: rows a batch, except perhaps the last.
+        batch_size: rows a batch, except perhaps the last, which is smaller, or larger by one rather than one row alone.
         generator: as for `minibatches`.
         probabilities: likewise.
 
@@ -74,12 +74,15 @@ def batches_of(
 
     Example:
         >>> fields = torch.arange(5.0), None
-        >>> [len(first) for first, _ in batches_of(fields, 5, 2, torch.Generator().manual_seed(0))]
-        [2, 2, 1]
+        >>> [len(first) for first, _ in batches_of(fields, 5, 3, torch.Generator().manual_seed(0))]
+        [3, 2]
     """
     fields = list(fields)
     for index in minibatches(rows, max(1, _CHUNK // batch_size) * batch_size, generator, probabilities):
-        block = [None if field is None else field[index.to(field.device)].split(batch_size) for field in fields]
+        sizes = [batch_size] * (len(index) // batch_size) + [len(index) % batch_size] * (len(index) % batch_size > 0)
+        if len(sizes) > 1 and sizes[-1] == 1:
+            sizes[-2:] = [batch_size + 1]  # a batch of one row has no statistics, which some networks need
+        block = [None if field is None else field[index.to(field.device)].split(sizes) for field in fields]
         yield from zip(*(parts or itertools.repeat(None) for parts in block), strict=False)
 
 

@@ -26,7 +26,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, float | None]] = {
     "prelu": (nn.PReLU, math.sqrt(2.0 / (1 + 0.25**2)), 0.25),
     "softplus": (nn.Softplus, 1.0, None),
 }
-_INITIALIZATIONS = ("orthogonal", "kaiming")
+_INITIALIZATIONS = ("orthogonal", "kaiming", "glorot")
 _NUMPY = (torch.float32, torch.float64)
 
 
@@ -69,7 +69,9 @@ class MLP(nn.Module):
         hidden: widths of the hidden layers; empty for a linear model.
         activation: "sigmoid", "tanh", "relu", "leaky_relu", "prelu" (one learnt slope a layer) or "softplus".
         dropout: probability of zeroing a hidden unit in training, in [0, 1).
-        initialization: "orthogonal" or "kaiming" (He et al. 2015, arXiv 1502.01852); biases start at zero.
+        initialization: "orthogonal", "kaiming" (He et al. 2015, arXiv 1502.01852) or "glorot" (uniform; Glorot and
+            Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"); biases start
+            at zero.
         output_gain: factor on the last layer's initial weights; a policy starts near uniform with 0.01.
         seed: of the initial weights and of dropout; the global generator is neither read nor advanced.
 
@@ -118,6 +120,8 @@ class MLP(nn.Module):
                 assert isinstance(layer, nn.Linear)
                 if initialization == "orthogonal":
                     nn.init.orthogonal_(layer.weight, output_gain if last else gain, generator=generator)
+                elif initialization == "glorot":
+                    nn.init.xavier_uniform_(layer.weight, output_gain if last else 1.0, generator=generator)
                 else:
                     rectifier = not last and slope is not None
                     nn.init.kaiming_normal_(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +61,9 @@ class Optimization:
             raise ValueError(f'optimizer must be "adam", "sgd", "adadelta" or "rmsprop", got {self.optimizer!r}')
         if self.schedule not in ("constant", "linear", "cosine", "plateau"):
             raise ValueError(f'schedule must be "constant", "linear", "cosine" or "plateau", got {self.schedule!r}')
+        for name in ("learning_rate", "floor", "momentum", "weight_decay"):
+            if not isinstance(getattr(self, name), int | float | np.number):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.floor <= 1:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rlce.costs import Normal, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels
@@ -18,9 +19,11 @@ from rlce.heads import squared
 from rlce.network import NetworkFactory
 from rlce.objective import weighted_mean
 from rlce.optimization import Optimization
-from rlce.supervised import Batch, Rows, Supervised
+from rlce.supervised import Batch, Rows, Supervised, number
 from rlce.trainer import Stopping
 
+# Coverages that held-out rows are asked about; between them is interpolated.
+_COVERAGES = np.concatenate([np.arange(1, 100) / 100, [0.995, 0.999]])
 _COSTS = ("squared", "absolute", "huber", "quantile", "gaussian")
 
 
@@ -52,7 +55,8 @@ class Regressor(RegressorMixin, Supervised):
             loss), or an `rlce.Stopping`; None to run all epochs.
         restarts: train so often from fresh weights, and keep the best by the same measure.
         conformal: shift the bounds of `predict_interval` so that it covers the part of the held-out rows that it is
-            asked for; it then works for every cost. What a network says of its own spread is mostly too narrow.
+            asked for; it then works for every cost. What a network says of its own spread is mostly too narrow. (The
+            same rows choose the epoch, so a little optimism is left; after `partial_fit`, which has none, it is off.)
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP.
         device: where the network lives.
         random_state: an int fixes weights, order, dropout and the validation split; None draws anew at each fit.
@@ -129,7 +133,8 @@ class Regressor(RegressorMixin, Supervised):
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over these rows, going on from what was learnt before.
 
-        Columns are standardised by all rows so far; the targets' shift and scale are those of the first call.
+        Columns are standardised by all rows so far; the targets' shift and scale are those of the first call, whose
+        rows should therefore be like the others.
 
         Args:
             X: ``[N, D]``.
@@ -144,14 +149,16 @@ class Regressor(RegressorMixin, Supervised):
         """
         return self._partial_fit(X, y, sample_weight)
 
-    @property
-    def _head(self) -> RegressionHead:
+    def _made_head(self) -> RegressionHead:
+        """What the parameters say now; a fitted estimator goes on with the head that it was fitted with."""
         if self.cost not in _COSTS:
             raise ValueError(f"cost must be one of {', '.join(_COSTS)}, got {self.cost!r}")
+        levels = quantile_levels(self.quantiles)
+        number("delta", self.delta, lambda value: 0 < value < np.inf, "be positive and finite")
         if self.cost == "gaussian":
             return Normal()
         if self.cost == "quantile":
-            return Quantiles(quantile_levels(self.quantiles))
+            return Quantiles(levels)
         if self.cost == "huber":
             return Point(functools.partial(huber, delta=self.delta))
         return Point(squared if self.cost == "squared" else absolute)
@@ -160,10 +167,17 @@ class Regressor(RegressorMixin, Supervised):
         return self._head.n_outputs
 
     def _encode(self, y: NDArray[Any], weight: NDArray[np.float64], fresh: bool) -> NDArray[Any]:
-        quantile_levels(self.quantiles)
         if y.ndim != 1:
             raise ValueError(f"y must hold one number a row, [N], got shape {list(y.shape)}")
-        return y.astype(np.float64)
+        if y.dtype.kind not in "biufO":
+            raise ValueError(f"y must hold numbers, got {y.dtype}")
+        y = y.astype(np.float64)
+        if not np.isfinite(y).all():
+            raise ValueError("Input y contains NaN or infinity.")
+        if fresh:
+            self._head = self._made_head()
+            self._levels = tuple(np.atleast_1d(np.asarray(self.quantiles, dtype=np.float64)).tolist())
+        return y
 
     def _prepare(self, rows: Rows, generator: torch.Generator) -> None:
         if hasattr(self, "network_"):
@@ -171,11 +185,14 @@ class Regressor(RegressorMixin, Supervised):
         y, weight = rows.target, rows.weight
         if self.cost in ("squared", "gaussian"):
             location = float(weight @ y / weight.sum())
-            scale = float(np.sqrt(weight @ (y - location) ** 2 / weight.sum()))
+            with np.errstate(over="ignore"):
+                scale = float(np.sqrt(weight @ (y - location) ** 2 / weight.sum()))
         else:
             low, location, high = _weighted_quantiles(y, weight, (0.25, 0.5, 0.75))
             # Half of the targets may be one number: then any distance from it that there is.
             scale = (high - low) / 1.349 or float(weight @ np.abs(y - location) / weight.sum())
+        if not np.isfinite([location, scale]).all():
+            raise ValueError(f"y: its values are too large to be scaled, up to {np.abs(y).max()}")
         self.target_location_, self.target_scale_ = location, scale if scale > 1e-12 * abs(location) else 1.0
 
     def _targets(self, target: NDArray[Any]) -> NDArray[Any]:
@@ -193,37 +210,39 @@ class Regressor(RegressorMixin, Supervised):
     def _check_held_out(self, held_out: bool) -> None:
         if self.conformal and not held_out:
             raise ValueError("conformal needs held-out rows: validation_split or validation_set")
+        if self.conformal and self._head.widest is not None and self._head.widest < _COVERAGES[0]:
+            raise ValueError(f"conformal needs quantiles on both sides of the median, got {self.quantiles!r}")
 
     def _calibrate(self, outputs: NDArray[Any] | None, rows: Rows | None) -> None:
         self.conformal_: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         if not self.conformal or outputs is None or rows is None:
             return
-        coverages = np.arange(1, 100) / 100
-        coverages = coverages[coverages <= (self._head.widest or 1.0) + 1e-9]
+        count, widest = len(rows.target), self._head.widest
+        # One more row, the one to come, is as likely to be anywhere among them; beyond the last nothing is known.
+        ranks = _COVERAGES * (1.0 + 1.0 / count)
+        known = (ranks <= 1.0) & ((1.0 if widest is None else widest) + 1e-9 >= _COVERAGES)
         widenings = []
-        for coverage in coverages:
+        for coverage, rank in zip(_COVERAGES[known], ranks[known], strict=True):
             low, high = self._in_their_unit(self._head.interval(outputs, coverage)).T
-            missed_by = np.maximum(low - rows.target, rows.target - high)
-            # One more row, the one to come, is as likely to be anywhere among them.
-            level = min(1.0, coverage * (1.0 + 1.0 / len(missed_by)))
-            widenings += _weighted_quantiles(missed_by, rows.weight, [level])
-        self.conformal_ = coverages, np.array(widenings)
+            widenings += _weighted_quantiles(np.maximum(low - rows.target, rows.target - high), rows.weight, [rank])
+        self.conformal_ = _COVERAGES[known], np.array(widenings)
 
     # ------------------------------------------------------------------------------------------------------ predicting
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """The mean, or the median for "absolute" and "quantile": ``[N, D]`` → ``[N]``, in the targets' unit."""
-        return self._in_their_unit(self._head.centre(self._outputs(X)))
+        outputs = self._outputs(X)
+        return self._in_their_unit(self._head.centre(outputs))
 
     def _in_their_unit(self, standardized: NDArray[Any]) -> NDArray[np.float64]:
         return self.target_location_ + self.target_scale_ * standardized
 
     def predict_quantiles(self, X: ArrayLike, quantiles: Sequence[float] | None = None) -> NDArray[np.float64]:
-        """Quantiles of the target given the input, rising along a row: ``[N, D]`` → ``[N, L]``.
+        """Quantiles of the target given the input, which never cross: ``[N, D]`` → ``[N, L]``.
 
         Args:
             X: ``[N, D]``.
-            quantiles: levels in (0, 1), ``[L]``; by default the parameter ``quantiles``. Between trained levels they
+            quantiles: levels in (0, 1), ``[L]``; by default those at `fit`. Between trained levels they
                 are interpolated; for "gaussian" they are the Gaussian's.
 
         Returns:
@@ -232,10 +251,12 @@ class Regressor(RegressorMixin, Supervised):
         Raises:
             ValueError: a level outside (0, 1) or outside the trained ones, or a cost that says nothing about spread.
         """
-        wanted = self.quantiles if quantiles is None else quantiles
+        check_is_fitted(self)
+        wanted = self._levels if quantiles is None else quantiles
         quantile_levels(wanted)
         levels = np.atleast_1d(np.asarray(wanted, dtype=np.float64))
-        return self._in_their_unit(self._head.quantiles(self._outputs(X), levels))
+        outputs = self._outputs(X)
+        return self._in_their_unit(self._head.quantiles(outputs, levels))
 
     def predict_interval(self, X: ArrayLike, coverage: float = 0.9) -> NDArray[np.float64]:
         """The interval that leaves out as much below as above: ``[N, D]`` → lower and upper bound, ``[N, 2]``.
@@ -254,13 +275,17 @@ class Regressor(RegressorMixin, Supervised):
         Source:
             Romano, Patterson and Candès (2019), "Conformalized quantile regression", arXiv 1905.03222.
         """
-        if not 0 < coverage < 1:
-            raise ValueError(f"coverage must lie in (0, 1), got {coverage}")
+        number("coverage", coverage, lambda value: 0 < value < 1, "lie in (0, 1)")
         outputs, head = self._outputs(X), self._head
-        if not head.widest and self.conformal_ is None:
+        if head.widest is None and self.conformal_ is None:
             raise ValueError(f'cost "{self.cost}" says nothing about spread: take "quantile", "gaussian" or conformal')
-        if coverage > (head.widest or 1.0) + 1e-9:
+        if head.widest is not None and coverage > head.widest + 1e-9:
             raise ValueError(f"coverage: {coverage} is wider than the trained quantiles, which hold {head.widest:.6g}")
+        if self.conformal_ is not None and (not len(self.conformal_[0]) or coverage > self.conformal_[0][-1] + 1e-9):
+            most = self.conformal_[0][-1] if len(self.conformal_[0]) else 0.0
+            raise ValueError(
+                f"coverage: the held-out rows are too few for {coverage}, the most they can tell is {most}"
+            )
         interval = self._in_their_unit(head.interval(outputs, coverage))
         if self.conformal_ is not None:
             widening, middle = np.interp(coverage, *self.conformal_), interval.mean(axis=1)
@@ -301,7 +326,11 @@ class Regressor(RegressorMixin, Supervised):
         return {"location": self.target_location_, "scale": self.target_scale_, "conformal": conformal}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
+        self._head = self._made_head()
+        self._levels = tuple(self.quantiles)
         self.target_location_, self.target_scale_ = float(state["location"]), float(state["scale"])
+        if not 0 < self.target_scale_ < np.inf:
+            raise ValueError(f"scale must be positive and finite, got {self.target_scale_}")
         conformal = state["conformal"]
         self.conformal_ = None if conformal is None else (np.array(conformal[0]), np.array(conformal[1]))
 

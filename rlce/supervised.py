@@ -5,12 +5,13 @@ X, y ─► checked, zero weights dropped ─► split ─► standardised ─�
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -27,7 +28,7 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
-from rlce import checkpoint
+from rlce import files
 from rlce.data import Standardizer, batches_of, held_out
 from rlce.network import MLP, NetworkFactory, build, evaluation_mode, in_chunks, number_type, numpy_forward
 from rlce.optimization import Optimization
@@ -35,7 +36,7 @@ from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 
 # What a training leaves, beside what was learnt of the arrays before.
-_LEARNT = ("network_", "history_", "n_epochs_", "_optimizer_state")
+_LEARNT = ("network_", "history_", "n_epochs_", "_optimizer_state", "_samples_seen")
 
 
 class Rows(NamedTuple):
@@ -101,6 +102,11 @@ class Supervised(BaseEstimator):
     def _calibrate(self, outputs: NDArray[Any] | None, rows: Rows | None) -> None:
         """A last look at the held-out rows, if there are any, with the trained network."""
 
+    @property
+    def _watched_in_training(self) -> tuple[str, bool]:
+        """What is watched where no rows are held out, and whether more of it is better."""
+        return "train/loss", False
+
     def _check_held_out(self, held_out: bool) -> None:
         """Refuse parameters that need held-out rows where there are none."""
 
@@ -140,7 +146,8 @@ class Supervised(BaseEstimator):
             y: the targets, ``[N]`` (see the class for other shapes).
             sample_weight: one number >= 0 a row, ``[N]``. A weight of 2 counts as a repeated row, 0 as no row at all.
             validation_set: ``(X, y)`` or ``(X, y, sample_weight)`` to watch, in place of ``validation_split``.
-            callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops.
+            callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops (of several restarts,
+                the present one).
             log_dir: TensorBoard directory of this run (of each restart's, in folders of its own); None for none.
             verbose: show a progress bar.
 
@@ -152,47 +159,58 @@ class Supervised(BaseEstimator):
                 that makes no sense, targets that do not fit; the message names the argument.
         """
         optimization, stopping = self._settings_of_training()
-        rows = self._read(X, y, sample_weight, fresh=True)
-        self.__dict__.pop("network_", None)  # of another fit; whatever fails before leaves that one as it was
-        random = self._random = check_random_state(self.random_state)
-        validation = None
-        if validation_set is not None:
-            if self.validation_split:
-                raise ValueError("validation_set: give it or validation_split, not both")
-            validation = self._read(*validation_set, name="validation_set")
-        elif self.validation_split > 0:
-            rows, validation = self._split(rows, _seed(random))
-        self._check_held_out(validation is not None)
-        self._standardizer = Standardizer(rows.inputs.shape[1])
-        if self.standardize:
-            self._standardizer.update(rows.inputs, None if (rows.weight == rows.weight[0]).all() else rows.weight)
-        double = (
-            self.network is None and self.device == "cpu" and len(rows.target) <= self._batch_size(len(rows.target))
-        )
-        # The rows as they came are not held any longer: there may be many.
-        rows = self._standardized(rows, double)
-        validation = None if validation is None else self._standardized(validation, double)
-        best, learnt = -math.inf, dict[str, Any]()
+        before, best, learnt = dict(self.__dict__), -math.inf, dict[str, Any]()
+        for name in (*_LEARNT, "_counts"):
+            self.__dict__.pop(name, None)
         try:
+            rows, validation, double, random = self._gather(X, y, sample_weight, validation_set)
             for restart in range(self.restarts):
-                directory = (
-                    None if log_dir is None else Path(log_dir) / (f"restart-{restart + 1}" * (self.restarts > 1))
-                )
+                folder = f"restart-{restart + 1}" if self.restarts > 1 else ""
+                directory = None if log_dir is None else Path(log_dir) / folder
                 score = self._run(
                     rows, validation, double, optimization, stopping, random, callback, directory, verbose
                 )
                 if not learnt or score > best:
                     best, learnt = score, {name: self.__dict__[name] for name in _LEARNT}
         except BaseException:
-            # An interrupted training leaves what it has learnt so far, or the best of the restarts before.
+            # An interrupted training leaves what it has learnt so far, or the best of the restarts before. What is
+            # refused before it begins leaves the estimator as it was.
             self.__dict__.update(learnt)
             if "network_" in self.__dict__:
                 self._calibrate(None, None)
+            else:
+                self.__dict__.clear()
+                self.__dict__.update(before)
             raise
         self.__dict__.update(learnt)
         outputs = None if validation is None else in_chunks(numpy_forward(self.network_), validation.inputs)
         self._calibrate(outputs, validation)
         return self
+
+    def _gather(
+        self, X: Any, y: Any, sample_weight: Any, validation_set: tuple[Any, ...] | None
+    ) -> tuple[Rows, Rows | None, bool, np.random.RandomState]:
+        """Standardised rows to train with and to watch, whether in double precision, and the source of all draws."""
+        rows = self._read(X, y, sample_weight, fresh=True)
+        random = self._random = check_random_state(self.random_state)
+        validation = None
+        if validation_set is not None:
+            if self.validation_split:
+                raise ValueError("validation_set: give it or validation_split, not both")
+            if not isinstance(validation_set, tuple | list) or len(validation_set) not in (2, 3):
+                raise ValueError("validation_set must be (X, y) or (X, y, sample_weight)")
+            validation = self._read(*validation_set)
+        elif self.validation_split > 0:
+            rows, validation = self._split(rows, _seed(random))
+        self._check_held_out(validation is not None)
+        self._standardizer = Standardizer(rows.inputs.shape[1])
+        if self.standardize:
+            self._standardizer.update(rows.inputs, None if (rows.weight == rows.weight[0]).all() else rows.weight)
+        one_batch = len(rows.target) <= self._batch_size(len(rows.target))
+        double = self.network is None and self.device == "cpu" and one_batch
+        # The rows as they came are not held any longer: there may be many.
+        rows = self._standardized(rows, double)
+        return rows, None if validation is None else self._standardized(validation, double), double, random
 
     def _settings_of_training(self) -> tuple[Optimization, Stopping]:
         """Optimisation and stop conditions from the parameters, all of which are checked here."""
@@ -200,8 +218,14 @@ class Supervised(BaseEstimator):
             _whole(name, getattr(self, name))
         if self.batch_size != "auto":
             _whole("batch_size", self.batch_size, 'or "auto"')
-        if not 0 <= self.validation_split < 1:
-            raise ValueError(f"validation_split must lie in [0, 1), got {self.validation_split}")
+        if not isinstance(self.hidden, Sequence) or isinstance(self.hidden, str):
+            raise ValueError(f"hidden must be a sequence of whole numbers, got {self.hidden!r}")
+        for name in ("validation_split", "dropout"):
+            number(name, getattr(self, name), lambda value: 0 <= value < 1, "lie in [0, 1)")
+        if self.network is not None and not callable(self.network):
+            raise ValueError(
+                f"network must be a factory (n_inputs, n_outputs) -> torch.nn.Module, got {self.network!r}"
+            )
         chosen: Any = self.optimizer
         optimization = chosen if isinstance(chosen, Optimization) else Optimization(chosen)
         given = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
@@ -209,9 +233,7 @@ class Supervised(BaseEstimator):
         stopping = self.stopping if isinstance(self.stopping, Stopping) else Stopping(patience=self.stopping)
         return dataclasses.replace(optimization, **changes), stopping
 
-    def _read(
-        self, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool = False, name: str = "sample_weight"
-    ) -> Rows:
+    def _read(self, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool = False) -> Rows:
         """Checked arrays, without the rows of weight zero; ``fresh`` where columns and targets are learnt from them."""
         inputs, y = validate_data(self, X, y, reset=fresh, dtype=(np.float64, np.float32), multi_output=True)
         if y.ndim == 2 and y.shape[1] == 1:
@@ -220,8 +242,8 @@ class Supervised(BaseEstimator):
         kept = weight > 0
         if not kept.all():
             inputs, y, weight = inputs[kept], y[kept], weight[kept]
-        if len(inputs) == 0:
-            raise ValueError(f"{name}: every row has weight zero")
+        if not 0 < weight.sum() < math.inf:
+            raise ValueError(f"sample_weight must have a positive and finite sum, got {weight.sum()}")
         return Rows(inputs, self._encode(y, weight, fresh), weight)
 
     def _split(self, rows: Rows, seed: int) -> tuple[Rows, Rows]:
@@ -254,18 +276,21 @@ class Supervised(BaseEstimator):
         # Last, so that bad input leaves no directory behind.
         tracker = Tracker(log_dir)
         trainer = Trainer(network, optimization, tracker)
-        self.network_, self._optimizer_state = network, trainer.optimizer.state
+        self.network_, self._optimizer_state, self._samples_seen = network, trainer.optimizer.state, 0
         self.history_: list[dict[str, float]] = []
+        self.n_epochs_ = 0
 
         def record(progress: Progress) -> bool | None:
             self.history_.append(dict(progress.scalars))
             self.n_epochs_ = len(self.history_)
             return callback(progress) if callback is not None else None
 
-        name, maximize = self._watched
-        monitor = Monitor("train/loss", maximize=False)
+        name, maximize = self._watched_in_training
+        monitor = Monitor(name, maximize)
         if validation is not None:
-            monitor = Monitor(name, maximize, functools.partial(self._evaluate, network, validation))
+            name, maximize = self._watched
+            evaluate = functools.partial(self._evaluate, network, validation)
+            monitor = Monitor(name, maximize, evaluate, among_equals="val/loss")
         config = {**self._settings(), "rows": len(rows.target), "features": rows.inputs.shape[1]}
         tracker.open()
         tracker.config(config)
@@ -279,47 +304,59 @@ class Supervised(BaseEstimator):
                 callback=record,
                 progress_bar=verbose,
             )
-            score = -self.history_[-1]["train/loss"]
-            if validation is not None:
-                score = trainer.restore_best() * (1.0 if maximize else -1.0)
+            value = self.history_[-1][name] if validation is None else trainer.restore_best()
             tracker.hyperparameters(config, [tag for tag in ("train/accuracy", name) if tag in self.history_[-1]])
         finally:
             tracker.close()
             trainer.flat.release()
             network.eval()
-        return score
+        return value if maximize else -value
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """One epoch more over these rows, with the optimiser as the last call left it."""
         optimization, _ = self._settings_of_training()
-        fresh = not hasattr(self, "network_")
-        rows = self._read(X, y, sample_weight, fresh=fresh)
-        if fresh:
-            self._random = check_random_state(self.random_state)
-            self._standardizer = Standardizer(rows.inputs.shape[1])
-            self.history_, self._optimizer_state = [], {}
-        if self.standardize:
-            self._standardizer.update(rows.inputs, rows.weight)
-        order, rules = (torch.Generator().manual_seed(_seed(self._random)) for _ in range(2))
-        self._prepare(rows, rules)
-        if fresh:
-            self.network_ = self._make_network(rows.inputs.shape[1], _seed(self._random), False)
-        training = self._batch(self._standardized(rows, number_type(self.network_) is np.float64))
-        self._loss_of_two_rows(self.network_, training)
-        trainer = Trainer(self.network_, optimization)
-        self.network_.train()
-        trainer.optimizer.restore(self._optimizer_state)
+        if optimization.schedule == "plateau" or (
+            optimization.schedule != "constant" and optimization.schedule_timesteps is None
+        ):
+            raise ValueError(
+                f"optimizer: partial_fit has no end, which the {optimization.schedule} schedule needs to know"
+            )
+        before, fresh = dict(self.__dict__), not hasattr(self, "network_")
         try:
-            epochs = self._epochs(training, self._batch_size(len(rows.target)), order, 1)
-            trainer.fit(epochs, functools.partial(self._loss, self.network_))
+            rows = self._read(X, y, sample_weight, fresh=fresh)
+            if fresh:
+                self._random = check_random_state(self.random_state)
+                self._standardizer = Standardizer(rows.inputs.shape[1])
+                self.history_, self._optimizer_state, self._samples_seen = [], {}, 0
+            self._standardizer = copy.deepcopy(self._standardizer)
+            if self.standardize:
+                self._standardizer.update(rows.inputs, rows.weight)
+            order, rules = (torch.Generator().manual_seed(_seed(self._random)) for _ in range(2))
+            self._prepare(rows, rules)
+            network = (
+                self.network_ if not fresh else self._make_network(rows.inputs.shape[1], _seed(self._random), False)
+            )
+            training = self._batch(self._standardized(rows, number_type(network) is np.float64))
+            self._loss_of_two_rows(network, training)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        self.network_ = network
+        trainer = Trainer(network, optimization)
+        network.train()
+        trainer.optimizer.restore(self._optimizer_state)
+        trainer.progress.step = self._samples_seen
+        try:
+            (epoch,) = self._epochs(training, self._batch_size(len(rows.target)), order, 1)
+            trainer.fit([epoch._replace(step=self._samples_seen + epoch.step)], functools.partial(self._loss, network))
         finally:
             trainer.flat.release()
-            self.network_.eval()
-        self._optimizer_state = trainer.optimizer.state
-        self.history_.append(dict(trainer.progress.scalars))
-        self.n_epochs_ = len(self.history_)
-        if fresh:
+            network.eval()
             self._calibrate(None, None)
+        self._optimizer_state, self._samples_seen = trainer.optimizer.state, trainer.progress.step
+        self.history_ = [*self.history_, dict(trainer.progress.scalars)]
+        self.n_epochs_ = len(self.history_)
         return self
 
     def _batch_size(self, rows: int) -> int:
@@ -342,7 +379,7 @@ class Supervised(BaseEstimator):
             self.hidden,
             activation=self.activation,
             dropout=self.dropout,
-            initialization="kaiming",
+            initialization="glorot",
             seed=seed,
         )
         return network.to(self.device, torch.float64 if double else torch.float32)
@@ -362,7 +399,7 @@ class Supervised(BaseEstimator):
         return Batch(
             torch.from_numpy(rows.inputs).to(device),
             torch.from_numpy(target).to(device),
-            None if equal else torch.from_numpy((weight / weight.mean()).astype(dtype)).to(device),
+            None if equal else torch.tensor((weight / weight.mean()).astype(dtype), device=device),
         )
 
     def _loss_of_two_rows(self, network: nn.Module, rows: Batch) -> None:
@@ -380,11 +417,14 @@ class Supervised(BaseEstimator):
     def _evaluate(self, network: nn.Module, rows: Rows) -> dict[str, float]:
         return self._validate(in_chunks(numpy_forward(network), rows.inputs), rows)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
     # ------------------------------------------------------------------------------------------------------ predicting
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """The network's outputs, ``[N, D]`` → ``[N, n_outputs]``."""
-        check_is_fitted(self, "network_")
+        check_is_fitted(self)
         rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         forward, dtype = numpy_forward(self.network_), number_type(self.network_)
         return in_chunks(lambda part: forward(self._standardizer(part, dtype)), rows).astype(np.float64)
@@ -402,54 +442,15 @@ class Supervised(BaseEstimator):
             sklearn.exceptions.NotFittedError: before `fit`.
             ValueError: it cannot be written, or something is not what JSON can hold.
         """
-        check_is_fitted(self, "network_")
-        checkpoint.check_json("extra", extra)
-        state = {
-            "features": self.n_features_in_,
-            "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist() or None,
-            "history": self.history_,
-            "double": number_type(self.network_) is np.float64,
-            **self._state(),
-        }
-        tensors = {f"network.{name}": tensor for name, tensor in self.network_.state_dict().items()}
-        tensors |= {f"standardizer.{name}": tensor for name, tensor in self._standardizer.state_dict().items()}
-        config = {"settings": self._settings(), "state": state, "extra": extra}
-        checkpoint.save(path, type(self).__name__, config, tensors)
+        check_is_fitted(self)
+        files.save(self, path, extra)
 
     @classmethod
     def _load(
         cls, path: str | os.PathLike[str], network: NetworkFactory | None, device: str, given: Mapping[str, Any]
     ) -> Self:
         """A trained estimator from a file; ``given`` replaces saved parameters."""
-        config, tensors = checkpoint.load(path, cls.__name__)
-        try:
-            settings, state = config["settings"], config["state"]
-            if settings["network"] is not None and network is None:
-                raise checkpoint.foreign_network(path)
-            for name, kind in (("optimizer", Optimization), ("stopping", Stopping)):
-                if isinstance(settings[name], Mapping):
-                    settings[name] = kind(**settings[name])
-            settings |= {"hidden": tuple(settings["hidden"]), "network": network, "device": device}
-            estimator = cls(**{**settings, **cls._parameters(settings), **given})
-            estimator.n_features_in_ = state["features"]
-            if state["feature_names"]:
-                estimator.feature_names_in_ = np.array(state["feature_names"], dtype=object)
-            estimator.history_, estimator.n_epochs_ = state["history"], len(state["history"])
-            estimator.extra_ = config["extra"]
-            estimator._optimizer_state, estimator._random = {}, check_random_state(estimator.random_state)
-            estimator._restore(state)
-            double = state["double"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"path: {str(path)!r} is damaged: {error}") from error
-        estimator.network_ = estimator._make_network(state["features"], seed=0, double=double)
-        estimator._standardizer = Standardizer(state["features"])
-        try:
-            estimator.network_.load_state_dict(checkpoint.section(tensors, "network."))
-            estimator._standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise ValueError(f"path: {str(path)!r} does not fit the network it names: {error}") from error
-        estimator.network_.eval()
-        return estimator
+        return files.load(cls, path, network, device, given)
 
     @classmethod
     def _parameters(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -458,16 +459,7 @@ class Supervised(BaseEstimator):
 
     def _settings(self) -> dict[str, Any]:
         """The parameters, as far as JSON can say them."""
-        plain = self.get_params(deep=False)
-        named = {name: plain[name] for name in ("optimizer", "stopping")}
-        return {
-            **plain,
-            **{name: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for name, v in named.items()},  # type: ignore[arg-type]
-            "hidden": [int(width) for width in self.hidden],
-            "network": None if self.network is None else "foreign",
-            "device": str(self.device),
-            "random_state": int(self.random_state) if isinstance(self.random_state, int | np.integer) else None,
-        }
+        return files.settings(self)
 
 
 def _seed(random: np.random.RandomState) -> int:
@@ -477,3 +469,13 @@ def _seed(random: np.random.RandomState) -> int:
 def _whole(name: str, value: Any, more: str = "") -> None:
     if not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1{more and ' ' + more}, got {value!r}")
+
+
+def number(name: str, value: Any, fits: Callable[[Any], bool], wanted: str) -> None:
+    """Refuse what is no number, or does not fit.
+
+    Raises:
+        ValueError: it names the parameter.
+    """
+    if not isinstance(value, int | float | np.number) or isinstance(value, bool) or not fits(value):
+        raise ValueError(f"{name} must {wanted}, got {value!r}")

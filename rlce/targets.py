@@ -5,7 +5,7 @@ needs; `rlce.Classifier` takes any of them as ``rule``, or several, with what is
 
     Classifier(rule=[partial(smooth, epsilon=0.05), logit_adjusted, partial(generalized_cross_entropy, q=0.5)])
 
-Several rules are applied in this order, whatever the order they are given in:
+Several rules are applied in this order, whatever the order they are given in (those of one kind in the given order):
 
 ==============  ==================================================================  ================================
 first           what the rule gives                                                 rules
@@ -17,6 +17,10 @@ first           what the rule gives                                             
 ``targets``     other target weights, from the current outputs                      `focal`, `squared_error` …
 ``counts``      class weights c ``[K]``, which the target weights are scaled with   `class_balanced` …
 ==============  ==================================================================  ================================
+
+Class weights scale the target weights class by class, c_k w_k; with rules of the current outputs, whose weights may
+stand on other classes than the label's, the whole row by Σ_k c_k q_k of the targets before. `two_class_rows` among the
+rules is no transform: it gives every class a sigmoid, a row of two classes each, and the other rules work on those.
 
 Rules of ``labels`` make data (tier A), as do class weights; transforms of the logits leave the targets as they are, and
 the gradient flows through them (tier A). Rules of the current outputs reproduce another loss's gradient at the current
@@ -257,7 +261,7 @@ def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> T
     *index* targets, smoothed or not, have the same w and Z = Σ_i c_{y_i} (`class_weight_sum`).
 
     Args:
-        targets: q, ``[..., K]``.
+        targets: class indices, int64 ``[...]``, or rows q, ``[..., K]``.
         class_weights: c, ``[K]``.
 
     Returns:
@@ -273,6 +277,8 @@ def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> T
         >>> scale_classes(torch.tensor([[0.5, 0.5]]), [1.0, 3.0])
         tensor([[0.5000, 1.5000]])
     """
+    if not targets.is_floating_point():
+        targets = one_hot(targets, len(class_weights))
     weights = torch.as_tensor(class_weights, dtype=targets.dtype, device=targets.device)
     if weights.ndim == 0 or weights.shape != targets.shape[targets.ndim - weights.ndim :]:
         raise ValueError(f"class_weights must have shape [K] = {list(targets.shape[-1:])}, got {list(weights.shape)}")

@@ -65,8 +65,29 @@ def test_all_stages_together_against_the_formula_written_out() -> None:
     log_p = (network(inputs) + (counts / counts.sum()).log()).log_softmax(-1)
     soft = 0.9 * F.one_hot(labels, K) + 0.1 / K
     class_weights = (1 / counts) * K / (1 / counts).sum()
-    published = -(class_weights * soft * (1 - log_p.exp()) ** 1.5 * log_p).sum(-1)
-    close(found, gradient((weights * published).mean(), network))
+    published = -(soft * (1 - log_p.exp()) ** 1.5 * log_p).sum(-1)
+    close(found, gradient((weights * (class_weights * soft).sum(-1) * published).mean(), network))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        targets.focal, targets.focal_modulated, targets.generalized_cross_entropy, targets.poly_one,
+        targets.expected_accuracy, targets.squared_error,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("classes", [2, K])
+def test_class_weights_are_weights_of_rows_whatever_the_rule_of_outputs(rule: Any, classes: int) -> None:
+    inputs, labels, weights = data()
+    labels = labels % classes
+    network = Linear()
+    network.weight = nn.Parameter(network.weight[:, :classes].detach().clone())
+    factor = torch.arange(1.0, classes + 1)
+    by_class = prepared([rule, lambda counts: factor], labels, weights, classes)
+    by_row = prepared(rule, labels, weights, classes)
+    found = gradient(by_class.loss(network, inputs, labels, weights)[0], network)
+    close(found, gradient(by_row.loss(network, inputs, labels, weights * factor[labels])[0], network))
+    assert (found - gradient(by_row.loss(network, inputs, labels, weights)[0], network)).abs().max() > 1e-3
 
 
 def test_the_order_in_the_list_does_not_matter() -> None:
@@ -270,6 +291,12 @@ def test_rules_as_json() -> None:
             r"rule must give target weights of shape \[2, 2\], got \[\]",
         ),
         (lambda counts: counts.sum(), ValueError, r"rule must give class weights of shape \[2\], got \[\]"),
+        (
+            lambda counts: -counts,
+            ValueError,
+            r"rule must give finite class weights >= 0, not all zero, got -5.0 to -5.0",
+        ),
+        (lambda all_labels: 0.0 * all_labels, ValueError, "rule must give finite probabilities of drawing rows >= 0"),
         (lambda all_labels: torch.ones(3), ValueError, r"rule must give probabilities .* of shape \[10\], got \[3\]"),
         (partial(targets.focal, gamma=-1.0), ValueError, "gamma must be at least 0, got -1.0"),
     ],

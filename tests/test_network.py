@@ -145,7 +145,7 @@ def test_the_seed_fixes_weights_and_masks_and_each_layer_has_its_own() -> None:
     assert not torch.equal(one(torch.ones(8, 32)), two(torch.ones(8, 32)))
 
 
-@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming"])
+@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming", "glorot"])
 def test_the_global_generator_is_neither_read_nor_advanced(initialization: str) -> None:
     def run() -> torch.Tensor:
         network = MLP(4, 3, (8, 8), activation="prelu", dropout=0.5, initialization=initialization).train()
@@ -198,7 +198,7 @@ def test_kaiming_weights_have_their_variance(activation: str) -> None:
         assert abs(weight.mean()) < 4 * math.sqrt(expected / n)
 
 
-@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming"])
+@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming", "glorot"])
 def test_output_gain_scales_the_last_layer_alone(initialization: str) -> None:
     one = MLP(4, 3, (8,), initialization=initialization)
     small = MLP(4, 3, (8,), initialization=initialization, output_gain=0.01)
@@ -218,7 +218,7 @@ def test_without_hidden_layers_the_network_is_linear() -> None:
     ("arguments", "message"),
     [
         ({"activation": "swish"}, "activation must be one of sigmoid, tanh, relu, leaky_relu, prelu, softplus"),
-        ({"initialization": "xavier"}, "initialization must be one of orthogonal, kaiming, got 'xavier'"),
+        ({"initialization": "xavier"}, "initialization must be one of orthogonal, kaiming, glorot, got 'xavier'"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout must lie in \[0, 1\)"),
         ({"dropout": math.nan}, r"dropout must lie in \[0, 1\)"),
@@ -255,3 +255,11 @@ def test_means_with_a_log_std_are_the_same_in_numpy_and_never_stale(kind: str) -
 
 def test_log_std_takes_the_dtype_of_the_means() -> None:
     assert WithLogStd(MLP(3, 2).double(), 2).log_std.dtype == torch.float64
+
+
+def test_glorot_weights_are_uniform_between_their_bounds() -> None:
+    network = MLP(300, 200, (400,), initialization="glorot", output_gain=0.5)
+    for layer, gain in zip(network.layers, (1.0, 0.5), strict=True):
+        bound = gain * math.sqrt(6 / sum(layer.weight.shape))  # type: ignore[union-attr]
+        assert 0.99 * bound < layer.weight.abs().max() <= bound  # type: ignore[operator, union-attr]
+        assert float(layer.weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.01)  # type: ignore[operator, union-attr]

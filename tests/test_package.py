@@ -21,9 +21,10 @@ LAYERS = {
     **dict.fromkeys(("calibration", "csvfiles"), 0),
     **dict.fromkeys(("heads", "targets", "credit", "tracking", "checkpoint", "tables"), 1),
     **dict.fromkeys(("rollout", "trainer", "methods", "composition", "costs"), 2),
-    **dict.fromkeys(("evaluation", "transitions", "supervised"), 3),
-    **dict.fromkeys(("policy_gradient", "classifier", "regressor"), 4),
-    "deployment": 5,
+    **dict.fromkeys(("evaluation", "transitions", "files"), 3),
+    **dict.fromkeys(("policy_gradient", "supervised"), 4),
+    **dict.fromkeys(("classifier", "regressor"), 5),
+    "deployment": 6,
 }
 MODULES = sorted(path.stem for path in (ROOT / "rlce").glob("*.py") if path.stem != "__init__")
 
