@@ -114,7 +114,8 @@ def export(
     when the file is used: NaN in a row gives NaN, or a choice that means nothing.
 
     The file's metadata has one entry, "rlce": JSON with the library's version, the kind of model, names and shapes of
-    inputs and outputs, and ``classes``, ``feature_names``, levels of quantiles or spaces.
+    inputs and outputs, and ``classes``, ``feature_names``, levels of quantiles, conformal widenings (in the targets'
+    unit, one a coverage) or spaces.
 
     Args:
         model: a fitted estimator, an agent, or any ``torch.nn.Module`` that maps ``[N, D]``. It is not changed: a
@@ -247,10 +248,15 @@ def _of_regressor(model: Regressor, hard: bool, dtype: torch.dtype) -> _Plan:
 
     centre = head.levels.index(0.5) if isinstance(head, Quantiles) else 0
     answers = {"prediction": _Answer("[N], in the targets' unit", lambda z: location + scale * z[:, centre])}
+    about: dict[str, Any] = {}
+    if model.conformal_ is not None:
+        about["conformal"] = dict(
+            zip(("coverages", "widenings"), (part.tolist() for part in model.conformal_), strict=True)
+        )
     if not isinstance(head, Quantiles | Normal):
-        return _of_estimator(model, answers, {})
+        return _of_estimator(model, answers, about)
     spread = _Answer("[N, L], at the levels of quantiles", lambda z: location + scale * quantiles(z))
-    return _of_estimator(model, {**answers, "quantiles": spread}, {"quantiles": levels.tolist()})
+    return _of_estimator(model, {**answers, "quantiles": spread}, {**about, "quantiles": levels.tolist()})
 
 
 def _of_estimator(model: Classifier | Regressor, answers: dict[str, _Answer], about: dict[str, Any]) -> _Plan:

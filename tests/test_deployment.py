@@ -186,6 +186,14 @@ def test_a_regressor_answers_as_before(cost: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(answers[1], regressor.predict_quantiles(rows), rtol=1e-5, atol=1e-3)
 
 
+def test_conformal_widenings_travel_along(tmp_path: Path) -> None:
+    regressor = Regressor(**SMALL, conformal=True, validation_split=0.3).fit(X, X[:, 0])
+    exported = deployed(tmp_path, regressor)
+    by = np.interp(0.8, exported.about["conformal"]["coverages"], exported.about["conformal"]["widenings"])
+    found = exported(MANY)[:, None] + np.array([-by, by])
+    np.testing.assert_allclose(found, regressor.predict_interval(MANY, 0.8), rtol=1e-5, atol=1e-4)
+
+
 # ------------------------------------------------------------------------------------------------------ policies
 
 
