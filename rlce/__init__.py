@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         weights,
     )
     from rlce.classifier import Classifier
+    from rlce.deployment import export
     from rlce.evaluation import Evaluation, evaluate_policy
     from rlce.methods import Method
     from rlce.network import MLP
@@ -59,6 +60,7 @@ __all__ = [
     "costs",
     "csvfiles",
     "evaluate_policy",
+    "export",
     "heads",
     "masks",
     "methods",
@@ -86,6 +88,7 @@ _HOME = {
     "Tracker": "tracking",
     "Trainer": "trainer",
     "evaluate_policy": "evaluation",
+    "export": "deployment",
     "weighted_cross_entropy": "objective",
 }
 

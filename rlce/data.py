@@ -120,7 +120,8 @@ class Standardizer:
         width: D, the width of a row.
         clip: bound on the standardised values, in standard deviations; None for no bound.
         mean: ``[D]`` float64.
-        variance: ``[D]`` float64, the population variance; a constant column scales by 1.
+        variance: ``[D]`` float64, the population variance.
+        scale: ``[D]`` float64, what shifted rows are multiplied with; 1 for a constant column.
         count: rows seen, or the sum of their weights.
 
     Example:
@@ -134,6 +135,7 @@ class Standardizer:
     clip: float | None = None
     mean: NDArray[np.float64] = field(init=False)
     variance: NDArray[np.float64] = field(init=False)
+    scale: NDArray[np.float64] = field(init=False)
     count: float = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -168,7 +170,7 @@ class Standardizer:
         self.mean, self.variance, self.count = mean, variance, count
         # A column that never varied leaves rounding noise behind; dividing by that would blow it up.
         constant = variance <= (1e-12 * mean) ** 2
-        self._scale = 1.0 / np.sqrt(np.where(constant, 1.0, variance))
+        self.scale = 1.0 / np.sqrt(np.where(constant, 1.0, variance))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The statistics as tensors, copied, for files and snapshots."""
@@ -189,11 +191,11 @@ class Standardizer:
     def __call__(self, rows: NDArray[Any], dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
         """Standardised rows: ``[B, D]`` → ``[B, D]``, float32 unless told otherwise."""
         if len(rows) <= _CHUNK:
-            result = ((rows - self.mean) * self._scale).astype(dtype)
+            result = ((rows - self.mean) * self.scale).astype(dtype)
         else:
             result = np.empty(rows.shape, dtype)
             for start in range(0, len(rows), _CHUNK):
-                result[start : start + _CHUNK] = (rows[start : start + _CHUNK] - self.mean) * self._scale
+                result[start : start + _CHUNK] = (rows[start : start + _CHUNK] - self.mean) * self.scale
         return result if self.clip is None else np.clip(result, -self.clip, self.clip, out=result)
 
 

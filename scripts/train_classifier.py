@@ -57,6 +57,9 @@ class Arguments:
     """Label smoothing: the part of the weight spread over all classes."""
     class_weight: Literal["balanced"] | None = None
     """balanced: every class counts as much as any other, however few its rows."""
+    imbalanced: bool = False
+    """What docs/reweighting.md recommends for imbalanced classes: logit adjustment, generalised cross-entropy and
+    dropout 0.3."""
     cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] = "squared"
     """Of a regression; quantile and gaussian give intervals."""
     validation_split: float = 0.1
@@ -134,8 +137,13 @@ def fitted(arguments: Arguments, X: NDArray[Any], y: NDArray[Any], log_dir: Path
     if arguments.task == "regression":
         estimator: Any = rlce.Regressor(cost=arguments.cost, **shared)
     else:
-        rule = functools.partial(targets.smooth, epsilon=arguments.smoothing) if arguments.smoothing else None
-        estimator = rlce.Classifier(rule=rule, class_weight=arguments.class_weight, **shared)
+        rules: list[Any] = []
+        if arguments.smoothing:
+            rules += [functools.partial(targets.smooth, epsilon=arguments.smoothing)]
+        if arguments.imbalanced:
+            rules += [targets.logit_adjusted, functools.partial(targets.generalized_cross_entropy, q=0.4)]
+            shared["dropout"] = arguments.dropout or 0.3
+        estimator = rlce.Classifier(rule=rules or None, class_weight=arguments.class_weight, **shared)
     return estimator.fit(X, y, log_dir=log_dir, verbose=not arguments.quiet)
 
 

@@ -23,6 +23,7 @@ LAYERS = {
     **dict.fromkeys(("rollout", "trainer", "methods", "composition", "costs"), 2),
     **dict.fromkeys(("evaluation", "transitions", "supervised"), 3),
     **dict.fromkeys(("policy_gradient", "classifier", "regressor"), 4),
+    "deployment": 5,
 }
 MODULES = sorted(path.stem for path in (ROOT / "rlce").glob("*.py") if path.stem != "__init__")
 
