@@ -202,7 +202,7 @@ def _plan(model: Any, hard: bool, n_inputs: int | None, dtype: torch.dtype) -> _
             "model must be a rlce.Classifier, rlce.Regressor, rlce.PolicyGradient or torch.nn.Module, "
             f"got {type(model).__name__}"
         )
-    check_is_fitted(model)
+    check_is_fitted(model, "network_")
     return _of_classifier(model, hard, dtype) if isinstance(model, Classifier) else _of_regressor(model, hard, dtype)
 
 

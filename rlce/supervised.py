@@ -34,6 +34,9 @@ from rlce.optimization import Optimization
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 
+# What a training leaves, beside what was learnt of the arrays before.
+_LEARNT = ("network_", "history_", "n_epochs_", "_optimizer_state")
+
 
 class Rows(NamedTuple):
     """Rows without those of weight zero. N rows."""
@@ -169,15 +172,24 @@ class Supervised(BaseEstimator):
         # The rows as they came are not held any longer: there may be many.
         rows = self._standardized(rows, double)
         validation = None if validation is None else self._standardized(validation, double)
-        best: tuple[float, Any] | None = None
-        for restart in range(self.restarts):
-            directory = None if log_dir is None else Path(log_dir) / (f"restart-{restart + 1}" * (self.restarts > 1))
-            tried = self._run(rows, validation, double, optimization, stopping, random, callback, directory, verbose)
-            if best is None or tried[0] > best[0]:
-                best = tried
-        assert best is not None
-        _, (self.network_, self.history_, self._optimizer_state) = best
-        self.n_epochs_ = len(self.history_)
+        best, learnt = -math.inf, dict[str, Any]()
+        try:
+            for restart in range(self.restarts):
+                directory = (
+                    None if log_dir is None else Path(log_dir) / (f"restart-{restart + 1}" * (self.restarts > 1))
+                )
+                score = self._run(
+                    rows, validation, double, optimization, stopping, random, callback, directory, verbose
+                )
+                if not learnt or score > best:
+                    best, learnt = score, {name: self.__dict__[name] for name in _LEARNT}
+        except BaseException:
+            # An interrupted training leaves what it has learnt so far, or the best of the restarts before.
+            self.__dict__.update(learnt)
+            if "network_" in self.__dict__:
+                self._calibrate(None, None)
+            raise
+        self.__dict__.update(learnt)
         outputs = None if validation is None else in_chunks(numpy_forward(self.network_), validation.inputs)
         self._calibrate(outputs, validation)
         return self
@@ -231,8 +243,8 @@ class Supervised(BaseEstimator):
         callback: Callback | None,
         log_dir: Path | None,
         verbose: bool,
-    ) -> tuple[float, tuple[nn.Module, list[dict[str, float]], dict[str, Tensor]]]:
-        """One training from fresh weights: how good it is (more is better), and what came of it."""
+    ) -> float:
+        """One training from fresh weights; returns how good it is (more is better)."""
         batch_size = self._batch_size(len(rows.target))
         network = self._make_network(rows.inputs.shape[1], _seed(random), double)
         order, rules = (torch.Generator().manual_seed(_seed(random)) for _ in range(2))
@@ -242,10 +254,12 @@ class Supervised(BaseEstimator):
         # Last, so that bad input leaves no directory behind.
         tracker = Tracker(log_dir)
         trainer = Trainer(network, optimization, tracker)
-        history: list[dict[str, float]] = []
+        self.network_, self._optimizer_state = network, trainer.optimizer.state
+        self.history_: list[dict[str, float]] = []
 
         def record(progress: Progress) -> bool | None:
-            history.append(dict(progress.scalars))
+            self.history_.append(dict(progress.scalars))
+            self.n_epochs_ = len(self.history_)
             return callback(progress) if callback is not None else None
 
         name, maximize = self._watched
@@ -265,15 +279,15 @@ class Supervised(BaseEstimator):
                 callback=record,
                 progress_bar=verbose,
             )
-            score = -history[-1]["train/loss"]
+            score = -self.history_[-1]["train/loss"]
             if validation is not None:
                 score = trainer.restore_best() * (1.0 if maximize else -1.0)
-            tracker.hyperparameters(config, [tag for tag in ("train/accuracy", name) if tag in history[-1]])
+            tracker.hyperparameters(config, [tag for tag in ("train/accuracy", name) if tag in self.history_[-1]])
         finally:
             tracker.close()
             trainer.flat.release()
             network.eval()
-        return score, (network, history, trainer.optimizer.state)
+        return score
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """One epoch more over these rows, with the optimiser as the last call left it."""
@@ -370,7 +384,7 @@ class Supervised(BaseEstimator):
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """The network's outputs, ``[N, D]`` → ``[N, n_outputs]``."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         forward, dtype = numpy_forward(self.network_), number_type(self.network_)
         return in_chunks(lambda part: forward(self._standardizer(part, dtype)), rows).astype(np.float64)
@@ -388,7 +402,7 @@ class Supervised(BaseEstimator):
             sklearn.exceptions.NotFittedError: before `fit`.
             ValueError: it cannot be written, or something is not what JSON can hold.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         checkpoint.check_json("extra", extra)
         state = {
             "features": self.n_features_in_,

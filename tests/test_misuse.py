@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from envs.identity import Identity
@@ -208,12 +209,16 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
     bad: list[tuple[dict[str, Any], Any]] = [
         ({}, np.where(X > 7, np.nan, X)),
         ({"batch_size": 0}, X),
-        ({"patience": 0}, X),
+        ({"stopping": 0}, X),
+        ({"temperature": "validation"}, X),
         ({"rule": lambda labels, classes: targets.smooth(labels, classes, epsilon=-1.0)}, X),
     ]
     for settings, rows in bad:
-        with pytest.raises(ValueError, match=r"NaN|batch_size|patience|epsilon"):
-            Classifier(log_dir=tmp_path / "run", **settings).fit(rows, y)
+        classifier = Classifier(**settings)
+        with pytest.raises(ValueError, match=r"NaN|batch_size|patience|epsilon|held-out"):
+            classifier.fit(rows, y, log_dir=tmp_path / "run")
+        with pytest.raises(NotFittedError):
+            classifier.predict(X)
     with pytest.raises(ValueError, match="env_kwargs must be what JSON can hold"):
         PolicyGradient("CartPole-v1", env_kwargs={"render_mode": object()}, log_dir=tmp_path / "run")
     with pytest.raises(TypeError, match="no head serves"):
@@ -231,6 +236,22 @@ def test_an_interrupted_fit_leaves_an_estimator_that_can_be_saved(tmp_path: Path
         classifier.fit(X, y, callback=interrupt)
     classifier.save(tmp_path / "c")
     assert Classifier.load(tmp_path / "c").n_epochs_ == 1
+    np.testing.assert_array_equal(Classifier.load(tmp_path / "c").predict(X), classifier.predict(X))
+
+
+def test_of_interrupted_restarts_the_best_before_is_kept() -> None:
+    seen: list[float] = []
+
+    def interrupt(progress: Any) -> None:
+        seen.append(progress.scalars["train/loss"])
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+
+    X, y = load_iris(return_X_y=True)
+    classifier = Classifier(epochs=3, restarts=3, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(X, y, callback=interrupt)
+    assert classifier.history_[-1]["train/loss"] == min(seen[2], seen[5])
 
 
 def test_observations_that_are_not_finite_are_refused() -> None:
