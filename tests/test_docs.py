@@ -57,3 +57,11 @@ def test_supervised_page_runs() -> None:
     names: dict[str, object] = {}
     for number, block in enumerate(found):
         exec(compile(block, f"supervised.md, block {number + 1}", "exec"), names)
+
+
+def test_reweighting_page_runs() -> None:
+    found = blocks(DOCS / "reweighting.md")
+    assert len(found) == 3
+    names: dict[str, object] = {}
+    for number, block in enumerate(found):
+        exec(compile(block, f"reweighting.md, block {number + 1}", "exec"), names)
