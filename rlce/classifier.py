@@ -232,7 +232,7 @@ class Classifier(ClassifierMixin, Supervised):
 
     def _prepare(self, rows: Rows, generator: torch.Generator) -> None:
         self._rules = Composition(self.rule, generator)
-        labels, weight = torch.from_numpy(rows.target), torch.from_numpy(rows.weight)
+        labels, weight = torch.tensor(rows.target), torch.tensor(rows.weight)
         classes = 2 if self._sigmoids else len(self.classes_)
         self._rules.prepare(labels, weight, classes, self._class_factors, earlier=getattr(self, "_earlier", None))
         self._counts: Tensor = self._rules.counts
@@ -241,27 +241,39 @@ class Classifier(ClassifierMixin, Supervised):
         if not self._sigmoids:
             self.class_prior_ = (self._counts / self._counts.sum()).numpy()
             self.network_prior_ = self._rules.prior(labels)
-        self._wanted_prior()  # what cannot be asked for is refused before training
+        wanted = self._wanted_prior()
+        if wanted is not None:
+            _log_ratio(wanted, self.network_prior_)  # what cannot be asked for is refused before training
         self._rules.to(torch.device(self.device))
 
     def _class_factors(self, counts: Tensor) -> Tensor | None:
-        """``class_weight`` as factors of the counts' shape."""
-        if self.class_weight is None:
+        """``class_weight`` as factors of the counts' shape; None where it is none, or one of whole rows."""
+        if self.class_weight is None or self._all_alone:
             return None
+        if self._several and self.class_weight != "balanced":
+            raise ValueError('class_weight must be "balanced" or None where a row has several labels')
+        return self._class_values(counts)
+
+    def _class_values(self, counts: Tensor) -> Tensor:
+        """``class_weight`` as numbers, ``[..., K]``."""
         if self.class_weight == "balanced":
             mean = counts.sum(dim=-1, keepdim=True) / counts.shape[-1]
             return torch.where(counts > 0, mean / counts, 1.0)
-        if self._several:
-            raise ValueError('class_weight must be "balanced" or None where a row has several labels')
         given, labels = dict(self.class_weight), self.classes_.tolist()  # type: ignore[arg-type]
         absent = [label for label in given if label not in labels]
         if absent:
             raise ValueError(f"class_weight: the classes {absent} are not in y, which holds {labels}")
-        values = [float(given.get(label, 1.0)) for label in labels]
-        if not all(0 <= value < np.inf for value in values):
-            raise ValueError(f"class_weight must hold finite numbers >= 0, got {given}")
-        factors = torch.tensor(values, dtype=torch.float64)
-        return factors.unsqueeze(-1).expand(-1, 2) if self._sigmoids else factors
+        for label, value in given.items():
+            number(f"class_weight[{label!r}]", value, lambda value: 0 <= value < np.inf, "be a finite number >= 0")
+        return torch.tensor([float(given.get(label, 1.0)) for label in labels], dtype=torch.float64)
+
+    def _batch(self, rows: Rows) -> Batch:
+        if self._all_alone and self.class_weight is not None:
+            # Every class has a sigmoid, and every row counts in all of them, by its own class's weight.
+            yes = rows.target[..., 1] if rows.target.dtype.kind == "f" else rows.target
+            values = self._class_values(self._counts[:, 1]).numpy()
+            rows = rows._replace(weight=rows.weight * (yes @ values))
+        return super()._batch(rows)
 
     def _check_held_out(self, held_out: bool) -> None:
         if self.temperature == "validation" and not held_out:
@@ -425,10 +437,9 @@ class Classifier(ClassifierMixin, Supervised):
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.classes_ = np.array(state["classes"], dtype=np.dtype(state["dtype"]))
         self._several, self._all_alone = bool(state["several"]), bool(state["sigmoids"])
-        self.temperature_, self._counts = (
-            float(state["temperature"]),
-            torch.tensor(state["counts"], dtype=torch.float64),
-        )
+        number("temperature", state["temperature"], lambda value: 0 < value < np.inf, "be positive")
+        self.temperature_ = float(state["temperature"])
+        self._counts = torch.tensor(state["counts"], dtype=torch.float64)
         self.class_prior_, self.network_prior_ = (None if p is None else np.array(p) for p in state["priors"])
 
     def __sklearn_tags__(self) -> Any:

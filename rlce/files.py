@@ -24,6 +24,7 @@ def save(estimator: Any, path: str | os.PathLike[str], extra: Mapping[str, Any] 
         "features": estimator.n_features_in_,
         "feature_names": getattr(estimator, "feature_names_in_", np.array([])).tolist() or None,
         "history": estimator.history_,
+        "samples_seen": estimator._samples_seen,
         "double": number_type(estimator.network_) is np.float64,
         **estimator._state(),
     }
@@ -62,6 +63,7 @@ def load(
         estimator.history_, estimator.n_epochs_ = state["history"], len(state["history"])
         estimator.extra_ = config["extra"]
         estimator._optimizer_state, estimator._random = {}, check_random_state(estimator.random_state)
+        estimator._samples_seen = int(state["samples_seen"])
         estimator._restore(state)
         if network is None:
             _check_widths(settings["hidden"], state["features"], tensors)

@@ -163,13 +163,12 @@ class Supervised(BaseEstimator):
         for name in (*_LEARNT, "_counts"):
             self.__dict__.pop(name, None)
         try:
-            rows, validation, double, random = self._gather(X, y, sample_weight, validation_set)
+            rows, validation, random = self._gather(X, y, sample_weight, validation_set)
             for restart in range(self.restarts):
-                folder = f"restart-{restart + 1}" if self.restarts > 1 else ""
-                directory = None if log_dir is None else Path(log_dir) / folder
-                score = self._run(
-                    rows, validation, double, optimization, stopping, random, callback, directory, verbose
+                directory = (
+                    log_dir if self.restarts == 1 or log_dir is None else Path(log_dir, f"restart-{restart + 1}")
                 )
+                score = self._run(rows, validation, optimization, stopping, random, callback, directory, verbose)
                 if not learnt or score > best:
                     best, learnt = score, {name: self.__dict__[name] for name in _LEARNT}
         except BaseException:
@@ -189,8 +188,8 @@ class Supervised(BaseEstimator):
 
     def _gather(
         self, X: Any, y: Any, sample_weight: Any, validation_set: tuple[Any, ...] | None
-    ) -> tuple[Rows, Rows | None, bool, np.random.RandomState]:
-        """Standardised rows to train with and to watch, whether in double precision, and the source of all draws."""
+    ) -> tuple[Rows, Rows | None, np.random.RandomState]:
+        """Standardised rows to train with and to watch, and the source of all draws."""
         rows = self._read(X, y, sample_weight, fresh=True)
         random = self._random = check_random_state(self.random_state)
         validation = None
@@ -210,7 +209,7 @@ class Supervised(BaseEstimator):
         double = self.network is None and self.device == "cpu" and one_batch
         # The rows as they came are not held any longer: there may be many.
         rows = self._standardized(rows, double)
-        return rows, None if validation is None else self._standardized(validation, double), double, random
+        return rows, None if validation is None else self._standardized(validation, double), random
 
     def _settings_of_training(self) -> tuple[Optimization, Stopping]:
         """Optimisation and stop conditions from the parameters, all of which are checked here."""
@@ -242,8 +241,10 @@ class Supervised(BaseEstimator):
         kept = weight > 0
         if not kept.all():
             inputs, y, weight = inputs[kept], y[kept], weight[kept]
-        if not 0 < weight.sum() < math.inf:
-            raise ValueError(f"sample_weight must have a positive and finite sum, got {weight.sum()}")
+        with np.errstate(over="ignore"):
+            total = weight.sum()
+        if not 0 < total < math.inf:
+            raise ValueError(f"sample_weight must have a positive and finite sum, got {total}")
         return Rows(inputs, self._encode(y, weight, fresh), weight)
 
     def _split(self, rows: Rows, seed: int) -> tuple[Rows, Rows]:
@@ -258,17 +259,16 @@ class Supervised(BaseEstimator):
         self,
         rows: Rows,
         validation: Rows | None,
-        double: bool,
         optimization: Optimization,
         stopping: Stopping,
         random: np.random.RandomState,
         callback: Callback | None,
-        log_dir: Path | None,
+        log_dir: str | os.PathLike[str] | None,
         verbose: bool,
     ) -> float:
         """One training from fresh weights; returns how good it is (more is better)."""
         batch_size = self._batch_size(len(rows.target))
-        network = self._make_network(rows.inputs.shape[1], _seed(random), double)
+        network = self._make_network(rows.inputs.shape[1], _seed(random), rows.inputs.dtype == np.float64)
         order, rules = (torch.Generator().manual_seed(_seed(random)) for _ in range(2))
         self._prepare(rows, rules)
         training = self._batch(rows)
@@ -304,6 +304,7 @@ class Supervised(BaseEstimator):
                 callback=record,
                 progress_bar=verbose,
             )
+            self._samples_seen = trainer.progress.step
             value = self.history_[-1][name] if validation is None else trainer.restore_best()
             tracker.hyperparameters(config, [tag for tag in ("train/accuracy", name) if tag in self.history_[-1]])
         finally:

@@ -300,7 +300,7 @@ def test_labels_that_make_no_sense() -> None:
         small().fit(X, y, validation_set=(X, np.where(y == 0, 9, y)))
     with pytest.raises(ValueError, match=r"class_weight: the classes \[5\] are not in y, which holds \[0, 1, 2\]"):
         small(class_weight={0: 1.0, 5: 2.0}).fit(X, y)
-    with pytest.raises(ValueError, match="class_weight must hold finite numbers >= 0"):
+    with pytest.raises(ValueError, match=r"class_weight\[0\] must be a finite number >= 0, got -1.0"):
         small(class_weight={0: -1.0}).fit(X, y)
     with pytest.raises(ValueError, match="class_weight must be a dict, \"balanced\" or None, got 'even'"):
         small(class_weight="even").fit(X, y)
@@ -351,11 +351,13 @@ def test_temperature_of_re_weighted_probabilities_is_fitted_under_the_training_p
     random = np.random.default_rng(0)
     y = (random.random(4000) < 0.05).astype(int)
     X = random.normal(size=(4000, 2)) + 1.5 * y[:, None]
-    settings: dict[str, Any] = {"hidden": (), "epochs": 40, "validation_split": 0.5, "random_state": 0}
-    one = Classifier(rule=targets.logit_adjusted, temperature="validation", **settings).fit(X, y)
-    assert one.temperature_ == pytest.approx(
-        1.0, abs=0.15
-    )  # a linear model of this is right, so nothing is to be mended
+    settings: dict[str, Any] = {"hidden": (), "epochs": 40, "random_state": 0}
+    one = Classifier(rule=targets.logit_adjusted, temperature="validation", **settings)
+    one.fit(X[:2000], y[:2000], validation_set=(X[2000:], y[2000:]))
+    logits, shift = one._outputs(X[2000:]), np.log(one.class_prior_) - np.log(one.network_prior_)
+    np.testing.assert_allclose(np.exp(shift) / np.exp(shift).sum(), one.class_prior_)
+    assert one.temperature_ == pytest.approx(calibration.fit_temperature(logits, y[2000:], prior_shift=shift))
+    assert abs(one.temperature_ - calibration.fit_temperature(logits, y[2000:])) > 0.1
     one.save(tmp_path / "c")
     loaded = Classifier.load(tmp_path / "c")
     assert loaded.temperature_ == one.temperature_
@@ -434,3 +436,106 @@ def test_convolutional_network_on_digits_as_images(tmp_path: Path) -> None:
     classifier.save(tmp_path / "c")
     loaded = Classifier.load(tmp_path / "c", network=Convolutional)
     np.testing.assert_array_equal(loaded.predict(test_X), classifier.predict(test_X))
+
+
+# --------------------------------------------------------------------- rules that look at the outputs, and priors
+
+
+def test_without_held_out_rows_accuracy_is_watched_where_the_objective_s_value_says_nothing() -> None:
+    X, y = (array[:600] for array in load_digits(return_X_y=True))
+    settings: dict[str, Any] = {"hidden": (32,), "rule": targets.squared_error, "epochs": 60, "random_state": 0}
+    stopped = Classifier(stopping=5, **settings).fit(X, y)
+    accuracies = [epoch["train/accuracy"] for epoch in stopped.history_]
+    assert stopped.n_epochs_ == 60 or stopped.n_epochs_ == int(np.argmax(accuracies)) + 1 + 5
+    assert stopped.score(X, y) > 0.95
+    best = Classifier(**{**settings, "epochs": 5, "restarts": 3}).fit(X, y)
+    assert best.history_[-1]["train/accuracy"] == max(
+        Classifier(**{**settings, "epochs": 5, "restarts": n}).fit(X, y).history_[-1]["train/accuracy"]
+        for n in (1, 2, 3)
+    )
+
+
+@pytest.mark.parametrize(
+    "rule", [targets.squared_error, targets.focal, [targets.two_class_rows, targets.squared_error]]
+)
+def test_class_weights_matter_under_every_rule(rule: Any) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(400, 2))
+    y = (X[:, 0] + random.normal(size=400) > 1.3).astype(int)
+    rates = [
+        small(hidden=(), rule=rule, class_weight=weights, epochs=30).fit(X, y).predict(X).mean()
+        for weights in ({0: 9, 1: 1}, None, {0: 1, 1: 9})
+    ]
+    assert rates[0] < rates[1] < rates[2]
+
+
+def test_class_weights_inside_a_rule_of_labels_count_for_the_prior() -> None:
+    X = np.repeat([[0.0], [1.0]], [300, 100], axis=0)
+    y = np.concatenate([np.repeat([0, 1], [285, 15]), np.repeat([0, 1], [60, 40])])
+    rule = functools.partial(targets.class_weighted, class_weights=[1.0, 9.0])
+    settings: dict[str, Any] = {"hidden": (), "epochs": 1500, "learning_rate": 0.02, "batch_size": 400}
+    one = small(rule=rule, prior="training", **settings).fit(X, y)
+    np.testing.assert_allclose(one.predict_proba([[0.0], [1.0]])[:, 1], [0.05, 0.4], atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        functools.partial(targets.tempered, temperature=4.0),
+        functools.partial(targets.label_margin, scale=5.0),
+        lambda logits, labels, classes: logits - nn.functional.one_hot(labels, classes),
+    ],
+    ids=["tempered", "label_margin", "own"],
+)
+def test_no_prior_where_logits_are_more_than_shifted(rule: Any) -> None:
+    X, y = BLOBS
+    assert small(rule=rule).fit(X, y).network_prior_ is None
+    with pytest.raises(ValueError, match="prior must be None with a rule that does more to the logits than shift"):
+        small(rule=rule, prior="training").fit(X, y)
+
+
+def test_a_class_without_weight_has_no_prior_to_be_corrected() -> None:
+    X, y = BLOBS
+    with pytest.raises(ValueError, match=r"prior: classes \[1\] had no weight in training"):
+        small(class_weight={1: 0.0}, prior="training").fit(X, y)
+    with pytest.raises(ValueError, match="class weights must not be zero for every class|not all zero"):
+        small(class_weight={0: 0.0, 1: 0.0, 2: 0.0}).fit(X, y)
+
+
+def test_sigmoids_that_are_all_near_zero_still_give_probabilities() -> None:
+    X, y = BLOBS
+    classifier = small(rule=targets.two_class_rows).fit(X, y)
+    far = classifier.predict_proba(1e5 * X)
+    assert np.isfinite(far).all()
+    np.testing.assert_allclose(far.sum(axis=1), 1.0, atol=1e-12)
+    logits = classifier._outputs(X)
+    sigmoid = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(classifier.predict_proba(X), sigmoid / sigmoid.sum(axis=1, keepdims=True), rtol=1e-6)
+
+
+def test_parameters_set_after_a_fit_do_not_re_label_it() -> None:
+    X, y = BLOBS
+    classifier = small().fit(X, y)
+    before = classifier.predict_proba(X)
+    classifier.set_params(rule=targets.two_class_rows, temperature=100.0)
+    np.testing.assert_array_equal(classifier.predict_proba(X), before)
+
+
+def test_soft_targets_are_scored_by_their_most_probable_class() -> None:
+    X, y = BLOBS
+    rows = np.eye(3)[y] * 0.7 + 0.1
+    classifier = small(soft_targets=True, epochs=60).fit(X, rows)
+    assert classifier.score(X, rows) == classifier.score(X, y) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"class_weight": [1, 2]}, r'class_weight must be a dict, "balanced" or None, got \[1, 2\]'),
+        ({"temperature": None}, 'temperature must be a positive number or "validation", got None'),
+        ({"prior": {0: 0.5}}, "prior must hold 3 numbers"),
+    ],
+)
+def test_parameters_of_a_wrong_type(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**settings).fit(*BLOBS)

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from rlce import Classifier, Optimization, Regressor, Stopping
+from rlce import Classifier, Optimization, Regressor, Stopping, checkpoint, targets
 
 X, LABELS = make_blobs(120, centers=3, cluster_std=1.5, random_state=0)
 NUMBERS = X[:, 0] - 2.0 * X[:, 1]
@@ -280,3 +280,156 @@ def test_a_million_of_offset_is_no_trouble_for_targets() -> None:
     settings: dict[str, Any] = {"epochs": 20, "random_state": 0}
     near, far = Regressor(**settings).fit(X, y), Regressor(**settings).fit(X, 1e6 + 1e-3 * y)
     np.testing.assert_allclose(1e3 * (far.predict(X) - 1e6), near.predict(X), rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------- nothing half-done
+
+
+@both
+def test_a_refit_is_the_same_fit(kind: type, y: Any) -> None:
+    one = small(
+        kind, validation_split=0.3, **({"temperature": 50.0, "prior": [0.6, 0.3, 0.1]} if kind is Classifier else {})
+    )
+    first = one.fit(X, y).predict(X), one.history_
+    again = one.fit(X, y).predict(X), one.history_
+    np.testing.assert_array_equal(first[0], again[0])
+    assert [epoch["val/loss"] for epoch in first[1]] == [epoch["val/loss"] for epoch in again[1]]
+
+
+@both
+def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    fitted = small(kind).fit(frame, y)
+    before, statistics = fitted.predict(frame), fitted._standardizer.mean.copy()
+    bad = np.zeros(len(X)) if kind is Classifier else np.array(["x"] * len(X))
+    for call in (
+        lambda: fitted.fit(frame[["b", "a"]], bad),
+        lambda: fitted.partial_fit(frame + 100.0, np.full(len(X), 9) if kind is Classifier else bad),
+        lambda: fitted.set_params(dropout=2.0).fit(frame, y),
+        lambda: fitted.set_params(dropout=0.0, network=lambda a, b: torch.nn.Linear(a, b + 1)).fit(frame, y),
+    ):
+        with pytest.raises(ValueError, match=r"y|dropout|network"):
+            call()
+        np.testing.assert_array_equal(fitted.set_params(network=None).predict(frame), before)
+    np.testing.assert_array_equal(fitted._standardizer.mean, statistics)
+
+
+@both
+def test_an_estimator_that_was_never_trained_is_not_fitted(kind: Any, y: Any) -> None:
+    one = small(kind, activation="gelu")
+    with pytest.raises(ValueError, match="activation"):
+        one.fit(X, y)
+    with pytest.raises(NotFittedError):
+        one.predict(X)
+
+
+@both
+def test_an_interrupted_fit_can_be_pickled_and_goes_on(kind: Any, y: Any) -> None:
+    def interrupt(progress: Any) -> None:
+        raise KeyboardInterrupt
+
+    one = small(kind, **({"rule": [targets.focal, targets.class_balanced]} if kind is Classifier else {}))
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(X, y, callback=interrupt)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(one)).predict(X), one.predict(X))
+    one.partial_fit(X, y)
+    if kind is Classifier:
+        assert one._counts.sum() == 2 * len(X)
+
+
+@both
+def test_schedules_over_calls_of_partial_fit(kind: Any, y: Any) -> None:
+    optimizer = Optimization(schedule="linear", schedule_timesteps=4 * len(X))
+    one = small(kind, optimizer=optimizer, learning_rate=0.01)
+    for _ in range(4):
+        one.partial_fit(X, y)
+    np.testing.assert_allclose([epoch["train/learning_rate"] for epoch in one.history_], [0.01, 0.0075, 0.005, 0.0025])
+    for schedule in ("linear", "plateau"):
+        with pytest.raises(ValueError, match=f"partial_fit has no end, which the {schedule} schedule needs to know"):
+            small(kind, optimizer=Optimization(schedule=schedule)).partial_fit(X, y)
+
+
+@both
+def test_a_loaded_estimator_goes_on_as_the_saved_one(kind: Any, y: Any, tmp_path: Path) -> None:
+    fitted = small(kind, optimizer=Optimization("sgd", 0.01, momentum=0.0), learning_rate=None, batch_size=200).fit(
+        X, y
+    )
+    fitted.save(tmp_path / "file")
+    loaded = kind.load(tmp_path / "file")
+    part = slice(0, 50)
+    fitted.partial_fit(X[part], y[part])
+    loaded.partial_fit(X[part], y[part])
+    np.testing.assert_allclose(loaded.predict(X), fitted.predict(X), rtol=1e-6)
+    if kind is Classifier:
+        np.testing.assert_array_equal(loaded.class_prior_, fitted.class_prior_)
+
+
+@both
+def test_files_that_say_what_cannot_be(kind: Any, y: Any, tmp_path: Path) -> None:
+    fitted = small(kind).fit(X, y)
+    fitted.save(tmp_path / "file")
+    config, tensors = checkpoint.load(tmp_path / "file", kind.__name__)
+    changes: list[tuple[str, str, Any]] = [
+        ("settings", "hidden", [10**9, 10**9]),
+        ("settings", "hidden", 3),
+        ("settings", "dropout", "x"),
+        ("settings", "activation", []),
+        ("state", "features", True),
+        ("state", "features", 10**12),
+        ("state", "history", 5),
+    ]
+    changes += (
+        [
+            ("state", "temperature", "x"),
+            ("state", "temperature", -1.0),
+            ("state", "classes", 5),
+            ("state", "priors", [1]),
+        ]
+        if kind is Classifier
+        else [("state", "scale", 0.0), ("state", "location", None), ("state", "conformal", [1])]
+    )
+    for section, name, value in changes:
+        damaged = {**config, section: {**config[section], name: value}}
+        checkpoint.save(tmp_path / "bad", kind.__name__, damaged, tensors)
+        try:
+            kind.load(tmp_path / "bad").predict(X)
+        except ValueError:
+            continue
+        pytest.fail(f"{section}.{name} = {value!r} was accepted")
+
+
+@both
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": 5}, "hidden must be a sequence of whole numbers, got 5"),
+        ({"validation_split": None}, r"validation_split must lie in \[0, 1\), got None"),
+        ({"dropout": "x"}, r"dropout must lie in \[0, 1\), got 'x'"),
+        ({"learning_rate": "x"}, "learning_rate must be a number, got 'x'"),
+        ({"stopping": 1.5}, "patience must be a whole number or None, got 1.5"),
+        ({"network": 5}, "network must be a factory"),
+    ],
+)
+def test_parameters_of_a_wrong_type(kind: type, y: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(kind, **settings).fit(X, y)
+
+
+@both
+def test_a_network_with_batch_statistics_never_gets_one_row_alone(kind: Any, y: Any) -> None:
+    def factory(n_inputs: int, n_outputs: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(n_inputs, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, n_outputs))
+
+    small(kind, network=factory, batch_size=40).fit(X[:81], y[:81])
+
+
+@both
+def test_weights_that_are_read_only_or_too_large(kind: Any, y: Any) -> None:
+    weight = np.linspace(1.0, 2.0, len(X))
+    weight.flags.writeable = False
+    small(kind).fit(X, y, sample_weight=weight)
+    with pytest.raises(ValueError, match="sample_weight must have a positive and finite sum, got inf"):
+        small(kind).fit(X, y, sample_weight=np.full(len(X), 1.7e308))
+    for arguments in ((X,), (X, y, weight, weight)):
+        with pytest.raises(ValueError, match=r"validation_set must be \(X, y\) or \(X, y, sample_weight\)"):
+            small(kind).fit(X, y, validation_set=arguments)

@@ -298,3 +298,48 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match='cost: this one says nothing about spread; train with cost="quantile"'):
         fit(X, y, epochs=1).predict_quantiles(X)
     assert isinstance(fit(X, y, epochs=1)._head, Point)
+
+
+def test_parameters_set_after_a_fit_do_not_re_label_it() -> None:
+    X, y = line(60)
+    model = fit(X, y, cost="quantile", quantiles=(0.05, 0.5, 0.95), epochs=5)
+    before, interval = model.predict_quantiles(X), model.predict_interval(X, 0.9)
+    model.set_params(quantiles=(0.01, 0.99), cost="gaussian")
+    np.testing.assert_array_equal(model.predict_quantiles(X), before)
+    np.testing.assert_array_equal(model.predict_interval(X, 0.9), interval)
+    with pytest.raises(ValueError, match="coverage: 0.98 is wider than the trained quantiles, which hold 0.9"):
+        model.predict_interval(X, 0.98)
+
+
+def test_conformal_says_where_held_out_rows_are_too_few() -> None:
+    X, y = line(60)
+    model = fit_to(X, y, conformal=True, epochs=1, validation_set=(X[:6], y[:6]))
+    model.predict_interval(X, 0.85)  # 6/7
+    with pytest.raises(ValueError, match="the held-out rows are too few for 0.95, the most they can tell is 0.85"):
+        model.predict_interval(X, 0.95)
+    model.partial_fit(X, y)
+    with pytest.raises(ValueError, match="says nothing about spread"):
+        model.predict_interval(X, 0.5)
+    with pytest.raises(ValueError, match="conformal needs quantiles on both sides of the median"):
+        fit(X, y, cost="quantile", quantiles=0.5, conformal=True, validation_split=0.5)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array([None, *range(39)], dtype=object), "y|NoneType"),
+        (np.array(["0.5"] * 40), "y must hold numbers"),
+        (np.arange(40).astype("datetime64[D]"), "y must hold numbers"),
+        (np.array([1e200, -1e200] * 20), "y: its values are too large to be scaled"),
+    ],
+)
+def test_targets_that_are_no_numbers(y: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(line(40)[0], y)
+
+
+def test_the_order_of_quantiles_is_the_order_asked_for() -> None:
+    X, y = line(60)
+    model = fit(X, y, cost="quantile", quantiles=(0.9, 0.1, 0.5), epochs=5)
+    found = model.predict_quantiles(X)
+    np.testing.assert_array_equal(found, model.predict_quantiles(X, (0.1, 0.5, 0.9))[:, [2, 0, 1]])
