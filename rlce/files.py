@@ -30,7 +30,7 @@ def save(estimator: Any, path: str | os.PathLike[str], extra: Mapping[str, Any] 
     }
     tensors = {f"network.{name}": tensor for name, tensor in estimator.network_.state_dict().items()}
     tensors |= {f"standardizer.{name}": tensor for name, tensor in estimator._standardizer.state_dict().items()}
-    config = {"settings": estimator._settings(), "state": state, "extra": extra}
+    config = {"settings": estimator._settings(), "state": state, "extra": dict(extra or {})}
     checkpoint.save(path, type(estimator).__name__, config, tensors)
 
 

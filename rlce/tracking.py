@@ -32,9 +32,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_EVENTS = "events.out.tfevents.*"
 
 
 class Tracker:
@@ -72,7 +75,18 @@ class Tracker:
         if self.log_dir is not None and self._writer is None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
+            before = {path.name for path in self.log_dir.glob(_EVENTS)}
             self._writer = SummaryWriter(str(self.log_dir), purge_step=after_step + 1 if after_step else 0)
+            made = {path.name for path in self.log_dir.glob(_EVENTS)} - before
+            second = len(_EVENTS) - 1 + 10  # the part of the name up to the second
+            if any(old[:second] == new[:second] and new < old for old in before for new in made):
+                # Files are read in the order of their names: second, process, and a count that is not padded, so the
+                # tenth file of one second would be read before the ninth.
+                self.close()
+                for name in made:
+                    (self.log_dir / name).unlink()
+                time.sleep(1.0 - time.time() % 1.0)
+                self.open(after_step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write named numbers at an x-axis position."""

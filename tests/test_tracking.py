@@ -60,6 +60,29 @@ def test_learning_on_goes_on_in_the_same_curves(tmp_path: Path) -> None:
     assert steps == sorted(set(steps))
 
 
+def test_the_tenth_file_of_a_second_is_read_after_the_ninth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard reads files in the order of their names, which end in a count that is not padded."""
+    from tensorboard.summary.writer import event_file_writer
+
+    class Counter:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def get(self) -> int:
+            self.value += 1
+            return self.value - 1
+
+    for attempt in range(3):  # a second may end between the two files; then there is nothing to see
+        monkeypatch.setattr(event_file_writer, "_global_uid", Counter(9))
+        tracker = Tracker(tmp_path / str(attempt))
+        for step in (1, 2):
+            tracker.open(after_step=step - 1)
+            tracker.scalars({"train/loss": 1.0}, step)
+            tracker.close()
+        assert [event.step for event in read(tmp_path / str(attempt)).Scalars("train/loss")] == [1, 2]
+        assert len(list((tmp_path / str(attempt)).iterdir())) == 2
+
+
 def test_a_new_run_in_the_same_directory_hides_the_old_one(tmp_path: Path) -> None:
     PolicyGradient("CartPole-v1", log_dir=tmp_path).learn(2_000)
     agent = PolicyGradient("CartPole-v1", log_dir=tmp_path).learn(600)
