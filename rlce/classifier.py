@@ -44,7 +44,7 @@ class Classifier(ClassifierMixin, Supervised):
         epochs: passes over the training rows, at most.
         standardize: shift and scale every column by the training rows' mean and deviation.
         validation_split: part of the rows, class by class, that is held out to watch the zero-one error; the
-            parameters that did best on it are kept. 0 for none.
+            parameters that did best on it (of equals, at the least cost) are kept. 0 for none.
         stopping: stop after so many epochs without an improvement of the zero-one error (without held-out rows, of the
             training loss, or of the training accuracy where rules look at the outputs, since the objective's value
             then says nothing), or an `rlce.Stopping`; None to run all epochs.
