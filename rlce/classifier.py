@@ -46,8 +46,8 @@ class Classifier(ClassifierMixin, Supervised):
         validation_split: part of the rows, class by class, that is held out to watch the zero-one error; the
             parameters that did best on it (of equals, at the least cost) are kept. 0 for none.
         stopping: stop after so many epochs without an improvement of the zero-one error (without held-out rows, of the
-            training loss, or of the training accuracy where rules look at the outputs, since the objective's value
-            then says nothing), or an `rlce.Stopping`; None to run all epochs.
+            training loss; of the cross-entropy where rules look at the outputs, since the objective's value then says
+            nothing), or an `rlce.Stopping`; None to run all epochs.
         restarts: train so often from fresh weights, and keep the best by the same measure.
         temperature: T of the probabilities, softmax(z/T), as it is at `fit`; "validation" for the one that fits the
             held-out rows best (after `partial_fit`, which has none, 1).
@@ -217,7 +217,7 @@ class Classifier(ClassifierMixin, Supervised):
     @property
     def _watched_in_training(self) -> tuple[str, bool]:
         # Where weights look at the outputs, the objective's value says nothing.
-        return ("train/accuracy", True) if self._rules.of_outputs else ("train/loss", False)
+        return "train/cross_entropy" if self._rules.of_outputs else "train/loss", False
 
     def _check_parameters(self) -> None:
         kinds = self.class_weight is None or self.class_weight == "balanced" or isinstance(self.class_weight, Mapping)
@@ -284,13 +284,14 @@ class Classifier(ClassifierMixin, Supervised):
 
     def _loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective on the rules' targets."""
-        loss, outputs, target = self._rules.loss(network, batch.inputs, batch.target, batch.weight)
+        loss, outputs, target, plain = self._rules.loss(network, batch.inputs, batch.target, batch.weight)
         if self._rules.counts.ndim > 1:
             yes = target[..., 1] > 0.5 if target.is_floating_point() else target > 0
             right = ((outputs > 0) == yes).all(dim=-1)
         else:
             right = outputs.argmax(dim=-1) == (target.argmax(dim=-1) if target.is_floating_point() else target)
-        return loss, {"train/accuracy": right.float().mean()}
+        scalars = {"train/accuracy": right.float().mean()}
+        return loss, scalars | ({"train/cross_entropy": plain} if self._rules.of_outputs else {})
 
     def _validate(self, outputs: NDArray[Any], rows: Rows) -> dict[str, float]:
         share = rows.weight / rows.weight.sum()
@@ -440,7 +441,9 @@ class Classifier(ClassifierMixin, Supervised):
         number("temperature", state["temperature"], lambda value: 0 < value < np.inf, "be positive")
         self.temperature_ = float(state["temperature"])
         self._counts = torch.tensor(state["counts"], dtype=torch.float64)
-        self.class_prior_, self.network_prior_ = (None if p is None else np.array(p) for p in state["priors"])
+        self.class_prior_, self.network_prior_ = (
+            None if p is None else np.array(p, dtype=np.float64).reshape(self.classes_.shape) for p in state["priors"]
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -56,7 +56,7 @@ class Composition:
     Example:
         >>> rules = Composition([targets.logit_adjusted, functools.partial(targets.smooth, epsilon=0.5)])
         >>> rules.prepare(torch.tensor([0, 0, 0, 1]), torch.ones(4), classes=2)
-        >>> loss, _, target = rules.loss(nn.Identity(), torch.zeros(1, 2), torch.tensor([0]), torch.ones(1))
+        >>> loss, _, target, _ = rules.loss(nn.Identity(), torch.zeros(1, 2), torch.tensor([0]), torch.ones(1))
         >>> target, loss  # 3/4 of -log 3/4 and 1/4 of -log 1/4
         (tensor([[0.7500, 0.2500]]), tensor(0.5623))
     """
@@ -167,7 +167,7 @@ class Composition:
 
     def loss(
         self, network: nn.Module, inputs: Tensor, labels: Tensor, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The objective on a batch.
 
         Args:
@@ -177,7 +177,8 @@ class Composition:
             weights: sample weights, ``[B]``, mean 1 over all training rows; None for ones.
 
         Returns:
-            (the objective, the outputs, the targets before the outputs had a say: as ``labels``, or rows).
+            (the objective; the outputs; the targets before the outputs had a say, as ``labels`` or rows; and the
+            objective on those, which says how training goes where the first one's value does not, without a graph).
 
         Raises:
             ValueError: a rule's result has another shape.
@@ -192,6 +193,12 @@ class Composition:
         if self._stages["logits"]:
             logits = self._logits(logits, target)
         weighted = self._weighted(target, logits.detach())
+        loss = self._objective(weighted, target, logits, weights)
+        plain = loss.detach() if weighted is target else self._objective(target, target, logits.detach(), weights)
+        return loss, outputs, target, plain
+
+    def _objective(self, weighted: Tensor, target: Tensor, logits: Tensor, weights: Tensor | None) -> Tensor:
+        """The mean cost of target weights, with class weights by the targets that they were made of."""
         if weighted is target and self.class_weights is not None and self.counts.ndim == 1 and target.ndim == 1:
             of_class = self.class_weights[target]
             weights = of_class if weights is None else weights * of_class
@@ -205,7 +212,7 @@ class Composition:
         if weighted.is_floating_point():
             weighted = weighted.to(logits.dtype)
         cost = cross_entropy(logits, weighted)
-        return weighted_mean(cost if cost.ndim == 1 else cost.sum(dim=-1), weights), outputs, target
+        return weighted_mean(cost if cost.ndim == 1 else cost.sum(dim=-1), weights)
 
     def _targets(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         """What the rules of labels make of them; the labels themselves where there is none."""

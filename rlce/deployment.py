@@ -237,7 +237,7 @@ def _of_regressor(model: Regressor, hard: bool, dtype: torch.dtype) -> _Plan:
         raise ValueError("hard: a regressor predicts numbers, there is no choice to make")
     head = model._head
     location, scale = (_constant(number, dtype) for number in (model.target_location_, model.target_scale_))
-    levels = np.atleast_1d(np.asarray(model.quantiles, dtype=np.float64))
+    levels = np.atleast_1d(np.asarray(model._levels, dtype=np.float64))
 
     def quantiles(outputs: Tensor) -> Tensor:
         if isinstance(head, Quantiles):

@@ -16,6 +16,8 @@ from rlce.network import NetworkFactory, number_type
 from rlce.optimization import Optimization
 from rlce.trainer import Stopping
 
+_DESCRIBE_THE_NETWORK = ("hidden", "activation", "network", "cost", "quantiles", "delta")
+
 
 def save(estimator: Any, path: str | os.PathLike[str], extra: Mapping[str, Any] | None) -> None:
     """Write a fitted estimator; `rlce.supervised.Supervised.save` documents it."""
@@ -30,7 +32,9 @@ def save(estimator: Any, path: str | os.PathLike[str], extra: Mapping[str, Any] 
     }
     tensors = {f"network.{name}": tensor for name, tensor in estimator.network_.state_dict().items()}
     tensors |= {f"standardizer.{name}": tensor for name, tensor in estimator._standardizer.state_dict().items()}
-    config = {"settings": estimator._settings(), "state": state, "extra": dict(extra or {})}
+    # Parameters that were set after the fit do not describe what was fitted.
+    fitted = {name: value for name, value in estimator._as_fitted.items() if name in _DESCRIBE_THE_NETWORK}
+    config = {"settings": estimator._settings() | fitted, "state": state, "extra": dict(extra or {})}
     checkpoint.save(path, type(estimator).__name__, config, tensors)
 
 
@@ -63,7 +67,7 @@ def load(
         estimator.history_, estimator.n_epochs_ = state["history"], len(state["history"])
         estimator.extra_ = config["extra"]
         estimator._optimizer_state, estimator._random = {}, check_random_state(estimator.random_state)
-        estimator._samples_seen = int(state["samples_seen"])
+        estimator._samples_seen, estimator._as_fitted = int(state["samples_seen"]), estimator._settings()
         estimator._restore(state)
         if network is None:
             _check_widths(settings["hidden"], state["features"], tensors)

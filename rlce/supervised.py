@@ -205,8 +205,8 @@ class Supervised(BaseEstimator):
         self._standardizer = Standardizer(rows.inputs.shape[1])
         if self.standardize:
             self._standardizer.update(rows.inputs, None if (rows.weight == rows.weight[0]).all() else rows.weight)
-        one_batch = len(rows.target) <= self._batch_size(len(rows.target))
-        double = self.network is None and self.device == "cpu" and one_batch
+        count = len(rows.target)
+        double = self.network is None and self.device == "cpu" and count <= self._batch_size(count)
         # The rows as they came are not held any longer: there may be many.
         rows = self._standardized(rows, double)
         return rows, None if validation is None else self._standardized(validation, double), random
@@ -227,8 +227,8 @@ class Supervised(BaseEstimator):
             )
         chosen: Any = self.optimizer
         optimization = chosen if isinstance(chosen, Optimization) else Optimization(chosen)
-        given = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        given: dict[str, Any] = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
+        changes = {name: value for name, value in given.items() if value is not None}
         stopping = self.stopping if isinstance(self.stopping, Stopping) else Stopping(patience=self.stopping)
         return dataclasses.replace(optimization, **changes), stopping
 
@@ -241,10 +241,9 @@ class Supervised(BaseEstimator):
         kept = weight > 0
         if not kept.all():
             inputs, y, weight = inputs[kept], y[kept], weight[kept]
-        with np.errstate(over="ignore"):
-            total = weight.sum()
-        if not 0 < total < math.inf:
-            raise ValueError(f"sample_weight must have a positive and finite sum, got {total}")
+        if weight.max() > 1e300 / len(weight):
+            raise ValueError(f"sample_weight must have a finite sum, got up to {weight.max()} a row")
+        self.__dict__.update({"_as_fitted": self._settings()} if fresh else {})
         return Rows(inputs, self._encode(y, weight, fresh), weight)
 
     def _split(self, rows: Rows, seed: int) -> tuple[Rows, Rows]:
@@ -322,13 +321,14 @@ class Supervised(BaseEstimator):
             raise ValueError(
                 f"optimizer: partial_fit has no end, which the {optimization.schedule} schedule needs to know"
             )
-        before, fresh = dict(self.__dict__), not hasattr(self, "network_")
+        fresh = not hasattr(self, "network_")
+        before = self.__dict__ | ({} if fresh else {"_random": copy.deepcopy(self._random)})
         try:
             rows = self._read(X, y, sample_weight, fresh=fresh)
             if fresh:
                 self._random = check_random_state(self.random_state)
                 self._standardizer = Standardizer(rows.inputs.shape[1])
-                self.history_, self._optimizer_state, self._samples_seen = [], {}, 0
+                self.history_, self.n_epochs_, self._optimizer_state, self._samples_seen = [], 0, {}, 0
             self._standardizer = copy.deepcopy(self._standardizer)
             if self.standardize:
                 self._standardizer.update(rows.inputs, rows.weight)
@@ -345,7 +345,7 @@ class Supervised(BaseEstimator):
             raise
         self.network_ = network
         trainer = Trainer(network, optimization)
-        network.train()
+        trainer.module.train()
         trainer.optimizer.restore(self._optimizer_state)
         trainer.progress.step = self._samples_seen
         try:

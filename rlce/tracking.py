@@ -22,6 +22,8 @@ scalar                          what it is
 ``train/learning_rate``         the optimiser's step size in the round
 ``train/gradient_norm``         mean Euclidean norm of the gradient before clipping
 ``train/accuracy``              share of training rows classified rightly in the epoch, while it trained
+``train/cross_entropy``         mean weighted cross-entropy of the targets, where rules that look at the outputs make
+                                ``train/loss`` another thing
 ``val/loss``                    mean cross-entropy on the held-out rows, nats; for `Regressor` its mean cost in
                                 standardised units
 ``val/accuracy``                share of held-out rows classified rightly (all labels of a row), 1 − zero-one error

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import scripts  # sets the number of threads before NumPy loads
 
 # isort: split
+import numpy as np
 import torch
 import tyro
 
@@ -89,6 +90,10 @@ def main(arguments: Arguments) -> int:
     estimator, columns = load(arguments.model)
     names, predict = predictor(estimator, arguments.coverage)
     header, rows = csvfiles.header(arguments.data), 0
+    if len(names) > 2:
+        estimator.predict_interval(
+            np.zeros((1, estimator.n_features_in_)), arguments.coverage
+        )  # what cannot be, at once
     taken = [name for name in names if name in header]
     if taken:
         raise ValueError(f"data: {str(arguments.data)!r} has a column {csvfiles.listed(taken)} already")

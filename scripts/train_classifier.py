@@ -43,27 +43,28 @@ class Arguments:
     """Classes, or numbers."""
     seed: int = 0
     """Fixes the split, weights and order."""
-    epochs: int = digits.EPOCHS
-    """Passes over the training rows, at most."""
+    epochs: int | None = None
+    """Passes over the training rows, at most; by default 60, and 100 with imbalanced."""
     hidden: tuple[int, ...] = (128,)
     """Widths of the hidden layers."""
     learning_rate: float = 1e-3
     """Step size."""
     batch_size: int | Literal["auto"] = "auto"
     """Rows a gradient step; auto is 64, and more from 32,768 rows on."""
-    dropout: float = 0.0
-    """Probability of zeroing a hidden unit in training."""
+    dropout: float | None = None
+    """Probability of zeroing a hidden unit in training; by default 0, and 0.3 with imbalanced."""
     smoothing: float = 0.0
     """Label smoothing: the part of the weight spread over all classes."""
     class_weight: Literal["balanced"] | None = None
     """balanced: every class counts as much as any other, however few its rows."""
     imbalanced: bool = False
-    """What docs/reweighting.md recommends for imbalanced classes: logit adjustment, generalised cross-entropy and
-    dropout 0.3."""
-    cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] = "squared"
-    """Of a regression; quantile and gaussian give intervals."""
-    validation_split: float = 0.1
-    """Part of the training rows that watches the error; the best parameters on it are kept."""
+    """What docs/reweighting.md recommends for imbalanced classes: logit adjustment, generalised cross-entropy, dropout
+    0.3, 100 epochs and no held-out rows."""
+    cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] | None = None
+    """Of a regression, squared by default; quantile and gaussian give intervals."""
+    validation_split: float | None = None
+    """Part of the training rows that watches the error; the best parameters on it are kept. By default 0.1, and 0 with
+    imbalanced."""
     patience: int | None = None
     """Stop after this many epochs without an improvement."""
     test_fraction: float = 0.2
@@ -124,25 +125,29 @@ def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
 
 def fitted(arguments: Arguments, X: NDArray[Any], y: NDArray[Any], log_dir: Path) -> Any:
     """The estimator, trained. All of its parameters are named here and nowhere else."""
+    regression, imbalanced = arguments.task == "regression", arguments.imbalanced
+
+    def default(value: float | None, usual: float, if_imbalanced: float) -> float:
+        return value if value is not None else if_imbalanced if imbalanced else usual
+
     shared: dict[str, Any] = {
         "hidden": arguments.hidden,
-        "dropout": arguments.dropout,
+        "dropout": default(arguments.dropout, 0.0, 0.3),
         "learning_rate": arguments.learning_rate,
         "batch_size": arguments.batch_size,
-        "epochs": arguments.epochs,
-        "validation_split": arguments.validation_split,
+        "epochs": default(arguments.epochs, digits.EPOCHS, 100),
+        "validation_split": default(arguments.validation_split, 0.1, 0.0),
         "stopping": arguments.patience,
         "random_state": arguments.seed,
     }
-    if arguments.task == "regression":
-        estimator: Any = rlce.Regressor(cost=arguments.cost, **shared)
+    if regression:
+        estimator: Any = rlce.Regressor(cost=arguments.cost or "squared", **shared)
     else:
         rules: list[Any] = []
         if arguments.smoothing:
             rules += [functools.partial(targets.smooth, epsilon=arguments.smoothing)]
-        if arguments.imbalanced:
+        if imbalanced:
             rules += [targets.logit_adjusted, functools.partial(targets.generalized_cross_entropy, q=0.4)]
-            shared["dropout"] = arguments.dropout or 0.3
         estimator = rlce.Classifier(rule=rules or None, class_weight=arguments.class_weight, **shared)
     return estimator.fit(X, y, log_dir=log_dir, verbose=not arguments.quiet)
 
@@ -150,6 +155,11 @@ def fitted(arguments: Arguments, X: NDArray[Any], y: NDArray[Any], log_dir: Path
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train, test, save; returns the closing table."""
     torch.set_num_threads(1)
+    for_classes = {"imbalanced": False, "class_weight": None, "smoothing": 0.0}
+    foreign = for_classes if arguments.task == "regression" else {"cost": None}
+    given = [name for name, unset in foreign.items() if getattr(arguments, name) != unset]
+    if given:
+        raise ValueError(f"--{given[0].replace('_', '-')} is not for --task {arguments.task}")
     for flag, path in (("--save", arguments.save), ("--output", arguments.output)):
         scripts.check_writable(path, flag)
     classification = arguments.task == "classification"

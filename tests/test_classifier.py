@@ -441,12 +441,12 @@ def test_convolutional_network_on_digits_as_images(tmp_path: Path) -> None:
 # --------------------------------------------------------------------- rules that look at the outputs, and priors
 
 
-def test_without_held_out_rows_accuracy_is_watched_where_the_objective_s_value_says_nothing() -> None:
+def test_without_held_out_rows_cross_entropy_is_watched_where_the_objective_s_value_says_nothing() -> None:
     X, y = (array[:600] for array in load_digits(return_X_y=True))
     settings: dict[str, Any] = {"hidden": (32,), "rule": targets.squared_error, "epochs": 60, "random_state": 0}
     stopped = Classifier(stopping=5, **settings).fit(X, y)
-    accuracies = [epoch["train/accuracy"] for epoch in stopped.history_]
-    assert stopped.n_epochs_ == 60 or stopped.n_epochs_ == int(np.argmax(accuracies)) + 1 + 5
+    costs = [epoch["train/cross_entropy"] for epoch in stopped.history_]
+    assert stopped.n_epochs_ == 60 or stopped.n_epochs_ == int(np.argmin(costs)) + 1 + 5
     assert stopped.score(X, y) > 0.95
     best = Classifier(**{**settings, "epochs": 5, "restarts": 3}).fit(X, y)
     assert best.history_[-1]["train/accuracy"] == max(
@@ -539,3 +539,24 @@ def test_soft_targets_are_scored_by_their_most_probable_class() -> None:
 def test_parameters_of_a_wrong_type(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**settings).fit(*BLOBS)
+
+
+@pytest.mark.parametrize("rule", [targets.focal, targets.poly_one, targets.squared_error])
+def test_stopping_does_not_end_with_the_majority(rule: Any) -> None:
+    """Training accuracy stands still at the majority's share for many epochs; what is watched moves."""
+    random = np.random.default_rng(1)
+    y = (random.random(1000) < 0.04).astype(int)
+    X = random.normal(size=(1000, 6)) + 0.8 * y[:, None]
+    stopped = Classifier(rule=rule, stopping=5, epochs=60, random_state=0).fit(X, y)
+    assert stopped.predict(X)[y == 1].sum() >= 10
+
+
+def test_restarts_are_compared_with_weights() -> None:
+    X, y = BLOBS
+    weight = np.random.default_rng(0).integers(1, 30, len(X))
+    settings: dict[str, Any] = {"rule": targets.focal, "batch_size": 10_000, "epochs": 3, "hidden": (4,), "restarts": 4}
+    for seed in range(6):
+        one = Classifier(**settings, learning_rate=0.02, random_state=seed)
+        weighted = one.fit(X, y, sample_weight=weight).predict_proba(X)
+        repeated = one.fit(np.repeat(X, weight, axis=0), np.repeat(y, weight)).predict_proba(X)
+        np.testing.assert_allclose(weighted, repeated, atol=1e-7)

@@ -108,7 +108,7 @@ def test_the_order_in_the_list_does_not_matter() -> None:
 def test_what_changes_nothing_is_plain_cross_entropy(rule: Any) -> None:
     inputs, labels, weights = data()
     network = Linear()
-    loss, outputs, target = prepared(rule, labels, weights).loss(network, inputs, labels, weights)
+    loss, outputs, target, _ = prepared(rule, labels, weights).loss(network, inputs, labels, weights)
     torch.testing.assert_close(loss, (weights * F.cross_entropy(network(inputs), labels, reduction="none")).mean())
     assert outputs.shape == (30, K)
     assert target.shape in ((30,), (30, K))

@@ -428,8 +428,32 @@ def test_weights_that_are_read_only_or_too_large(kind: Any, y: Any) -> None:
     weight = np.linspace(1.0, 2.0, len(X))
     weight.flags.writeable = False
     small(kind).fit(X, y, sample_weight=weight)
-    with pytest.raises(ValueError, match="sample_weight must have a positive and finite sum, got inf"):
+    with pytest.raises(ValueError, match=r"sample_weight must have a finite sum, got up to 1.7e\+308 a row"):
         small(kind).fit(X, y, sample_weight=np.full(len(X), 1.7e308))
     for arguments in ((X,), (X, y, weight, weight)):
         with pytest.raises(ValueError, match=r"validation_set must be \(X, y\) or \(X, y, sample_weight\)"):
             small(kind).fit(X, y, validation_set=arguments)
+
+
+@both
+def test_parameters_set_after_a_fit_are_not_in_its_file(kind: Any, y: Any, tmp_path: Path) -> None:
+    fitted = small(kind).fit(X, y)
+    before = fitted.predict(X)
+    more = {"cost": "quantile", "quantiles": (0.4, 0.6)} if kind is Regressor else {"rule": targets.two_class_rows}
+    fitted.set_params(hidden=(99,), activation="tanh", network=torch.nn.Linear, **more)
+    fitted.save(tmp_path / "file")
+    np.testing.assert_array_equal(kind.load(tmp_path / "file").predict(X), before)
+
+
+@both
+def test_a_refused_partial_fit_draws_nothing(kind: Any, y: Any) -> None:
+    one, other = (small(kind, batch_size=10).partial_fit(X, y) for _ in range(2))
+    with pytest.raises(ValueError, match="dropout|network"):
+        one.set_params(network=3).partial_fit(X, y)
+    with pytest.raises(ValueError, match="finite sum|non-zero"):
+        one.set_params(network=None).partial_fit(X, y, sample_weight=np.zeros(len(X)))
+    if kind is Classifier:
+        with pytest.raises(ValueError, match="class_weight"):
+            one.set_params(class_weight={"z": 1.0}).partial_fit(X, y)
+        one.set_params(class_weight=None)
+    np.testing.assert_array_equal(one.partial_fit(X, y).predict(X), other.partial_fit(X, y).predict(X))
