@@ -91,9 +91,8 @@ def main(arguments: Arguments) -> int:
     names, predict = predictor(estimator, arguments.coverage)
     header, rows = csvfiles.header(arguments.data), 0
     if len(names) > 2:
-        estimator.predict_interval(
-            np.zeros((1, estimator.n_features_in_)), arguments.coverage
-        )  # what cannot be, at once
+        # A coverage that cannot be is refused before anything is written.
+        estimator.predict_interval(np.zeros((1, estimator.n_features_in_)), arguments.coverage)
     taken = [name for name in names if name in header]
     if taken:
         raise ValueError(f"data: {str(arguments.data)!r} has a column {csvfiles.listed(taken)} already")
