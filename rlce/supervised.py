@@ -243,8 +243,9 @@ class Supervised(BaseEstimator):
             inputs, y, weight = inputs[kept], y[kept], weight[kept]
         if weight.max() > 1e300 / len(weight):
             raise ValueError(f"sample_weight must have a finite sum, got up to {weight.max()} a row")
+        rows = Rows(inputs, self._encode(y, weight, fresh), weight)
         self.__dict__.update({"_as_fitted": self._settings()} if fresh else {})
-        return Rows(inputs, self._encode(y, weight, fresh), weight)
+        return rows
 
     def _split(self, rows: Rows, seed: int) -> tuple[Rows, Rows]:
         """Training and held-out rows, class by class where a row has one class."""
