@@ -176,21 +176,24 @@ class Classifier(ClassifierMixin, Supervised):
         several = y.ndim == 2
         if several and type_of_target(y, input_name="y") != "multilabel-indicator":
             raise ValueError("y: several labels a row must be zeros and ones, [N, M]; for probabilities: soft_targets")
+        # Sorted once, whatever follows: a million labels of text take a while.
+        found, indices = (np.arange(y.shape[1]), y) if several else np.unique(y, return_inverse=True)
         if fresh:
             announced = getattr(self, "_announced", None)
-            classes = np.arange(y.shape[1]) if several else np.unique(y) if announced is None else announced
+            classes = found if several or announced is None else announced
             if len(classes) < 2 and not several:
                 raise ValueError(f"y must hold at least 2 classes, got one class: {classes.tolist()}")
             self.classes_, self._several, self._all_alone = classes, several, self._one_vs_all
         if several != self._several or (several and y.shape[1] != len(self.classes_)):
             raise ValueError(f"y must hold labels of {len(self.classes_)} classes as in training, got shape {y.shape}")
         if several:
-            return np.ascontiguousarray(y, dtype=np.int64)
-        unseen = np.setdiff1d(y, self.classes_)
+            return np.ascontiguousarray(indices, dtype=np.int64)
+        unseen = np.setdiff1d(found, self.classes_)
         if len(unseen):
             raise ValueError(f"y: labels that were not in training: {unseen[:5].tolist()}")
-        indices = np.searchsorted(self.classes_, y).astype(np.int64)
-        return np.eye(len(self.classes_), dtype=np.int64)[indices] if self._all_alone else indices
+        positions: NDArray[np.int64] = np.asarray(np.searchsorted(self.classes_, found), dtype=np.int64)
+        labels = positions[indices]
+        return np.eye(len(self.classes_), dtype=np.int64)[labels] if self._all_alone else labels
 
     def _encode_soft(self, y: NDArray[Any], fresh: bool) -> NDArray[Any]:
         if y.ndim != 2 or y.dtype.kind not in "fiub":

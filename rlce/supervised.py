@@ -222,9 +222,7 @@ class Supervised(BaseEstimator):
         for name in ("validation_split", "dropout"):
             number(name, getattr(self, name), lambda value: 0 <= value < 1, "lie in [0, 1)")
         if self.network is not None and not callable(self.network):
-            raise ValueError(
-                f"network must be a factory (n_inputs, n_outputs) -> torch.nn.Module, got {self.network!r}"
-            )
+            raise ValueError(f"network must be a factory (n_inputs, n_outputs) -> nn.Module, got {self.network!r}")
         chosen: Any = self.optimizer
         optimization = chosen if isinstance(chosen, Optimization) else Optimization(chosen)
         given: dict[str, Any] = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
@@ -244,7 +242,8 @@ class Supervised(BaseEstimator):
         if weight.max() > 1e300 / len(weight):
             raise ValueError(f"sample_weight must have a finite sum, got up to {weight.max()} a row")
         rows = Rows(inputs, self._encode(y, weight, fresh), weight)
-        self.__dict__.update({"_as_fitted": self._settings()} if fresh else {})
+        if fresh:
+            self._as_fitted = self._settings()
         return rows
 
     def _split(self, rows: Rows, seed: int) -> tuple[Rows, Rows]:
@@ -346,7 +345,7 @@ class Supervised(BaseEstimator):
             raise
         self.network_ = network
         trainer = Trainer(network, optimization)
-        trainer.module.train()
+        network.train()
         trainer.optimizer.restore(self._optimizer_state)
         trainer.progress.step = self._samples_seen
         try:
