@@ -14,30 +14,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rlce import (
-        calibration,
-        checkpoint,
-        costs,
-        csvfiles,
-        heads,
-        masks,
-        methods,
-        network,
-        returns,
-        rollout,
-        tables,
-        targets,
-        weights,
-    )
-    from rlce.classifier import Classifier
-    from rlce.deployment import export
-    from rlce.evaluation import Evaluation, evaluate_policy
-    from rlce.methods import Method
+    from rlce import checkpoint, heads, network
     from rlce.network import MLP
     from rlce.objective import weighted_cross_entropy
+    from rlce.onnx import export
     from rlce.optimization import Optimization
-    from rlce.policy_gradient import PolicyGradient
-    from rlce.regressor import Regressor
+    from rlce.reinforcement import masks, methods, rollout
+    from rlce.reinforcement.evaluation import Evaluation, evaluate_policy
+    from rlce.reinforcement.methods import Method
+    from rlce.reinforcement.policy_gradient import PolicyGradient
+    from rlce.rules import returns, targets, weights
+    from rlce.supervised import calibration, costs, csvfiles, tables
+    from rlce.supervised.classifier import Classifier
+    from rlce.supervised.regressor import Regressor
     from rlce.tracking import Tracker
     from rlce.trainer import Monitor, Progress, Round, Stopping, Trainer
 
@@ -73,32 +62,35 @@ __all__ = [
     "weights",
 ]
 
+_MODULES = (
+    *("calibration", "checkpoint", "costs", "csvfiles", "heads", "masks", "methods", "network", "returns", "rollout"),
+    *("tables", "targets", "weights"),
+)
+# Where each public name lives: the folder of a module, the module of anything else.
 _HOME = {
-    "Classifier": "classifier",
-    "Evaluation": "evaluation",
+    **dict.fromkeys(("checkpoint", "heads", "network"), ""),
+    **dict.fromkeys(("returns", "targets", "weights"), "rules"),
+    **dict.fromkeys(("calibration", "costs", "csvfiles", "tables"), "supervised"),
+    **dict.fromkeys(("masks", "methods", "rollout"), "reinforcement"),
     "MLP": "network",
-    "Method": "methods",
-    "Monitor": "trainer",
-    "Optimization": "optimization",
-    "PolicyGradient": "policy_gradient",
-    "Progress": "trainer",
-    "Regressor": "regressor",
-    "Round": "trainer",
-    "Stopping": "trainer",
-    "Tracker": "tracking",
-    "Trainer": "trainer",
-    "evaluate_policy": "evaluation",
-    "export": "deployment",
     "weighted_cross_entropy": "objective",
+    "export": "onnx",
+    "Optimization": "optimization",
+    "Tracker": "tracking",
+    **dict.fromkeys(("Monitor", "Progress", "Round", "Stopping", "Trainer"), "trainer"),
+    "Classifier": "supervised.classifier",
+    "Regressor": "supervised.regressor",
+    **dict.fromkeys(("Evaluation", "evaluate_policy"), "reinforcement.evaluation"),
+    "Method": "reinforcement.methods",
+    "PolicyGradient": "reinforcement.policy_gradient",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"rlce.{_HOME[name]}"), name)
-    if name in __all__:
-        return import_module(f"rlce.{name}")
-    raise AttributeError(f"module 'rlce' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'rlce' has no attribute {name!r}")
+    home = f"rlce.{_HOME[name]}".rstrip(".")
+    return import_module(f"{home}.{name}") if name in _MODULES else getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

@@ -236,7 +236,7 @@ def build(factory: NetworkFactory, n_inputs: int, n_outputs: int, seed: int) -> 
 
     Raises:
         TypeError: the factory makes no module.
-        ValueError: the network's outputs have another shape, or are not float32.
+        ValueError: the network's outputs have another shape, or are neither float32 nor float64.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -244,9 +244,9 @@ def build(factory: NetworkFactory, n_inputs: int, n_outputs: int, seed: int) -> 
     if not isinstance(network, nn.Module):
         raise TypeError(f"network: the factory must return a torch.nn.Module, got {type(network).__name__}")
     outputs = numpy_forward(network)(np.zeros((2, n_inputs), np.float32))
-    if outputs.shape != (2, n_outputs) or outputs.dtype != np.float32:
+    if outputs.shape != (2, n_outputs) or outputs.dtype not in (np.float32, np.float64):
         raise ValueError(
-            f"network: for inputs [2, {n_inputs}] the outputs must be float32 [2, {n_outputs}], "
+            f"network: for inputs [2, {n_inputs}] the outputs must be float32 or float64 [2, {n_outputs}], "
             f"got {outputs.dtype} {list(outputs.shape)}"
         )
     return network

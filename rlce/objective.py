@@ -7,6 +7,7 @@ respect to a row's logits z_i is (S_i p_i − w_i) / Z.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -37,25 +38,37 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
-def weighted_mean(cost: Tensor, weights: Tensor | None = None, normalizer: float | Tensor | None = None) -> Tensor:
-    """Unchecked kernel: (1/Z) Σ_i weights_i cost_i, for any cost per row.
+def objective(
+    cost: Callable[[Tensor, Tensor], Tensor],
+    outputs: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    normalizer: float | Tensor | None = None,
+) -> Tensor:
+    """L = (1/Z) Σ_i weights_i · cost(outputs, targets)_i, unchecked: what every training descends.
+
+    Classifier, regressor, actor and critic call it; no other function of the library sums a loss.
 
     Args:
-        cost: one number a row, ``[...]``.
-        weights: one signed number a row, ``[...]``, or None for ones. A row of weight zero contributes zero
+        cost: (outputs ``[..., n_outputs]``, targets) → one cost a row, ``[...]``: a head's ``cost``, or
+            `cross_entropy`.
+        outputs: of the network, ``[..., n_outputs]``.
+        targets: as ``cost`` takes them. They and the weights are data: no gradient flows into them.
+        weights: one signed number for each cost, ``[...]``, or None for ones. A row of weight zero contributes zero
             even where its cost is infinite.
-        normalizer: Z, used as it is; by default the number of rows, those of weight zero included.
+        normalizer: Z, used as it is; by default the number of costs, those of weight zero included.
 
     Returns:
         A scalar tensor.
 
     Example:
-        >>> weighted_mean(torch.tensor([1.0, 2.0]), torch.tensor([1.0, -1.0]))
-        tensor(-0.5000)
+        >>> objective(cross_entropy, torch.zeros(2, 4), torch.tensor([0, 3]), torch.tensor([1.0, 3.0]))
+        tensor(2.7726)
     """
+    costs = cost(outputs, targets)
     if weights is not None:
-        cost = weights * cost.masked_fill(weights == 0, 0.0)
-    return cost.sum() / (cost.numel() if normalizer is None else normalizer)
+        costs = weights * costs.masked_fill(weights == 0, 0.0)
+    return costs.sum() / (costs.numel() if normalizer is None else normalizer)
 
 
 def weighted_cross_entropy(
@@ -65,7 +78,7 @@ def weighted_cross_entropy(
     *,
     normalizer: float | Tensor | None = None,
 ) -> Tensor:
-    r"""L = −(1/Z) Σ_i weights_i Σ_k targets_ik log softmax(logits_i)_k, in nats.
+    r"""L = −(1/Z) Σ_i weights_i Σ_k targets_ik log softmax(logits_i)_k, in nats: `objective` with its arguments checked.
 
     ``targets`` and ``weights`` are data: no gradient flows into them. What L *is* depends on how they were made:
 
@@ -85,7 +98,8 @@ def weighted_cross_entropy(
         weights: one signed number a row, ``[...]``; ones by default.
         normalizer: Z, a positive number or 0-d tensor, used as it is. By default the number of rows passed, the
             product of the leading dimensions, rows of weight zero included (never the sum of the weights,
-            which may be zero).
+            which may be zero). A training divides by rows of X instead: where a row has M labels, logits are
+            ``[B, M, 2]``, and it passes B.
 
     Returns:
         A scalar tensor of the logits' dtype.
@@ -110,7 +124,7 @@ def weighted_cross_entropy(
     if isinstance(normalizer, Tensor):
         normalizer = normalizer.detach()
     targets, weights = _checked(logits, targets, weights, normalizer)
-    return weighted_mean(cross_entropy(logits, targets), weights, normalizer)
+    return objective(cross_entropy, logits, targets, weights, normalizer)
 
 
 def _checked(

@@ -20,7 +20,7 @@ import tyro
 
 import rlce
 from rlce import checkpoint, csvfiles
-from rlce.tables import Columns
+from rlce.supervised.tables import Columns
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 
 from rlce import Classifier, targets
-from rlce.calibration import expected_calibration_error
 from rlce.checkpoint import write_atomically
+from rlce.supervised.calibration import expected_calibration_error
 
 NOISE = 0.2
 MEASURES = ("macro-F1", "balanced accuracy", "calibration error")

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from envs.chain import Chain, Trajectory
 from rlce.heads import Categorical
-from rlce.methods import Experience, Method
 from rlce.objective import weighted_mean
+from rlce.reinforcement.methods import Experience, Method
 
 TOLERANCE = 1e-10
 

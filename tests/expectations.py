@@ -28,8 +28,8 @@ from torch import Tensor
 
 from envs.chain import Chain
 from rlce import returns, weights
-from rlce.methods import Experience, reinforce
 from rlce.objective import cross_entropy, weighted_mean
+from rlce.reinforcement.methods import Experience, reinforce
 from tests.enumeration import arbitrary_values, as_experience, mean_estimate, policy_logits, true_gradient
 
 Table = NDArray[np.floating[Any]]

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from envs.identity import Identity, IdentityBox, IdentityMultiBinary, IdentityMultiDiscrete, MaskedIdentity
-from rlce import Optimization, PolicyGradient, evaluate_policy, methods, transitions
+from rlce import Optimization, PolicyGradient, evaluate_policy, methods
 from rlce.heads import Gaussian
 from rlce.network import MLP, WithLogStd
+from rlce.reinforcement import transitions
 
 PPO = methods.ppo(steps=16, minibatch_size=64, epochs=6, discount=0.5)
 FAST = Optimization(learning_rate=0.02, schedule="linear", floor=0.05, max_gradient_norm=0.5)

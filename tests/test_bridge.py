@@ -17,8 +17,8 @@ import rlce
 from envs.labelled import LabelledData
 from rlce import Classifier, Optimization, PolicyGradient, methods
 from rlce.heads import Categorical
-from rlce.methods import Experience
 from rlce.objective import weighted_mean
+from rlce.reinforcement.methods import Experience
 
 
 def policy_on(X: Any, y: Any, rounds: int, learning_rate: float, **settings: Any) -> PolicyGradient:

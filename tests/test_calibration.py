@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax as reference_log_softmax
 from sklearn import metrics
 
-from rlce.calibration import (
+from rlce.supervised.calibration import (
     brier_score,
     correct_prior,
     cross_entropy,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlce import Classifier, targets
-from rlce.composition import Composition, from_json, to_json
+from rlce.supervised.composition import Composition, from_json, to_json
 
 K = 4
 

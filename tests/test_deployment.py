@@ -25,7 +25,7 @@ import rlce
 from rlce import Classifier, PolicyGradient, Regressor, targets
 from rlce.data import Standardizer
 from rlce.network import numpy_forward
-from rlce.spaces import flatten_batch
+from rlce.reinforcement.spaces import flatten_batch
 
 X, Y = make_blobs(200, 4, centers=3, cluster_std=3.0, random_state=0)
 X = X.astype(np.float32)

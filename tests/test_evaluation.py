@@ -10,7 +10,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlce import PolicyGradient, evaluate_policy
-from rlce.evaluation import Evaluation
+from rlce.reinforcement.evaluation import Evaluation
 
 
 class ShortOrLong(gymnasium.Env[np.ndarray, np.int64]):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import rlce
 from envs.chain import Chain
-from rlce.methods import actor_critic, reinforce
+from rlce.reinforcement.methods import actor_critic, reinforce
 from tests.enumeration import (
     TOLERANCE,
     arbitrary_values,

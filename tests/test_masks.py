@@ -13,9 +13,10 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.identity import IdentityBox, MaskedIdentity
-from rlce import Optimization, PolicyGradient, evaluate_policy, masks, methods, transitions
+from rlce import Optimization, PolicyGradient, evaluate_policy, masks, methods
 from rlce.heads import Categorical, MultiCategorical, head_for
-from rlce.rollout import Collector, Environments, Rollout
+from rlce.reinforcement import transitions
+from rlce.reinforcement.rollout import Collector, Environments, Rollout
 
 MODES = list(AutoresetMode)
 WHERE = pytest.mark.parametrize("observed", [False, True], ids=["in info", "in the observation"])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import rlce
 from rlce import methods
-from rlce.methods import Experience, Method
+from rlce.reinforcement.methods import Experience, Method
 
 # ----------------------------------------------------------------------------- weights against published losses
 

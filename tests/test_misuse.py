@@ -32,8 +32,8 @@ from rlce import (
     targets,
 )
 from rlce.heads import Categorical
-from rlce.returns import standardized
-from rlce.rollout import Collector, Environments
+from rlce.reinforcement.rollout import Collector, Environments
+from rlce.rules.returns import standardized
 
 
 @pytest.mark.parametrize(("count", "value"), [(1000, 0.1), (777, 1 / 3), (2048, 13.37), (1, 5.0)])

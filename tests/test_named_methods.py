@@ -12,10 +12,11 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 from envs.identity import Identity
-from rlce import Optimization, PolicyGradient, evaluate_policy, methods, transitions
+from rlce import Optimization, PolicyGradient, evaluate_policy, methods
 from rlce.heads import Categorical
-from rlce.methods import Method, arguments_of, named
-from rlce.rollout import Collector, Environments, Rollout
+from rlce.reinforcement import transitions
+from rlce.reinforcement.methods import Method, arguments_of, named
+from rlce.reinforcement.rollout import Collector, Environments, Rollout
 
 SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {},

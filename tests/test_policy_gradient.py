@@ -17,8 +17,8 @@ from torch import nn
 from envs.identity import Identity
 from envs.loop import LoopEnv
 from rlce import Evaluation, Optimization, PolicyGradient, Stopping, evaluate_policy, methods
-from rlce.methods import Method
 from rlce.network import MLP
+from rlce.reinforcement.methods import Method
 from rlce.trainer import Progress
 
 METHODS: dict[str, Method] = {

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlce import Regressor
-from rlce.costs import Normal, Point, Quantiles, absolute, huber, pinball, quantile_levels
 from rlce.heads import squared
-from rlce.regressor import _weighted_quantiles
+from rlce.supervised.costs import Normal, Point, Quantiles, absolute, huber, pinball, quantile_levels
+from rlce.supervised.regressor import _weighted_quantiles
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rlce.returns import batch_mean, discounted_sum, gae, leave_one_out, n_step, reward_to_go
+from rlce.rules.returns import batch_mean, discounted_sum, gae, leave_one_out, n_step, reward_to_go
 
 NUMBERS = st.integers(-8, 8).map(lambda n: n / 2)
 FRACTIONS = st.sampled_from([0.0, 0.3, 0.9, 1.0])

@@ -10,7 +10,14 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlce.heads import Categorical, head_for
-from rlce.rollout import ActionStreams, Collector, Environments, Rollout, episode_shares, make_environments
+from rlce.reinforcement.rollout import (
+    ActionStreams,
+    Collector,
+    Environments,
+    Rollout,
+    episode_shares,
+    make_environments,
+)
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rlce import Classifier, checkpoint, csvfiles
-from rlce.tables import Columns
+from rlce.supervised.tables import Columns
 
 ROOT = Path(__file__).parents[1]
 

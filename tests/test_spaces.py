@@ -12,7 +12,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, OneOf, Sequence, Text, Tuple
 from gymnasium.vector.utils import batch_space, iterate
 
-from rlce import spaces
+from rlce.reinforcement import spaces
 
 SPACES: dict[str, gymnasium.Space[Any]] = {
     "Box": Box(-1.0, 1.0, (4,)),

@@ -14,7 +14,7 @@ import pytest
 from sklearn.preprocessing import OneHotEncoder
 
 from rlce import csvfiles
-from rlce.tables import Columns, Number, Text, hold_out, target
+from rlce.supervised.tables import Columns, Number, Text, hold_out, target
 
 
 def mixed(rows: int = 60, seed: int = 0) -> pd.DataFrame:

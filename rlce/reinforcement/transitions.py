@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlce import masks, returns
-from rlce.credit import Experience
 from rlce.data import Standardizer, minibatches
 from rlce.heads import Head, squared
-from rlce.methods import Method
 from rlce.network import evaluation_mode, numpy_forward
 from rlce.objective import weighted_mean
-from rlce.rollout import Rollout
+from rlce.reinforcement import masks
+from rlce.reinforcement.credit import Experience
+from rlce.reinforcement.methods import Method
+from rlce.reinforcement.rollout import Rollout
+from rlce.rules import returns
 
 
 class Transitions(NamedTuple):

@@ -20,10 +20,10 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from rlce import masks
 from rlce.heads import Head
-from rlce.masks import Mask
-from rlce.spaces import Observations, flat_width, flatten_batch
+from rlce.reinforcement import masks
+from rlce.reinforcement.masks import Mask
+from rlce.reinforcement.spaces import Observations, flat_width, flatten_batch
 
 EnvLike = str | Callable[[], gymnasium.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 Act = Callable[[Observations], NDArray[Any]]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rlce.csvfiles import check_names, inferred, listed
+from rlce.supervised.csvfiles import check_names, inferred, listed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,14 +16,15 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from rlce import checkpoint, masks, methods, spaces, transitions
+from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
-from rlce.evaluation import Evaluation, Evaluator
 from rlce.heads import Gaussian, head_for
-from rlce.methods import Method
 from rlce.network import MLP, NetworkFactory, WithLogStd, build, numpy_forward
 from rlce.optimization import Optimization
-from rlce.rollout import (
+from rlce.reinforcement import masks, methods, spaces, transitions
+from rlce.reinforcement.evaluation import Evaluation, Evaluator
+from rlce.reinforcement.methods import Method
+from rlce.reinforcement.rollout import (
     Collector,
     Environments,
     EnvLike,

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlce import returns
+from rlce.rules import returns
 
 Array = NDArray[np.floating[Any]]
 Baseline = Literal["none", "mean", "leave-one-out", "value"]

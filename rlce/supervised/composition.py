@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rlce import targets
 from rlce.objective import cross_entropy, weighted_mean
+from rlce.rules import targets
 
 Rule = Callable[..., Any]
 

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from rlce.rollout import Environments, EnvLike, episode_shares, make_environments, seed_sequence
+from rlce.reinforcement.rollout import Environments, EnvLike, episode_shares, make_environments, seed_sequence
 from rlce.trainer import Monitor
 
 _FOREIGN = "(an environment that was no id)"

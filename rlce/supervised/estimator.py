@@ -28,10 +28,10 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
-from rlce import files
 from rlce.data import Standardizer, batches_of, held_out
 from rlce.network import MLP, NetworkFactory, build, evaluation_mode, in_chunks, number_type, numpy_forward
 from rlce.optimization import Optimization
+from rlce.supervised import files
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 

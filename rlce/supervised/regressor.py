@@ -14,12 +14,12 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from rlce.costs import Normal, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels
 from rlce.heads import squared
 from rlce.network import NetworkFactory
 from rlce.objective import weighted_mean
 from rlce.optimization import Optimization
-from rlce.supervised import Batch, Rows, Supervised, number
+from rlce.supervised.costs import Normal, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels
+from rlce.supervised.estimator import Batch, Rows, Supervised, number
 from rlce.trainer import Stopping
 
 # Coverages that held-out rows are asked about; between them is interpolated.

@@ -21,14 +21,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import rlce
-from rlce import checkpoint, masks, spaces
-from rlce.classifier import Classifier
-from rlce.costs import Normal, Quantiles
+from rlce import __version__, checkpoint
 from rlce.data import Standardizer
 from rlce.heads import Bernoulli, Categorical, Gaussian, MultiCategorical
-from rlce.policy_gradient import PolicyGradient
-from rlce.regressor import Regressor
+from rlce.reinforcement import masks, spaces
+from rlce.reinforcement.policy_gradient import PolicyGradient
+from rlce.supervised.classifier import Classifier
+from rlce.supervised.costs import Normal, Quantiles
+from rlce.supervised.regressor import Regressor
 
 
 class _Answer(NamedTuple):
@@ -148,7 +148,7 @@ def export(
     if plan.mask:
         example["mask"] = torch.ones(2, plan.mask, dtype=torch.bool)
     about = {
-        "rlce": rlce.__version__,
+        "rlce": __version__,
         "kind": type(model).__name__,
         "hard": hard,
         "inputs": {name: ["N", *tensor.shape[1:]] for name, tensor in example.items()},

@@ -13,11 +13,11 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor, nn
 
-from rlce import calibration
-from rlce.composition import Composition, Rule, from_json, to_json
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization
-from rlce.supervised import Batch, Rows, Supervised, number
+from rlce.supervised import calibration
+from rlce.supervised.composition import Composition, Rule, from_json, to_json
+from rlce.supervised.estimator import Batch, Rows, Supervised, number
 from rlce.trainer import Stopping
 
 

@@ -26,8 +26,7 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
-from rlce import weights
-from rlce.credit import (
+from rlce.reinforcement.credit import (
     Baseline,
     elite_episodes,
     generalized_advantage,
@@ -35,14 +34,15 @@ from rlce.credit import (
     monte_carlo,
     v_trace_targets,
 )
-from rlce.credit import (
+from rlce.reinforcement.credit import (
     Credit as Credit,
 )
-from rlce.credit import (
+from rlce.reinforcement.credit import (
     Experience as Experience,
 )
-from rlce.weights import clipped_ratio as clipped_ratio
-from rlce.weights import score as score
+from rlce.rules import weights
+from rlce.rules.weights import clipped_ratio as clipped_ratio
+from rlce.rules.weights import score as score
 
 P = ParamSpec("P")
 WeightRule = Callable[[Tensor, Tensor, Tensor], Tensor]

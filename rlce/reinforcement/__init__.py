@@ -1,0 +1,1 @@
+"""The reinforcement wing: from environments to a trained policy."""

@@ -1,0 +1,1 @@
+"""The supervised wing: from rows to a fitted network, behind scikit-learn's conventions."""
