@@ -1,4 +1,4 @@
-"""The thesis is the code path: what training differentiates is what the objective returned, and nothing else sums a loss."""
+"""The thesis is the code path: training descends what the objective returned, and nothing else sums a loss."""
 
 from __future__ import annotations
 

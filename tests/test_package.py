@@ -144,6 +144,38 @@ assert "sklearn" in sys.modules and "tensorboard" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_estimators_load_no_environments() -> None:
+    program = """
+import sys, rlce
+rlce.Regressor(epochs=2).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]).predict([[0.5]])
+rlce.Classifier(epochs=2).fit([[0.0], [1.0], [2.0]], [0, 1, 1]).predict([[0.5]])
+assert not {"gymnasium", "tensorboard", "torch._dynamo"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# Constructors and loaders of the public face, named methods, and a published recursion.
+MANY_ARGUMENTS = {
+    "Classifier.__init__",
+    "Regressor.__init__",
+    "PolicyGradient.__init__",
+    "PolicyGradient.load",
+    "vtrace",
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_takes_nine_arguments(module: str) -> None:
+    tree = ast.parse(path_of(module).read_text())
+    for owner in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]:
+        for node in ast.iter_child_nodes(owner):
+            if isinstance(node, ast.FunctionDef):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                count = len([name for name in names if name not in ("self", "cls")])
+                full = f"{owner.name}.{node.name}" if isinstance(owner, ast.ClassDef) else node.name
+                assert count < 9 or full in MANY_ARGUMENTS, f"{full} takes {count} arguments"
+
+
 def test_public_names_resolve_and_show_an_example() -> None:
     assert set(rlce.__all__) <= set(dir(rlce))
     for name in rlce.__all__:
