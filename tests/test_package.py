@@ -20,8 +20,7 @@ ROOT = Path(__file__).parents[1]
 GROUND = ("objective", "network", "data", "checkpoint", "optimization", "tracking")
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("targets", "weights", "returns", "binding"),
-    "supervised": ("calibration", "csvfiles", "tables", "composition", "costs", "files", "estimator", "classifier",
-                   "regressor"),
+    "supervised": ("calibration", "tables", "composition", "costs", "files", "estimator", "classifier", "regressor"),
     "reinforcement": ("masks", "spaces", "credit", "rollout", "methods", "evaluation", "transitions", "policy_gradient"),
 }  # fmt: skip
 LAYERS = {
