@@ -17,7 +17,7 @@ from torch import Tensor
 
 from envs.chain import Chain, Trajectory
 from rlce.heads import Categorical
-from rlce.objective import weighted_mean
+from rlce.objective import objective
 from rlce.reinforcement.methods import Experience, Method
 
 TOLERANCE = 1e-10
@@ -86,13 +86,14 @@ def mean_estimate(
     for column, trajectory in enumerate(trajectories):
         states[: len(trajectory.states), column] = trajectory.states
         actions[: len(trajectory.states), column] = trajectory.actions
-    costs = Categorical(chain.reward.shape[1]).cost(logits[states], torch.from_numpy(actions))
+    head = Categorical(chain.reward.shape[1])
     total = torch.zeros((), dtype=torch.float64)
     for columns in itertools.product(range(len(trajectories)), repeat=group_size):
         group = [trajectories[column] for column in columns]
         experience = as_experience(group, values)
         valid = torch.from_numpy(experience.valid)
-        cost = costs[: len(valid), list(columns)][valid]
+        rows = logits[states[: len(valid), columns]][valid]
+        taken = torch.from_numpy(actions[: len(valid), columns])[valid]
         advantage = torch.from_numpy(method.credit(experience).advantage[experience.valid])
         log_prob = -cost.detach()
         weight = method.weight(advantage, log_prob, log_prob)
