@@ -234,8 +234,7 @@ def distill(teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Weights w_k = softmax(teacher/T)_k: a teacher's softened probabilities (tier A).
 
     At T ≠ 1, divide the student's logits by T too (`tempered`), and multiply the loss by T² (or pass Z/T² as the
-    normaliser), so that the gradient keeps its size. The value is then T² times KL(teacher‖student) plus the teacher's
-    entropy.
+    normaliser), so that the gradient keeps its size. The value is then T² (KL(teacher‖student) + H(teacher)).
 
     Args:
         teacher_logits: ``[..., K]``.
