@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rlce.objective import weighted_cross_entropy
     from rlce.onnx import export
     from rlce.optimization import Optimization
-    from rlce.reinforcement import masks, methods, rollout
+    from rlce.reinforcement import credit, environments, masks, methods, rollout
     from rlce.reinforcement.evaluation import Evaluation, evaluate_policy
     from rlce.reinforcement.methods import Method
     from rlce.reinforcement.policy_gradient import PolicyGradient
@@ -47,6 +47,8 @@ __all__ = [
     "calibration",
     "checkpoint",
     "costs",
+    "credit",
+    "environments",
     "evaluate_policy",
     "export",
     "heads",
@@ -62,15 +64,15 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("calibration", "checkpoint", "costs", "heads", "masks", "methods", "network", "returns", "rollout"),
-    *("tables", "targets", "weights"),
+    *("calibration", "checkpoint", "costs", "credit", "environments", "heads", "masks", "methods", "network"),
+    *("returns", "rollout", "tables", "targets", "weights"),
 )
 # Where each public name lives: the folder of a module, the module of anything else.
 _HOME = {
     **dict.fromkeys(("checkpoint", "heads", "network"), ""),
     **dict.fromkeys(("returns", "targets", "weights"), "rules"),
     **dict.fromkeys(("calibration", "costs", "tables"), "supervised"),
-    **dict.fromkeys(("masks", "methods", "rollout"), "reinforcement"),
+    **dict.fromkeys(("credit", "environments", "masks", "methods", "rollout"), "reinforcement"),
     "MLP": "network",
     "weighted_cross_entropy": "objective",
     "export": "onnx",
