@@ -11,7 +11,7 @@ head               action space         supervised task                         
 `MultiCategorical` MultiDiscrete        –                                                  the logits of all components
 `Bernoulli`        MultiBinary          any subset of the labels, one-vs-all               L logits of a yes
 `Gaussian`         Box                  regression, cost "gaussian"; its optimum is mean   D means, and D logarithms of
-                                        and deviation                                      deviations if those are learnt
+                                        and deviation                                      deviations if learnt
 `Point`            –                    regression, cost "squared" (the mean), "absolute"  D numbers
                                         (the median), "huber" (between); a critic
 `Quantiles`        –                    regression, cost "quantile"                        one a level
@@ -238,7 +238,9 @@ class MultiCategorical:
     def rows(self, outputs: Tensor) -> Tensor:
         """The logits of each component, −inf beyond its own classes: ``[..., ΣK]`` → ``[..., D, max K]``."""
         most = max(self.classes)
-        return torch.stack([F.pad(part, (0, most - part.shape[-1]), value=-math.inf) for part in self._parts(outputs)], -2)
+        return torch.stack(
+            [F.pad(part, (0, most - part.shape[-1]), value=-math.inf) for part in self._parts(outputs)], -2
+        )
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """−log p(target), summed over the components: outputs ``[..., ΣK]`` → ``[...]``.
@@ -431,7 +433,7 @@ class Gaussian:
 
     def rows(self, outputs: Tensor) -> None:
         """None: a density has no classes."""
-        return None
+        return
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """−log p(target), constants included: outputs ``[..., n_outputs]``, target ``[..., D]`` → ``[...]``."""

@@ -78,7 +78,7 @@ def weighted_cross_entropy(
     *,
     normalizer: float | Tensor | None = None,
 ) -> Tensor:
-    r"""L = −(1/Z) Σ_i weights_i Σ_k targets_ik log softmax(logits_i)_k, in nats: `objective` with its arguments checked.
+    r"""L = −(1/Z) Σ_i weights_i Σ_k targets_ik log softmax(logits_i)_k, in nats: `objective`, its arguments checked.
 
     ``targets`` and ``weights`` are data: no gradient flows into them. What L *is* depends on how they were made:
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from rlce import __version__, checkpoint
 from rlce.data import Standardizer
-from rlce.heads import Bernoulli, Categorical, Gaussian, MultiCategorical
+from rlce.heads import Bernoulli, ClassHead, Gaussian
 from rlce.reinforcement import masks, spaces
 from rlce.reinforcement.policy_gradient import PolicyGradient
 from rlce.supervised.classifier import Classifier
@@ -196,7 +196,7 @@ def _plan(model: Any, hard: bool, n_inputs: int | None, dtype: torch.dtype) -> _
     if n_inputs is not None:
         raise ValueError(f"n_inputs is for a torch.nn.Module; a {type(model).__name__} knows its own, got {n_inputs!r}")
     if isinstance(model, PolicyGradient):
-        return _of_policy(model, hard, dtype)
+        return _of_policy(model, hard)
     if not isinstance(model, Classifier | Regressor):
         raise TypeError(
             "model must be a rlce.Classifier, rlce.Regressor, rlce.PolicyGradient or torch.nn.Module, "
@@ -266,30 +266,22 @@ def _of_estimator(model: Classifier | Regressor, answers: dict[str, _Answer], ab
     return _Plan(model.network_, model.n_features_in_, standardizer, answers, about)
 
 
-def _of_policy(agent: PolicyGradient, hard: bool, dtype: torch.dtype) -> _Plan:
-    space, head = agent.action_space, agent.head
+def _of_policy(agent: PolicyGradient, hard: bool) -> _Plan:
+    space, head, actions = agent.action_space, agent.head, agent.actions
     shape = ["N", *(space.shape or ())]
+
+    def action(outputs: Tensor) -> Tensor:
+        sent = actions.to_environment(head.mode(outputs))
+        return sent if isinstance(head, Gaussian) else sent.long()
+
     if isinstance(head, Gaussian):
-        answers = {"action": _Answer(f"{shape}, the mean within its bounds", lambda z: _within(head, z, dtype))}
-    elif isinstance(head, Bernoulli):
-        answers = {"probabilities": _Answer("[N, L], of a one", torch.sigmoid)}
-        if hard:
-            answers = {"action": _Answer(f"{shape}, zeros and ones", lambda z: _unit_step(z).reshape(-1, *head.shape))}
+        answers = {"action": _Answer(f"{shape}, the mean within its bounds", action)}
+    elif hard:
+        answers = {"action": _Answer(f"{shape}, as the environment wants it", action)}
     else:
-        assert isinstance(head, Categorical | MultiCategorical)
-        classes = masks.classes_of(space)
-        start = torch.tensor(head.start) if head.start else None
-
-        def chosen(outputs: Tensor) -> Tensor:
-            index = torch.stack([part.argmax(dim=-1) for part in outputs.split(classes, dim=-1)], dim=-1)
-            return (index if start is None else index + start).reshape(-1, *(space.shape or ()))
-
-        def probabilities(outputs: Tensor) -> Tensor:
-            return torch.cat([part.softmax(dim=-1) for part in outputs.split(classes, dim=-1)], dim=-1)
-
-        answers = {"probabilities": _Answer("[N, ΣK], of every component's classes in turn", probabilities)}
-        if hard:
-            answers = {"action": _Answer(f"{shape}, the environment's numbers", chosen)}
+        assert isinstance(head, ClassHead)
+        meaning = "[N, L], of a one" if isinstance(head, Bernoulli) else "[N, ΣK], of every component's classes in turn"
+        answers = {"probabilities": _Answer(meaning, head.probabilities)}
     about = {
         "observation_space": spaces.to_json(agent.observation_space),
         "action_space": spaces.to_json(space),
@@ -297,18 +289,6 @@ def _of_policy(agent: PolicyGradient, hard: bool, dtype: torch.dtype) -> _Plan:
     width = spaces.flat_width(masks.input_space(agent.observation_space, space))
     mask = head.n_outputs if masks.in_observation(agent.observation_space) else 0
     return _Plan(agent.policy, width, agent.normalizer, answers, about, mask)
-
-
-def _within(head: Gaussian, outputs: Tensor, dtype: torch.dtype) -> Tensor:
-    """The means as the environment takes them: what `rlce.heads.Gaussian.to_action` does, on tensors."""
-    assert head.space is not None
-    low, high = (_constant(bound, dtype) for bound in (head.space.low, head.space.high))
-    action = outputs[:, : head.dimensions].reshape(-1, *head.space.shape)
-    if head.rescale:
-        action = low + 0.5 * (action.clamp(-1.0, 1.0) + 1.0) * (high - low)
-    if np.issubdtype(head.space.dtype, np.integer):
-        action = action.round()
-    return action.clamp(low, high).to(torch.from_numpy(np.empty(0, head.space.dtype)).dtype)
 
 
 def _of_module(module: nn.Module, hard: bool, n_inputs: int) -> _Plan:

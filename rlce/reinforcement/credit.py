@@ -37,10 +37,11 @@ class Experience(NamedTuple):
 
 
 class Credit(NamedTuple):
-    """What an action was worth, and what the critic should have said. ``[T, N]`` each."""
+    """What each action was worth, and what the critic should have said. ``[T, N]`` each."""
 
     advantage: Array
-    target: Array | None
+    target: Array | None  # for the critic; None without one
+    row_weight: Array | None = None  # a factor on everything that a row adds to the policy's loss; None for ones
 
 
 def monte_carlo(
@@ -85,7 +86,7 @@ def monte_carlo(
     if exact_discount:
         # With the whole return the discounting already counts from the episode's start.
         advantage = advantage if whole_return else advantage * discount**experience.time
-    return Credit(np.where(experience.valid, advantage, 0.0).astype(reward.dtype), target)
+    return Credit(np.where(experience.valid, advantage, 0.0), target)
 
 
 def generalized_advantage(experience: Experience, *, discount: float, trace: float) -> Credit:
@@ -131,10 +132,10 @@ def grouped(
         discount: γ in [0, 1].
         comparison: "leave-one-out" (RLOO, unbiased), "centred" (Dr. GRPO, (n−1)/n of it) or "standardized" (GRPO).
         group_size: G episodes a group; None for one group of all.
-        per_length: divide by the episode's length (GRPO), which biases the gradient.
+        per_length: weight rows by one over their episode's length (GRPO), which biases the gradient.
 
     Returns:
-        Advantage ``[T, N]``; no target.
+        Advantage ``[T, N]``, no target, and the rows' weights.
 
     Raises:
         ValueError: a number of episodes that groups of G do not fill, or groups of one.
@@ -148,15 +149,15 @@ def grouped(
         raise ValueError(f"{episodes} episodes do not fill groups of {group_size}")
     returned = returns.reward_to_go(experience.reward, experience.terminated, experience.done, discount)[0]
     groups = returned.reshape(-1, group_size or episodes)
-    lengths = experience.valid.sum(axis=0).reshape(groups.shape)
     if comparison == "standardized":
-        advantage = returns.group_standardized(groups, lengths if per_length else None)
+        advantage = returns.group_standardized(groups)
+    elif comparison == "leave-one-out":
+        advantage = groups - returns.leave_one_out(groups)
     else:
-        advantage = (
-            groups - returns.leave_one_out(groups) if comparison == "leave-one-out" else returns.group_centred(groups)
-        )
-        advantage = advantage / lengths if per_length else advantage
-    return Credit(np.where(experience.valid, advantage.ravel(), 0.0).astype(experience.reward.dtype), None)
+        advantage = returns.group_centred(groups)
+    valid = experience.valid
+    row_weight = valid / valid.sum(axis=0) if per_length else None
+    return Credit(np.where(valid, advantage.ravel(), 0.0), None, row_weight)
 
 
 def elite_episodes(experience: Experience, *, quantile: float) -> Credit:
@@ -173,7 +174,7 @@ def elite_episodes(experience: Experience, *, quantile: float) -> Credit:
         de Boer et al. (2005), "A tutorial on the cross-entropy method".
     """
     kept = returns.elite(experience.reward.sum(axis=0), quantile)
-    return Credit(np.where(experience.valid, kept, 0.0).astype(experience.reward.dtype), None)
+    return Credit(np.where(experience.valid, kept, 0.0), None)
 
 
 def v_trace_targets(

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from rlce.reinforcement.rollout import Environments, EnvLike, episode_shares, make_environments, seed_sequence
+from rlce.reinforcement.environments import Environments, EnvLike, evaluation_width, make_environments, seed_sequence
 from rlce.trainer import Monitor
 
 _FOREIGN = "(an environment that was no id)"
@@ -194,19 +194,6 @@ class Evaluator:
         return evaluate_policy(self._agent, self._envs, settings.episodes, settings.deterministic, seeds).scalars()
 
 
-def evaluation_width(env: EnvLike, episodes: int) -> int:
-    """How many copies to play on: many where the task is vectorised in itself, few where copies take turns."""
-    if isinstance(env, VectorEnv):
-        return env.num_envs
-    if isinstance(env, str):
-        import gymnasium
-
-        spec = gymnasium.registry.get(env)
-        if spec is not None and spec.vector_entry_point is not None:
-            return min(episodes, 100)
-    return min(episodes, 10)
-
-
 def _play(
     agent: Agent,
     environments: Environments,
@@ -217,27 +204,24 @@ def _play(
     reset_seeds, action_seeds = seeds.spawn(2)
     generator = np.random.Generator(np.random.PCG64(action_seeds))
     environments.reset(reset_seeds)
-    missing = episode_shares(episodes, environments.n)
     takes_masks = "mask" in inspect.signature(agent.predict).parameters
+
+    def act(_: NDArray[np.bool_]) -> Any:
+        masks = {"mask": environments.mask} if takes_masks and environments.mask is not None else {}
+        return agent.predict(environments.raw_observation, deterministic=deterministic, generator=generator, **masks)
+
     total, length = np.zeros(environments.n), np.zeros(environments.n, np.int64)
     returns: list[float] = []
     lengths: list[int] = []
-    while missing.any():
-        real = environments.real
-        masks = {"mask": environments.mask} if takes_masks and environments.mask is not None else {}
-        step = environments.step(
-            agent.predict(environments.raw_observation, deterministic=deterministic, generator=generator, **masks)
-        )
-        total += np.where(real, step.reward, 0.0)
-        length += real
+    for counted, step in environments.play(episodes, act):
+        total += np.where(counted, step.reward, 0.0)
+        length += counted
         if step.done.any():
-            ended = step.done & real
+            ended = step.done & counted
             if not np.isfinite(total[ended]).all():
                 raise FloatingPointError(f"an episode's return is not finite: {total[ended]}")
-            kept = ended & (missing > 0)
-            returns.extend(total[kept].tolist())
-            lengths.extend(length[kept].tolist())
-            missing -= kept
+            returns.extend(total[ended].tolist())
+            lengths.extend(length[ended].tolist())
             total[ended] = 0.0
             length[ended] = 0
     return EpisodeResults(np.array(returns), np.array(lengths))

@@ -3,16 +3,47 @@
 A `Method` has three parts, each replaceable alone:
 
 * **credit**: a rollout (and the critic's values) → the advantage of every action, and the critic's target;
-* **weight**: the rule, (advantage, log π now, log π when the action was taken) → the detached weight of −log π
-  (`rlce.weights` has many);
+* **weight**: a rule that gives the detached weight of −log π(a|s) (`rlce.weights` has many);
 * **reuse**: how many epochs of which minibatches.
 
-So a new method is usually one function::
+So a new method is usually one function. It gets what its parameters name::
 
     def my_weight(advantage, log_prob, behaviour_log_prob):
         return advantage * (log_prob - behaviour_log_prob).exp().clamp(max=1.0)
 
     method = dataclasses.replace(rlce.methods.ppo(), weight=my_weight, name="mine")
+
+======================  ==================================================================  ========
+a weight rule may name  what it is given                                                    shape
+======================  ==================================================================  ========
+``advantage``           what credit gave the action                                         ``[B]``
+``log_prob``            log π(a|s) now                                                      ``[B]``
+``behaviour_log_prob``  log π(a|s) when the action was taken                                ``[B]``
+``value``               V(s) when the round began; needs a critic                           ``[B]``
+``episode``             numbers 0 … E−1: rows of one number are one episode; needs whole    ``[B]``
+                        episodes, and minibatches then hold whole episodes, with Z = E
+======================  ==================================================================  ========
+
+A rule with exactly three parameters under names of its own gets the first three by position.
+
+The methods below share these numbers, each with its own defaults (``help(rlce.methods.ppo)`` shows them):
+
+==================  ======================================================================================
+``discount``        γ in [0, 1]
+``trace``           λ in [0, 1], of generalised advantages and of V-trace
+``steps``           steps of every environment a round, where whole episodes are not collected
+``episodes``        whole episodes a round
+``group_size``      episodes of a group start from the same reset seed; None for one group of all episodes
+                    of a round, from seeds of their own
+``epochs``          passes over a round
+``minibatch_size``  rows a gradient step; None for all rows of the round
+``replay``          how many earlier rounds are used again beside the new one
+``per_episode``     Z = episodes, which gives ∇J itself; by default Z = rows
+``standardize``     shift and scale the advantages of a round to mean 0 and deviation 1
+``entropy_weight``  c in the bonus c·H(π)
+``kl_weight``       β >= 0 in the penalty β·KL(π‖reference)
+``value_weight``    factor of the critic's cost. There is no value clipping: it does not fit the objective
+==================  ======================================================================================
 """
 
 from __future__ import annotations
@@ -20,12 +51,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial, wraps
-from typing import Any, ParamSpec
+from functools import cached_property, partial, wraps
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from rlce.reinforcement.credit import Credit as Credit
+from rlce.reinforcement.credit import Experience as Experience
 from rlce.reinforcement.credit import (
     Baseline,
     elite_episodes,
@@ -34,19 +67,13 @@ from rlce.reinforcement.credit import (
     monte_carlo,
     v_trace_targets,
 )
-from rlce.reinforcement.credit import (
-    Credit as Credit,
-)
-from rlce.reinforcement.credit import (
-    Experience as Experience,
-)
 from rlce.rules import weights
+from rlce.rules.binding import Bound, Rule, bind
 from rlce.rules.weights import clipped_ratio as clipped_ratio
 from rlce.rules.weights import score as score
 
-P = ParamSpec("P")
-WeightRule = Callable[[Tensor, Tensor, Tensor], Tensor]
 CreditRule = Callable[[Experience], Credit]
+OFFERED = "advantage", "log_prob", "behaviour_log_prob", "episode", "value"
 
 
 @dataclass(frozen=True)
@@ -56,7 +83,7 @@ class Method:
     Attributes:
         name: for logs and files.
         credit: `Experience` → `Credit`.
-        weight: (advantage, log_prob, behaviour_log_prob), each ``[B]`` → detached weights ``[B]``.
+        weight: the rule for the weights, ``[B]``; it is given what it names (see `rlce.methods`).
         critic: whether a value network is trained beside the policy.
         episodes: collect this many whole episodes a round; None collects ``steps`` steps of every environment.
         steps: steps of every environment a round, where ``episodes`` is None.
@@ -74,11 +101,14 @@ class Method:
         value_weight: factor on the critic's cost.
         arguments: what the constructor of a named method was called with (see `arguments_of`); None for one made by
             hand.
+
+    Raises:
+        ValueError: numbers that do not fit each other, or a weight rule that names what the method cannot give.
     """
 
     name: str
     credit: CreditRule
-    weight: WeightRule
+    weight: Rule
     critic: bool
     episodes: int | None = None
     steps: int = 32
@@ -122,56 +152,71 @@ class Method:
             raise ValueError(
                 f"{self.name}: episodes={self.episodes} do not fill groups of group_size={self.group_size}"
             )
+        if self.takes("episode") and self.episodes is None:
+            raise ValueError(
+                f"{self.name}: its weight rule {self.rule.name} names episode, which needs whole episodes: set "
+                f"episodes, got fixed steps (steps={self.steps})"
+            )
+        if self.takes("value") and not self.critic:
+            raise ValueError(f"{self.name}: its weight rule {self.rule.name} names value, but the method has no critic")
+
+    @cached_property
+    def rule(self) -> Bound:
+        """The weight rule, and what it takes."""
+        try:
+            return bind(self.weight, OFFERED, by_position=OFFERED[:3])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"method {self.name}: weight {error}") from error
+
+    def takes(self, name: str) -> bool:
+        """Whether the weight rule is given what has this name."""
+        return name in self.rule.takes
 
 
 _MAKERS: dict[str, Callable[..., Method]] = {}
 
 
-def _library(maker: Callable[P, Method]) -> Callable[P, Method]:
-    """Put a constructor into the catalogue, and remember its arguments, so that a file can name the method."""
-    signature = inspect.signature(maker)
+def _library(**defaults: Any) -> Callable[[Callable[..., Method]], Callable[..., Method]]:
+    """Put a constructor into the catalogue: its numbers, all by keyword, have these defaults.
 
-    @wraps(maker)
-    def make(*positional: P.args, **arguments: P.kwargs) -> Method:
-        bound = signature.bind(*positional, **arguments)
-        bound.apply_defaults()
-        return replace(maker(*positional, **arguments), arguments=dict(bound.arguments))
+    The method bears the constructor's name and remembers its arguments, so that a file can name it.
+    """
 
-    _MAKERS[maker.__name__] = make
-    return make
+    def put(maker: Callable[..., Method]) -> Callable[..., Method]:
+        @wraps(maker)
+        def make(**arguments: Any) -> Method:
+            values = dict(signature.bind(**arguments).kwargs)
+            values = {**defaults, **values}
+            return replace(maker(**values), arguments=values)
+
+        kind = inspect.Parameter.KEYWORD_ONLY
+        numbers = [inspect.Parameter(name, kind, default=default) for name, default in defaults.items()]
+        signature = inspect.Signature(numbers, return_annotation=Method)
+        make.__signature__ = signature  # type: ignore[attr-defined]
+        _MAKERS[maker.__name__] = make
+        return make
+
+    return put
 
 
 # --------------------------------------------------------------------------------------------------- named methods
 
 
-@_library
+@_library(
+    baseline="value", discount=0.99, whole_return=False, exact_discount=False, episodes=None, steps=32,
+    per_episode=False, standardize=False, entropy_weight=0.0, value_weight=0.5,
+)  # fmt: skip
 def reinforce(
-    *,
-    baseline: Baseline = "value",
-    discount: float = 0.99,
-    whole_return: bool = False,
-    exact_discount: bool = False,
-    episodes: int | None = None,
-    steps: int = 32,
-    per_episode: bool = False,
-    standardize: bool = False,
-    entropy_weight: float = 0.0,
-    value_weight: float = 0.5,
+    baseline: Baseline, discount: float, whole_return: bool, exact_discount: bool, episodes: int | None, **numbers: Any
 ) -> Method:
     """REINFORCE: w = (G_t − b) on the action taken, each action used once (tier B).
 
     Args:
-        baseline: "none", "mean", "leave-one-out" or "value" (see `monte_carlo`).
-        discount: γ in [0, 1].
+        baseline: "none", "mean", "leave-one-out" or "value" (see `rlce.reinforcement.credit.monte_carlo`).
         whole_return: the return from the episode's start in place of the reward-to-go.
         exact_discount: weight by γ^t as well.
         episodes: whole episodes a round. With baseline "value" None is allowed: ``steps`` steps are collected
             and the cut tail is continued by the critic. Without a critic the default is 16.
-        steps: steps of every environment a round, where ``episodes`` is None.
-        per_episode: Z = episodes, which gives ∇J itself; by default Z = rows, a ratio estimator.
-        standardize: advantages of a round to mean 0 and spread 1.
-        entropy_weight: factor of the entropy bonus.
-        value_weight: factor of the critic's cost.
 
     Returns:
         The method.
@@ -202,39 +247,14 @@ def reinforce(
         whole_return=whole_return,
         exact_discount=exact_discount,
     )
-    return Method(
-        "reinforce",
-        credit,
-        score,
-        critic,
-        episodes,
-        steps,
-        per_episode=per_episode,
-        standardize=standardize,
-        entropy_weight=entropy_weight,
-        value_weight=value_weight,
-    )
+    return Method("reinforce", credit, score, critic, episodes, **numbers)
 
 
-@_library
-def actor_critic(
-    *,
-    discount: float = 0.99,
-    trace: float = 0.95,
-    steps: int = 32,
-    standardize: bool = False,
-    entropy_weight: float = 0.0,
-    value_weight: float = 0.5,
-) -> Method:
+@_library(
+    discount=0.99, trace=0.95, steps=32, standardize=False, entropy_weight=0.0, value_weight=0.5
+)  # fmt: skip
+def actor_critic(discount: float, trace: float, **numbers: Any) -> Method:
     """Advantage actor-critic: w = A_t from GAE on the action taken, each action used once (tier B).
-
-    Args:
-        discount: γ in [0, 1].
-        trace: λ in [0, 1].
-        steps: steps of every environment a round.
-        standardize: advantages of a round to mean 0 and spread 1.
-        entropy_weight: factor of the entropy bonus.
-        value_weight: factor of the critic's cost.
 
     Returns:
         The method.
@@ -246,43 +266,18 @@ def actor_critic(
         >>> actor_critic(steps=8).epochs
         1
     """
-    return Method(
-        "actor_critic",
-        _gae(discount, trace),
-        score,
-        True,
-        steps=steps,
-        standardize=standardize,
-        entropy_weight=entropy_weight,
-        value_weight=value_weight,
-    )
+    return Method("actor_critic", _gae(discount, trace), score, critic=True, **numbers)
 
 
-@_library
-def ppo(
-    *,
-    clip: float = 0.2,
-    discount: float = 0.99,
-    trace: float = 0.95,
-    steps: int = 32,
-    epochs: int = 6,
-    minibatch_size: int | None = 256,
-    standardize: bool = True,
-    entropy_weight: float = 0.0,
-    value_weight: float = 0.5,
-) -> Method:
+@_library(
+    clip=0.2, discount=0.99, trace=0.95, steps=32, epochs=6, minibatch_size=256, standardize=True,
+    entropy_weight=0.0, value_weight=0.5,
+)  # fmt: skip
+def ppo(clip: float, discount: float, trace: float, **numbers: Any) -> Method:
     """PPO: GAE, the ratio with a clip as a mask, several epochs of minibatches (tier C).
 
     Args:
         clip: ε > 0.
-        discount: γ in [0, 1].
-        trace: λ in [0, 1].
-        steps: steps of every environment a round.
-        epochs: passes over a round.
-        minibatch_size: rows a gradient step; None for all.
-        standardize: advantages of a round to mean 0 and spread 1.
-        entropy_weight: factor of the entropy bonus.
-        value_weight: factor of the critic's cost. There is no value clipping: it does not fit the objective.
 
     Returns:
         The method.
@@ -297,42 +292,15 @@ def ppo(
         >>> ppo(clip=0.1).arguments["clip"]
         0.1
     """
-    return Method(
-        "ppo",
-        _gae(discount, trace),
-        partial(clipped_ratio, clip=_positive("clip", clip)),
-        True,
-        None,
-        steps,
-        epochs,
-        minibatch_size,
-        ratio=True,
-        standardize=standardize,
-        entropy_weight=entropy_weight,
-        value_weight=value_weight,
-    )
+    weight = partial(clipped_ratio, clip=_positive("clip", clip))
+    return Method("ppo", _gae(discount, trace), weight, critic=True, ratio=True, **numbers)
 
 
-@_library
-def rloo(
-    *,
-    discount: float = 1.0,
-    episodes: int = 16,
-    group_size: int | None = None,
-    per_episode: bool = False,
-    standardize: bool = False,
-    entropy_weight: float = 0.0,
-) -> Method:
+@_library(
+    discount=1.0, episodes=16, group_size=None, per_episode=False, standardize=False, entropy_weight=0.0
+)  # fmt: skip
+def rloo(discount: float, episodes: int, group_size: int | None, **numbers: Any) -> Method:
     """RLOO: w = (R − mean R of the other episodes of the group) on every action, each used once (tier B).
-
-    Args:
-        discount: γ in [0, 1].
-        episodes: whole episodes a round.
-        group_size: episodes of a group start from the same reset seed; None for one group of all, from seeds of
-            their own.
-        per_episode: Z = episodes, which gives ∇J itself; by default Z = rows.
-        standardize: advantages of a round to mean 0 and spread 1.
-        entropy_weight: factor of the entropy bonus.
 
     Returns:
         The method.
@@ -345,48 +313,28 @@ def rloo(
         >>> rloo(group_size=4).episodes
         16
     """
-    return Method(
-        "rloo",
-        partial(
-            grouped, discount=_in_unit_interval("discount", discount), comparison="leave-one-out", group_size=group_size
-        ),
-        score,
-        critic=False,
-        episodes=_several("episodes", episodes),
-        group_size=group_size,
-        per_episode=per_episode,
-        standardize=standardize,
-        entropy_weight=entropy_weight,
-    )
+    credit = partial(_grouped(discount, group_size), comparison="leave-one-out")
+    episodes = _several("episodes", episodes)
+    return Method("rloo", credit, score, critic=False, episodes=episodes, group_size=group_size, **numbers)
 
 
-@_library
+@_library(
+    clip=0.2, discount=1.0, episodes=16, group_size=None, epochs=4, minibatch_size=256, biased=True, kl_weight=0.0,
+    entropy_weight=0.0,
+)  # fmt: skip
 def grpo(
-    *,
-    clip: float = 0.2,
-    discount: float = 1.0,
-    episodes: int = 16,
-    group_size: int | None = None,
-    epochs: int = 4,
-    minibatch_size: int | None = 256,
-    biased: bool = True,
-    kl_weight: float = 0.0,
-    entropy_weight: float = 0.0,
+    clip: float, discount: float, episodes: int, group_size: int | None, biased: bool, kl_weight: float, **numbers: Any
 ) -> Method:
-    """GRPO: group-standardised returns per step of the episode, the clipped ratio, several epochs (tier C).
+    """GRPO: group-standardised returns, the clipped ratio, each row by 1/length of its episode (tier C). Z = episodes.
+
+    The entropy bonus and the penalty stand under the same Z with the same weights of rows.
 
     Args:
         clip: ε > 0.
-        discount: γ in [0, 1].
-        episodes: whole episodes a round.
-        group_size: episodes of a group start from the same reset seed; None for one group of all.
-        epochs: passes over a round.
-        minibatch_size: rows a gradient step; None for all.
         biased: divide by the group's deviation and the episode's length, as published; False is Dr. GRPO, which does
             neither.
-        kl_weight: β >= 0 of the penalty β·KL(π‖reference), in closed form over all actions and averaged over rows
-            (published: sampled, and averaged over each episode first).
-        entropy_weight: factor of the entropy bonus.
+        kl_weight: β >= 0 of the penalty β·KL(π‖reference), in closed form over all actions (published: estimated from
+            the sampled action).
 
     Returns:
         The method.
@@ -400,53 +348,28 @@ def grpo(
     """
     return Method(
         "grpo",
-        partial(
-            grouped,
-            discount=_in_unit_interval("discount", discount),
-            comparison="standardized" if biased else "centred",
-            group_size=group_size,
-            per_length=biased,
-        ),
+        partial(_grouped(discount, group_size), comparison="standardized" if biased else "centred", per_length=biased),
         partial(clipped_ratio, clip=_positive("clip", clip)),
         critic=False,
         episodes=_several("episodes", episodes),
         group_size=group_size,
-        epochs=epochs,
-        minibatch_size=minibatch_size,
         ratio=True,
         per_episode=True,
         kl_weight=_not_negative("kl_weight", kl_weight),
-        entropy_weight=entropy_weight,
+        **numbers,
     )
 
 
-@_library
-def cispo(
-    *,
-    low: float = 1.0,
-    high: float = 0.2,
-    discount: float = 0.99,
-    trace: float = 0.95,
-    steps: int = 32,
-    epochs: int = 4,
-    minibatch_size: int | None = 256,
-    standardize: bool = True,
-    entropy_weight: float = 0.0,
-    value_weight: float = 0.5,
-) -> Method:
+@_library(
+    low=1.0, high=0.2, discount=0.99, trace=0.95, steps=32, epochs=4, minibatch_size=256, standardize=True,
+    entropy_weight=0.0, value_weight=0.5,
+)  # fmt: skip
+def cispo(low: float, high: float, discount: float, trace: float, **numbers: Any) -> Method:
     """CISPO: GAE under a bounded ratio that keeps every row (tier B).
 
     Args:
         low: ε_low; 1 leaves the ratio unbounded below.
         high: ε_high.
-        discount: γ in [0, 1].
-        trace: λ in [0, 1].
-        steps: steps of every environment a round.
-        epochs: passes over a round.
-        minibatch_size: rows a gradient step; None for all.
-        standardize: advantages of a round to mean 0 and spread 1.
-        entropy_weight: factor of the entropy bonus.
-        value_weight: factor of the critic's cost.
 
     Returns:
         The method.
@@ -458,50 +381,20 @@ def cispo(
         >>> cispo().ratio
         True
     """
-    return Method(
-        "cispo",
-        _gae(discount, trace),
-        partial(weights.cispo, low=_in_unit_interval("low", low), high=_positive("high", high)),
-        critic=True,
-        steps=steps,
-        epochs=epochs,
-        minibatch_size=minibatch_size,
-        ratio=True,
-        standardize=standardize,
-        entropy_weight=entropy_weight,
-        value_weight=value_weight,
-    )
+    weight = partial(weights.cispo, low=_in_unit_interval("low", low), high=_positive("high", high))
+    return Method("cispo", _gae(discount, trace), weight, critic=True, ratio=True, **numbers)
 
 
-@_library
-def v_trace(
-    *,
-    ratio_bound: float = 1.0,
-    trace_bound: float = 1.0,
-    discount: float = 0.99,
-    trace: float = 1.0,
-    steps: int = 32,
-    replay: int = 1,
-    minibatch_size: int | None = None,
-    epochs: int = 1,
-    standardize: bool = False,
-    entropy_weight: float = 0.0,
-    value_weight: float = 0.5,
-) -> Method:
+@_library(
+    ratio_bound=1.0, trace_bound=1.0, discount=0.99, trace=1.0, steps=32, replay=1, minibatch_size=None, epochs=1,
+    standardize=False, entropy_weight=0.0, value_weight=0.5,
+)  # fmt: skip
+def v_trace(ratio_bound: float, trace_bound: float, discount: float, trace: float, **numbers: Any) -> Method:
     """V-trace: an actor-critic that also learns from rounds of older policies (tier B).
 
     Args:
         ratio_bound: ρ̄ > 0.
         trace_bound: c̄ in (0, ρ̄].
-        discount: γ in [0, 1].
-        trace: λ in [0, 1].
-        steps: steps of every environment a round.
-        replay: how many earlier rounds are used again beside the new one.
-        minibatch_size: rows a gradient step; None for all.
-        epochs: passes over a round.
-        standardize: advantages of a round to mean 0 and spread 1.
-        entropy_weight: factor of the entropy bonus.
-        value_weight: factor of the critic's cost.
 
     Returns:
         The method.
@@ -515,47 +408,26 @@ def v_trace(
     """
     if not 0.0 < trace_bound <= ratio_bound:
         raise ValueError(f"bounds must be 0 < trace_bound <= ratio_bound, got {trace_bound} and {ratio_bound}")
-    return Method(
-        "v_trace",
-        partial(
-            v_trace_targets,
-            discount=_in_unit_interval("discount", discount),
-            trace=_in_unit_interval("trace", trace),
-            ratio_bound=ratio_bound,
-            trace_bound=trace_bound,
-        ),
-        partial(weights.v_trace, bound=ratio_bound),
-        critic=True,
-        steps=steps,
-        epochs=epochs,
-        minibatch_size=minibatch_size,
-        ratio=True,
-        replay=replay,
-        standardize=standardize,
-        entropy_weight=entropy_weight,
-        value_weight=value_weight,
+    credit = partial(
+        v_trace_targets,
+        discount=_in_unit_interval("discount", discount),
+        trace=_in_unit_interval("trace", trace),
+        ratio_bound=ratio_bound,
+        trace_bound=trace_bound,
     )
+    return Method("v_trace", credit, partial(weights.v_trace, bound=ratio_bound), critic=True, ratio=True, **numbers)
 
 
-@_library
-def reward_weighted_regression(
-    *,
-    temperature: float = 1.0,
-    discount: float = 0.99,
-    episodes: int = 16,
-    epochs: int = 4,
-    minibatch_size: int | None = 256,
-    entropy_weight: float = 0.0,
-) -> Method:
+@_library(
+    temperature=1.0, discount=0.99, episodes=16, epochs=4, minibatch_size=256, entropy_weight=0.0
+)  # fmt: skip
+def reward_weighted_regression(temperature: float, discount: float, **numbers: Any) -> Method:
     """Reward-weighted regression: w = exp(G/β) with G the standardised reward-to-go (tier A within a round).
+
+    Several epochs need no ratio, since no weight is negative.
 
     Args:
         temperature: β > 0, in standard deviations of the reward-to-go; far below 1, exp overflows.
-        discount: γ in [0, 1].
-        episodes: whole episodes a round.
-        epochs: passes over a round; no ratio is needed, since no weight is negative.
-        minibatch_size: rows a gradient step; None for all.
-        entropy_weight: factor of the entropy bonus.
 
     Returns:
         The method.
@@ -574,42 +446,24 @@ def reward_weighted_regression(
             weights.reward_weighted, transform=partial(_exponential, temperature=_positive("temperature", temperature))
         ),
         critic=False,
-        episodes=episodes,
-        epochs=epochs,
-        minibatch_size=minibatch_size,
         nonnegative=True,
         standardize=True,
-        entropy_weight=entropy_weight,
+        **numbers,
     )
 
 
-@_library
-def advantage_weighted_regression(
-    *,
-    temperature: float = 1.0,
-    bound: float = 20.0,
-    discount: float = 0.99,
-    steps: int = 32,
-    replay: int = 0,
-    epochs: int = 4,
-    minibatch_size: int | None = 256,
-    standardize: bool = True,
-    entropy_weight: float = 0.0,
-    value_weight: float = 0.5,
-) -> Method:
+@_library(
+    temperature=1.0, bound=20.0, discount=0.99, steps=32, replay=0, epochs=4, minibatch_size=256, standardize=True,
+    entropy_weight=0.0, value_weight=0.5,
+)  # fmt: skip
+def advantage_weighted_regression(temperature: float, bound: float, discount: float, **numbers: Any) -> Method:
     """Advantage-weighted regression: w = min(exp((G − V)/β), w_max) (tier A within a round).
+
+    Several epochs need no ratio, since no weight is negative.
 
     Args:
         temperature: β > 0.
         bound: w_max > 0.
-        discount: γ in [0, 1].
-        steps: steps of every environment a round.
-        replay: how many earlier rounds are used again beside the new one.
-        epochs: passes over a round; no ratio is needed, since no weight is negative.
-        minibatch_size: rows a gradient step; None for all.
-        standardize: advantages of a round to mean 0 and spread 1.
-        entropy_weight: factor of the entropy bonus.
-        value_weight: factor of the critic's cost.
 
     Returns:
         The method.
@@ -621,49 +475,22 @@ def advantage_weighted_regression(
         >>> advantage_weighted_regression().epochs
         4
     """
-    return Method(
-        "advantage_weighted_regression",
-        partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value"),
-        partial(
-            weights.advantage_weighted,
-            temperature=_positive("temperature", temperature),
-            bound=_positive("bound", bound),
-        ),
-        critic=True,
-        steps=steps,
-        epochs=epochs,
-        minibatch_size=minibatch_size,
-        nonnegative=True,
-        replay=replay,
-        standardize=standardize,
-        entropy_weight=entropy_weight,
-        value_weight=value_weight,
+    weight = partial(
+        weights.advantage_weighted,
+        temperature=_positive("temperature", temperature),
+        bound=_positive("bound", bound),
     )
+    credit = partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value")
+    return Method("advantage_weighted_regression", credit, weight, critic=True, nonnegative=True, **numbers)
 
 
-@_library
-def self_imitation(
-    *,
-    discount: float = 0.99,
-    episodes: int = 8,
-    replay: int = 4,
-    epochs: int = 1,
-    minibatch_size: int | None = 256,
-    entropy_weight: float = 0.01,
-    value_weight: float = 0.5,
-) -> Method:
+@_library(
+    discount=0.99, episodes=8, replay=4, epochs=1, minibatch_size=256, entropy_weight=0.01, value_weight=0.5
+)  # fmt: skip
+def self_imitation(discount: float, **numbers: Any) -> Method:
     """Self-imitation: w = max(G − V, 0) over this and earlier rounds, without a ratio (tier B).
 
     Biased on purpose: it repeats what once went better than expected. Published beside an actor-critic, here alone.
-
-    Args:
-        discount: γ in [0, 1].
-        episodes: whole episodes a round.
-        replay: how many earlier rounds are used again beside the new one.
-        epochs: passes over a round.
-        minibatch_size: rows a gradient step; None for all.
-        entropy_weight: factor of the entropy bonus.
-        value_weight: factor of the critic's cost.
 
     Returns:
         The method.
@@ -675,38 +502,20 @@ def self_imitation(
         >>> self_imitation().replay
         4
     """
-    return Method(
-        "self_imitation",
-        partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value"),
-        weights.self_imitation,
-        critic=True,
-        episodes=episodes,
-        epochs=epochs,
-        minibatch_size=minibatch_size,
-        nonnegative=True,
-        replay=replay,
-        entropy_weight=entropy_weight,
-        value_weight=value_weight,
-    )
+    credit = partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value")
+    return Method("self_imitation", credit, weights.self_imitation, critic=True, nonnegative=True, **numbers)
 
 
-@_library
-def elite(
-    *,
-    quantile: float = 0.7,
-    episodes: int = 16,
-    epochs: int = 4,
-    minibatch_size: int | None = 256,
-    entropy_weight: float = 0.0,
-) -> Method:
+@_library(
+    quantile=0.7, episodes=16, epochs=4, minibatch_size=256, entropy_weight=0.0
+)  # fmt: skip
+def elite(quantile: float, episodes: int, **numbers: Any) -> Method:
     """Elite filtering, the cross-entropy method on episodes: w = 1 for the actions of the best (tier A within a round).
+
+    Several epochs need no ratio, since no weight is negative.
 
     Args:
         quantile: episodes whose return reaches this quantile of the round's are imitated, in [0, 1).
-        episodes: whole episodes a round.
-        epochs: passes over a round; no ratio is needed, since no weight is negative.
-        minibatch_size: rows a gradient step; None for all.
-        entropy_weight: factor of the entropy bonus.
 
     Returns:
         The method.
@@ -720,17 +529,12 @@ def elite(
     """
     if not 0.0 <= quantile < 1.0:
         raise ValueError(f"quantile must lie in [0, 1), got {quantile}")
-    return Method(
-        "elite",
-        partial(elite_episodes, quantile=quantile),
-        score,
-        critic=False,
-        episodes=_several("episodes", episodes),
-        epochs=epochs,
-        minibatch_size=minibatch_size,
-        nonnegative=True,
-        entropy_weight=entropy_weight,
-    )
+    credit = partial(elite_episodes, quantile=quantile)
+    episodes = _several("episodes", episodes)
+    return Method("elite", credit, score, critic=False, episodes=episodes, nonnegative=True, **numbers)
+
+
+# ---------------------------------------------------------------------------------------------------- by their names
 
 
 def arguments_of(method: Method) -> dict[str, Any] | None:
@@ -774,14 +578,14 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     maker = _MAKERS.get(name.replace("-", "_"))
     if maker is None:
         raise ValueError(f"method must be one of {', '.join(_MAKERS)}, or a Method, got {name!r}")
-    unknown = set(arguments or {}) - set(inspect.signature(maker).parameters)
+    known = inspect.signature(maker).parameters
+    unknown = set(arguments or {}) - set(known)
     if unknown:
-        known = ", ".join(inspect.signature(maker).parameters)
-        raise ValueError(f"method {name} has no argument {', '.join(sorted(unknown))}; it takes {known}")
+        raise ValueError(f"method {name} has no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}")
     return maker(**(arguments or {}))
 
 
-def absent(*_: Any) -> Any:
+def absent(advantage: Any) -> Any:
     """Stands for the rules of a saved method that is not the library's own, until they are passed again."""
     raise ValueError("method: its rules are not in the file; pass the method again")
 
@@ -823,6 +627,10 @@ def _gae(discount: float, trace: float) -> CreditRule:
         discount=_in_unit_interval("discount", discount),
         trace=_in_unit_interval("trace", trace),
     )
+
+
+def _grouped(discount: float, group_size: int | None) -> Callable[..., Credit]:
+    return partial(grouped, discount=_in_unit_interval("discount", discount), group_size=group_size)
 
 
 def _exponential(returned: Tensor, temperature: float) -> Tensor:

@@ -18,21 +18,21 @@ from torch import Tensor, nn
 
 from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
-from rlce.heads import Gaussian, head_for
+from rlce.heads import Gaussian
 from rlce.network import MLP, NetworkFactory, WithLogStd, build, numpy_forward
 from rlce.optimization import Optimization
-from rlce.reinforcement import masks, methods, spaces, transitions
-from rlce.reinforcement.evaluation import Evaluation, Evaluator
-from rlce.reinforcement.methods import Method
-from rlce.reinforcement.rollout import (
-    Collector,
+from rlce.reinforcement import loss, masks, methods, spaces
+from rlce.reinforcement.environments import (
     Environments,
     EnvLike,
-    Rollout,
     make_environments,
     seed_sequence,
     spawn_ints,
 )
+from rlce.reinforcement.evaluation import Evaluation, Evaluator
+from rlce.reinforcement.loss import Learner
+from rlce.reinforcement.methods import Method
+from rlce.reinforcement.rollout import Collector, Rollout
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Round, Stopping, Trainer
 
@@ -78,6 +78,7 @@ class PolicyGradient:
         device: where the networks live. The CPU is the fastest place for small ones.
 
     Attributes:
+        actions: the action space: the policy's head, and the way from what it draws to what the environment gets.
         head: what the policy's outputs mean.
         policy: the network observation → outputs.
         critic: the network observation → value, or None.
@@ -149,7 +150,7 @@ class PolicyGradient:
         try:
             self._build(network_seeds, log_dir)
             if not isinstance(env, _Saved):
-                self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
+                self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
         except BaseException:
             if self.vectorization in ("vector_entry_point", "sync", "async"):
                 envs.close()
@@ -157,7 +158,8 @@ class PolicyGradient:
 
     def _build(self, network_seeds: np.random.SeedSequence, log_dir: str | os.PathLike[str] | None) -> None:
         """Networks, statistics and trainer: all that needs the spaces but no environment."""
-        self.head = head_for(self.action_space, rescale=self._settings["rescale_actions"])
+        self.actions = spaces.Actions(self.action_space, self._settings["rescale_actions"])
+        self.head = self.actions.head
         self._input_space = masks.input_space(self.observation_space, self.action_space)
         width = spaces.flat_width(self._input_space)
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
@@ -175,9 +177,10 @@ class PolicyGradient:
         self.policy = self.networks["policy"]
         self.critic = self.networks["critic"] if self.method.critic else None
         self.normalizer = Standardizer(width, clip=10.0) if self._settings["normalize_observations"] else None
+        self.learner = Learner(self.head, self.policy, self.critic, self.reference, self.normalizer, self.device)
         self.return_scale = ReturnScale() if self._settings["scale_rewards"] else None
         self._unseen: NDArray[np.float32] | None = None
-        self._replay: deque[tuple[Rollout, NDArray[np.float32]]] = deque(maxlen=self.method.replay + 1)
+        self._replay: deque[tuple[Rollout, NDArray[Any]]] = deque(maxlen=self.method.replay + 1)
         self._steps_before = 0
         # Last, so that bad input leaves no directory behind.
         scale = None if self.return_scale is None else self.return_scale.statistics
@@ -255,7 +258,8 @@ class PolicyGradient:
                     progress_bar=progress_bar,
                 )
             settings = {name: config[name] for name in ("env", "num_envs", "settings", "optimization")}
-            tracker.hyperparameters({**settings, "method": vars(self.method)}, watch.metrics)
+            numbers = {field.name: getattr(self.method, field.name) for field in dataclasses.fields(self.method)}
+            tracker.hyperparameters({**settings, "method": numbers}, watch.metrics)
         finally:
             tracker.close()
         return self
@@ -277,7 +281,7 @@ class PolicyGradient:
                 normalizer.update(self._unseen)
                 self._unseen = None
             policy = numpy_forward(self.policy)
-            act = policy if normalizer is None else lambda x, f=policy, g=normalizer: f(g(x))
+            act = policy if normalizer is None else lambda x, f=policy: f(self.learner.seen(x))
             rollout = (
                 collector.steps(act, method.steps)
                 if method.episodes is None
@@ -291,9 +295,9 @@ class PolicyGradient:
                 scalars["rollout/ep_rew_mean"] = float(np.mean(returns))
                 scalars["rollout/ep_len_mean"] = float(np.mean(lengths))
             self._unseen = rollout.observation[rollout.valid]
-            yield Round(transitions.batches(rows, method, self._minibatch_generator), self.steps, scalars)
+            yield Round(loss.batches(rows, method, self._minibatch_generator), self.steps, scalars)
 
-    def _prepare(self, rollout: Rollout) -> tuple[transitions.Transitions, dict[str, float]]:
+    def _prepare(self, rollout: Rollout) -> tuple[loss.Transitions, dict[str, float]]:
         """Rows of this round, and of the earlier ones that the method uses again."""
         method, factor, behaviour = self.method, 1.0, None
         if self.return_scale is not None:
@@ -301,15 +305,12 @@ class PolicyGradient:
             self.return_scale.update(rollout.reward, done, rollout.valid, fresh=method.episodes is not None)
             factor = self.return_scale.factor
         if method.replay:
-            parts = self.head, self.policy, self.normalizer, self.device
-            self._replay.append((rollout, transitions.log_probabilities(rollout, *parts)))
-            rollout, behaviour = transitions.join(self._replay)
-        return transitions.prepare(
-            rollout, method, self.head, self.policy, self.critic, self.normalizer, factor, self.device, behaviour
-        )
+            self._replay.append((rollout, self.learner.log_prob(rollout)))
+            rollout, behaviour = loss.join(self._replay)
+        return loss.prepare(rollout, method, self.learner, factor, behaviour)
 
-    def _loss(self, batch: transitions.Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return transitions.loss(batch, self.method, self.head, self.policy, self.critic, self.reference)
+    def _loss(self, batch: loss.Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss.loss(batch, self.method, self.learner)
 
     # ---------------------------------------------------------------------------------------------------------- acting
 
@@ -342,7 +343,7 @@ class PolicyGradient:
         batched = spaces.is_batch(self._input_space, observation)
         inputs = observation if batched else spaces.batch_of_one(self._input_space, observation)
         rows = spaces.flatten_batch(self._input_space, inputs)
-        outputs = numpy_forward(self.policy)(rows if self.normalizer is None else self.normalizer(rows))
+        outputs = numpy_forward(self.policy)(self.learner.seen(rows))
         if not np.isfinite(outputs).all():
             raise ValueError(f"observation: the policy's outputs are not finite for {observation!r}")
         if mask is None and masks.in_observation(self.observation_space):
@@ -352,12 +353,12 @@ class PolicyGradient:
         if deterministic:
             stored = self.head.mode(outputs)
         else:
-            shape = (len(outputs), *self.head.action_shape)
+            shape = (len(outputs), *self.head.target_shape)
             stored = self.head.sample(outputs, (generator or self._predict_generator).random(shape))
-        action = self.head.to_action(stored)
+        action = self.actions.to_environment(stored)
         if batched:
             return action
-        return np.asarray(action[0]) if self.head.action_shape else action[0]  # a Box of no dimension wants an array
+        return np.asarray(action[0]) if self.head.target_shape else action[0]  # a Box of no dimension wants an array
 
     # --------------------------------------------------------------------------------------------- saving and loading
 
@@ -472,7 +473,7 @@ class PolicyGradient:
                 if was != now:
                     envs.close()
                     raise ValueError(f"env: its {name} is {now}, but the agent was made for {was}")
-            self._collector = Collector(Environments(envs), self.head, self._collector_seeds)
+            self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
         return self._collector
 
     def _make_environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:

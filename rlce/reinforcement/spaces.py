@@ -1,13 +1,19 @@
-"""Observation spaces: their width as network input, flattening a batch at once, and their description in JSON."""
+"""Spaces: observations as network inputs, actions as heads and back, and both as JSON."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from rlce.heads import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical, Values
 
 Observations = NDArray[np.float32]
 
@@ -100,6 +106,89 @@ def _check_served(space: gymnasium.Space[Any]) -> None:
             f"no network input for the observation space {space}; "
             "served: Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
         )
+
+
+@dataclass(frozen=True)
+class Actions:
+    """An action space as a policy needs it: the head that draws targets, and the way from a target to an action.
+
+    ==============  ====================  ============================================================
+    action space    head                  what the environment gets
+    ==============  ====================  ============================================================
+    Discrete        `Categorical`         the class index plus the space's ``start``
+    MultiDiscrete   `MultiCategorical`    likewise, in the space's shape
+    MultiBinary     `Bernoulli`           zeros and ones in the space's shape and type
+    Box             `Gaussian`, learnt    the number that was drawn, clipped to the bounds, in the
+                    deviations            space's shape and type; rounded where that is an integer
+    ==============  ====================  ============================================================
+
+    Attributes:
+        space: a single environment's action space.
+        rescale: for a Box with finite bounds, send −1 … 1 as the lower … upper bound, clipping beyond; by default the
+            policy's numbers are taken as they are.
+
+    Raises:
+        TypeError: no head serves the space; the message names those that are served.
+        ValueError: ``rescale`` for a space that is no Box with finite bounds.
+
+    Example:
+        >>> actions = Actions(gymnasium.spaces.Discrete(4, start=2))
+        >>> actions.head
+        Categorical(classes=4)
+        >>> actions.to_environment(np.array([0, 3]))
+        array([2, 5])
+        >>> Actions(gymnasium.spaces.Box(-2.0, 2.0, (1,))).to_environment(np.array([[3.5]], np.float32))
+        array([[2.]], dtype=float32)
+    """
+
+    space: gymnasium.Space[Any]
+    rescale: bool = False
+
+    def __post_init__(self) -> None:
+        bounded = isinstance(self.space, gymnasium.spaces.Box) and self.space.is_bounded()
+        if self.rescale and not bounded:
+            raise ValueError(f"rescale needs a Box with finite bounds, got the action space {self.space}")
+        _ = self.head  # a space that is not served is refused at once
+
+    @cached_property
+    def head(self) -> Distribution:
+        """The head that serves the space."""
+        space, spaces = self.space, gymnasium.spaces
+        if isinstance(space, spaces.Discrete):
+            return Categorical(int(space.n))
+        if isinstance(space, spaces.MultiDiscrete):
+            return MultiCategorical(tuple(map(int, space.nvec.ravel())))
+        if isinstance(space, spaces.MultiBinary):
+            return Bernoulli(math.prod(space.shape))
+        if isinstance(space, spaces.Box):
+            return Gaussian(None, math.prod(space.shape))
+        raise TypeError(f"no head serves the action space {space}; served: Discrete, MultiDiscrete, MultiBinary, Box")
+
+    def to_environment(self, target: Values) -> Values:
+        """What the environment gets for the head's targets, arrays or tensors: ``[B, *A]`` → ``[B, ...]``."""
+        space, spaces = self.space, gymnasium.spaces
+        if isinstance(space, spaces.Discrete):
+            return target + int(space.start) if space.start else target
+        if not isinstance(target, Tensor):
+            return self.to_environment(torch.from_numpy(target)).numpy()
+        if isinstance(space, spaces.MultiDiscrete):
+            return (target + torch.from_numpy(space.start.ravel())).reshape(-1, *space.shape)
+        if isinstance(space, spaces.MultiBinary):
+            return target.reshape(-1, *space.shape).to(torch.int8)
+        low, high, dtype = self._bounds
+        action = target.reshape(-1, *low.shape).double()
+        if self.rescale:
+            action = low + 0.5 * (action.clamp(-1.0, 1.0) + 1.0) * (high - low)
+        if not dtype.is_floating_point:
+            action = action.round()
+        return action.clamp(low, high).to(dtype)
+
+    @cached_property
+    def _bounds(self) -> tuple[Tensor, Tensor, torch.dtype]:
+        """Of a Box: lower and upper bounds in double precision, and its own type."""
+        assert isinstance(self.space, gymnasium.spaces.Box)
+        low, high = (torch.from_numpy(bound.astype(np.float64)) for bound in (self.space.low, self.space.high))
+        return low, high, torch.from_numpy(np.empty(0, self.space.dtype)).dtype
 
 
 def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:

@@ -82,9 +82,7 @@ def bind(rule: Rule, offered: Collection[str], by_position: Sequence[str] = ()) 
         return Bound(name, named, lambda known: rule(**{each: known[each] for each in named}))
     in_order = all(free[each].kind is not inspect.Parameter.KEYWORD_ONLY for each in required)
     if by_position and in_order and len(required) == len(by_position):
-        astray = [
-            each for each, given in zip(required, by_position, strict=True) if each in offered and each != given
-        ]
+        astray = [each for each, given in zip(required, by_position, strict=True) if each in offered and each != given]
         if not astray:
             more = tuple(each for each in named if each not in required)
             takes = (*by_position, *more)

@@ -1,0 +1,353 @@
+"""From a rollout to gradient steps: credit, minibatches, and the one loss of every policy-gradient method.
+
+rollout ─► credit ─► rows ─► minibatches ─► weights of the action, the entropy and the penalty ─► objective
+value, target ─► objective (critic)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlce.data import Standardizer, minibatches
+from rlce.heads import Distribution, Point
+from rlce.network import evaluation_mode, number_type, numpy_forward
+from rlce.objective import objective
+from rlce.reinforcement import masks
+from rlce.reinforcement.credit import Credit, Experience
+from rlce.reinforcement.methods import Method
+from rlce.reinforcement.rollout import Rollout
+from rlce.rules import returns, weights
+
+CRITIC = Point()  # a regression on the credit's target: ½(V − target)²
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The networks, and what they see observations through.
+
+    Attributes:
+        head: what the policy's outputs mean.
+        policy: observation ``[B, D]`` → outputs.
+        critic: observation → value ``[B, 1]``, or None.
+        reference: the policy that the penalty holds on to, or None.
+        normalizer: statistics of observations, or None; only used here, never updated.
+        device: where the networks live.
+    """
+
+    head: Distribution
+    policy: nn.Module
+    critic: nn.Module | None
+    reference: nn.Module | None
+    normalizer: Standardizer | None
+    device: torch.device
+
+    @property
+    def number(self) -> type[np.floating[Any]]:
+        """The NumPy type of the networks' numbers."""
+        return number_type(self.policy)
+
+    def seen(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """Observations as the networks take them, ``[..., D]``."""
+        if self.normalizer is None:
+            return observation.astype(self.number, copy=False)
+        return self.normalizer(observation, self.number)
+
+    def value(self, observation: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The critic's value of every observation, ``[T, N, D]`` → ``[T, N]``; 0 where it is not valid."""
+        assert self.critic is not None
+        rows = self.seen(observation).reshape(-1, observation.shape[-1])
+        return np.where(valid, numpy_forward(self.critic)(rows).reshape(valid.shape), 0.0).astype(np.float64)
+
+    def log_prob(self, rollout: Rollout) -> NDArray[np.floating[Any]]:
+        """Log π(a|s) of every action under the policy as it is, ``[T, N]``; 0 where it is not valid."""
+        valid = rollout.valid
+        mask = np.empty(0, bool) if rollout.mask is None else rollout.mask[valid]
+        arrays = self.seen(rollout.observation[valid]), rollout.action[valid], mask
+        observation, action, allowed = map(self.tensor, arrays)
+        result = np.zeros(valid.shape, self.number)
+        with evaluation_mode(self.policy), torch.no_grad():  # as it acts
+            outputs = _outputs(self.policy, observation, allowed)
+            result[valid] = -self.head.cost(outputs, action).cpu().numpy()
+        return result
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """An array where the networks live, real numbers in their type."""
+        if array.dtype.kind == "f":
+            array = array.astype(self.number, copy=False)
+        return torch.from_numpy(array).to(self.device)
+
+
+class Transitions(NamedTuple):
+    """Rows of a rollout, ready for the loss; ghost steps and padding are gone. B rows, or 0 of what there is not."""
+
+    observation: Tensor  # [B, D] as the policy saw it
+    action: Tensor  # [B, *A] as the head stores it
+    advantage: Tensor  # [B]
+    behaviour_log_prob: Tensor  # [B] log π(a|s) when a was taken, for methods that ask for it
+    value: Tensor  # [B] V(s) when the round began, with a critic
+    target: Tensor  # [B, 1] for the critic
+    row_weight: Tensor  # [B] where rows do not count alike
+    episode: Tensor  # [B] where rows of one number are one episode
+    mask: Tensor  # [B, K] true where a class is allowed, where the environment gives masks
+
+    def rows(self, index: Tensor) -> Transitions:
+        """The rows of these indices."""
+        return Transitions(*(field[index] if len(field) else field for field in self))
+
+
+class Batch(NamedTuple):
+    """What one gradient step uses."""
+
+    transitions: Transitions
+    normalizer: float  # Z of the policy's loss
+
+
+def prepare(
+    rollout: Rollout,
+    method: Method,
+    learner: Learner,
+    reward_factor: float = 1.0,
+    behaviour_log_prob: NDArray[Any] | None = None,
+) -> tuple[Transitions, dict[str, float]]:
+    """Give every action its credit, and keep the valid rows.
+
+    Args:
+        rollout: what happened.
+        method: its credit rule, and what its weight rule takes.
+        learner: the networks, as they were when the policy acted.
+        reward_factor: what rewards are multiplied with.
+        behaviour_log_prob: log π(a|s) when each action was taken, ``[T, N]``, where earlier rounds are used again;
+            None where the policy has not moved since.
+
+    Returns:
+        The rows, and scalars to log.
+
+    Raises:
+        ValueError: the method's credit rule gives another shape than ``[T, N]``.
+        FloatingPointError: an advantage is NaN or infinite; it names the step.
+    """
+    valid = rollout.valid
+    value = next_value = log_prob = None
+    if learner.critic is not None:
+        value, next_value = (learner.value(x, valid) for x in (rollout.observation, rollout.next_observation))
+    if method.ratio or method.takes("behaviour_log_prob"):
+        log_prob = learner.log_prob(rollout)
+        behaviour_log_prob = log_prob if behaviour_log_prob is None else behaviour_log_prob
+    flags = rollout.terminated, rollout.truncated, valid, rollout.time
+    experience = Experience(rollout.reward * reward_factor, *flags, value, next_value, log_prob, behaviour_log_prob)
+    credit = method.credit(experience)
+    _check_credit(credit, experience, method)
+    advantage = credit.advantage[valid]
+    if method.standardize:
+        advantage = returns.standardized(advantage)
+    scalars: dict[str, float] = {}
+    target: NDArray[np.floating[Any]] = np.empty((0, 1))
+    if credit.target is not None and value is not None:
+        target = credit.target[valid][:, None]
+        variance = float(target.var())
+        if variance > 0:
+            scalars["train/explained_variance"] = 1.0 - float((target[:, 0] - value[valid]).var()) / variance
+
+    nothing = np.empty(0)
+    arrays = {
+        "observation": learner.seen(rollout.observation[valid]),
+        "action": rollout.action[valid],
+        "advantage": advantage,
+        "behaviour_log_prob": nothing if behaviour_log_prob is None else behaviour_log_prob[valid],
+        "value": value[valid] if value is not None and method.takes("value") else nothing,
+        "target": target,
+        "row_weight": nothing if credit.row_weight is None else credit.row_weight[valid],
+        "episode": np.nonzero(valid)[1] if method.takes("episode") else nothing,
+        "mask": nothing if rollout.mask is None else rollout.mask[valid],
+    }
+    return Transitions(**{name: learner.tensor(array) for name, array in arrays.items()}), scalars
+
+
+def _check_credit(credit: Credit, experience: Experience, method: Method) -> None:
+    """Refuse arrays of another shape, and advantages that are not finite."""
+    shape, valid = experience.valid.shape, experience.valid
+    optional = ["row_weight"] + ["target"] * (experience.value is None)
+    for name, array in credit._asdict().items():
+        if getattr(array, "shape", None) != shape and not (array is None and name in optional):
+            raise ValueError(
+                f"method {method.name}: its credit rule must give {name} of shape {list(shape)}, "
+                f"got {list(np.shape(array))}"
+            )
+    wrong = ~np.isfinite(credit.advantage) & valid
+    if wrong.any():
+        t, n = np.argwhere(wrong)[0]
+        raise FloatingPointError(
+            f"method {method.name}: the advantage of step {t} in column {n} of the round is {credit.advantage[t, n]}"
+        )
+
+
+def join(rounds: Sequence[tuple[Rollout, NDArray[Any]]]) -> tuple[Rollout, NDArray[Any]]:
+    """Several rollouts side by side, each with a ``[T, N]`` array; shorter ones are padded with rows not valid."""
+    longest = max(len(rollout.valid) for rollout, _ in rounds)
+
+    def beside(parts: Sequence[NDArray[Any] | None]) -> Any:
+        given = [part for part in parts if part is not None]
+        if len(given) < len(parts):
+            return None
+        padding = [np.zeros((longest - len(part), *part.shape[1:]), part.dtype) for part in given]
+        return np.concatenate([np.concatenate(pair) for pair in zip(given, padding, strict=True)], axis=1)
+
+    rollouts = [rollout for rollout, _ in rounds]
+    masked = [rollout.mask for rollout in rollouts if rollout.mask is not None]
+    if masked:
+        # A round without masks allowed everything; the others' must still hold.
+        everything = [np.ones((*rollout.valid.shape, masked[0].shape[-1]), bool) for rollout in rollouts]
+        rollouts = [r if r.mask is not None else r._replace(mask=m) for r, m in zip(rollouts, everything, strict=True)]
+    return Rollout._make(map(beside, zip(*rollouts, strict=True))), beside([array for _, array in rounds])
+
+
+def batches(rows: Transitions, method: Method, generator: torch.Generator) -> Iterator[Batch]:
+    """As many epochs of minibatches as the method wants.
+
+    Args:
+        rows: of one round.
+        method: its epochs, minibatch size and normaliser.
+        generator: the source of the order.
+
+    Yields:
+        One batch a gradient step. Z is its number of rows, or its share of the round's episodes; where the weight rule
+        looks at episodes, a batch holds whole ones and Z is their number.
+    """
+    count = len(rows.action)
+    for _ in range(method.epochs):
+        if method.takes("episode"):
+            yield from _whole_episodes(rows, method.minibatch_size or count, generator)
+            continue
+        share = method.episodes / count if method.per_episode and method.episodes else 1.0
+        if method.minibatch_size is None or method.minibatch_size >= count:
+            yield Batch(rows, count * share)
+            continue
+        for index in minibatches(count, method.minibatch_size, generator):
+            yield Batch(rows.rows(index.to(rows.action.device)), len(index) * share)
+
+
+def _whole_episodes(rows: Transitions, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Batches of whole episodes in random order, of at most ``size`` rows or of one longer episode."""
+    lengths = torch.bincount(rows.episode).cpu()
+    groups: list[list[int]] = []
+    filled = size
+    for index in minibatches(len(lengths), 1, generator):
+        length = int(lengths[index])
+        if filled + length > size:
+            groups.append([])
+            filled = 0
+        groups[-1].append(int(index))
+        filled += length
+    for group in groups:
+        chosen = rows.rows(torch.isin(rows.episode, torch.tensor(group, device=rows.episode.device)).nonzero()[:, 0])
+        numbered = chosen.episode.unique(return_inverse=True)[1]
+        yield Batch(chosen._replace(episode=numbered), float(len(group)))
+
+
+def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[str, Tensor]]:
+    """The policy's objective on the actions taken, with bonus and penalty, plus the critic's.
+
+    Args:
+        batch: rows, and Z.
+        method: its weight rule and factors.
+        learner: the networks.
+
+    Returns:
+        A scalar to descend: what `rlce.objective.objective` returned for the policy, plus ``value_weight`` times what
+        it returned for the critic, whose Z is the number of rows. And detached values to log.
+
+    Raises:
+        ValueError: the method's weight rule gives another shape than ``[B]``, or a negative weight although the method
+            says that it gives none.
+    """
+    rows, normalizer = batch
+    head = learner.head
+    outputs = _outputs(learner.policy, rows.observation, rows.mask)
+    fixed = outputs.detach()
+    needs_log_prob = method.ratio or method.takes("log_prob")
+    log_prob = -head.cost(fixed, rows.action) if needs_log_prob else None
+    weight = _action_weight(rows, method, log_prob)
+    held = None
+    if learner.reference is not None:
+        with torch.no_grad():
+            held = _outputs(learner.reference, rows.observation, rows.mask)
+    scalars = {"train/entropy": head.entropy(fixed)}
+    if not method.entropy_weight and held is None:
+        total = objective(head.cost, outputs, rows.action, weight, normalizer)
+        scalars["train/policy_loss"] = total.detach()
+    else:
+        total = _regularized(batch, method, head, outputs, held, weight)
+        scalars["train/policy_loss"] = objective(head.cost, fixed, rows.action, weight, normalizer)
+    if held is not None:
+        scalars["train/reference_kl"] = head.kl(fixed, held)
+    if method.ratio and log_prob is not None:
+        log_ratio = log_prob - rows.behaviour_log_prob
+        scalars["train/approx_kl"] = log_ratio.exp() - 1.0 - log_ratio
+        scalars["train/clip_fraction"] = (weight == 0) & (rows.advantage != 0)
+    if learner.critic is not None:
+        value_loss = objective(CRITIC.cost, learner.critic(rows.observation), rows.target)
+        total = total + method.value_weight * value_loss
+        scalars["train/value_loss"] = value_loss.detach()
+    return total, scalars
+
+
+def _action_weight(rows: Transitions, method: Method, log_prob: Tensor | None) -> Tensor:
+    """What the method's rule makes of its rows, checked, times the rows' own weights: ``[B]``."""
+    known = {**rows._asdict(), "log_prob": log_prob}
+    weight = method.rule.call(known)
+    if getattr(weight, "shape", None) != rows.advantage.shape:
+        got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        expected = list(rows.advantage.shape)
+        raise ValueError(f"method {method.name}: its weight rule must give shape {expected}, got {got}")
+    weight = weight.detach()
+    if method.nonnegative and bool((weight < 0).any()):
+        raise ValueError(
+            f"method {method.name}: a weight is {float(weight.min()):.4g}, but actions are used again without a ratio, "
+            "and negative weights then make the objective unbounded below"
+        )
+    return weight * rows.row_weight if len(rows.row_weight) else weight
+
+
+def _regularized(
+    batch: Batch, method: Method, head: Distribution, outputs: Tensor, held: Tensor | None, weight: Tensor
+) -> Tensor:
+    """The policy's objective with entropy bonus −c·H(π) and penalty β·KL(π‖held), all under one Z.
+
+    Choices among classes have a weight for every class: the objective is linear in them, so those of the action, the
+    entropy and the penalty add up. A density has no classes: its closed forms are further costs of the row.
+    """
+    rows, normalizer = batch
+    share = rows.row_weight if len(rows.row_weight) else torch.ones_like(weight)
+    bonus, penalty = method.entropy_weight, method.kl_weight
+    logits = head.rows(outputs.detach())
+    if logits is not None:
+        per_row = (-1, *(1,) * (logits.ndim - 1))  # one number for all classes of a row
+        share = share.view(per_row)
+        dense = weight.view(per_row) * F.one_hot(rows.action, logits.shape[-1])
+        dense = dense + weights.entropy_bonus(logits, bonus) * share
+        if held is not None:
+            reference = head.rows(held)
+            assert reference is not None
+            dense = dense + weights.reverse_kl(logits, reference, penalty) * share
+        return objective(head.cost, outputs, dense, normalizer=normalizer)
+
+    def costs(outputs: Tensor, action: Tensor) -> Tensor:
+        parts = [head.cost(outputs, action), head.entropy(outputs)]
+        return torch.stack(parts if held is None else [*parts, head.kl(outputs, held)])
+
+    factors = torch.stack([weight, -bonus * share] if held is None else [weight, -bonus * share, penalty * share])
+    return objective(costs, outputs, rows.action, factors, normalizer)
+
+
+def _outputs(policy: nn.Module, observation: Tensor, mask: Tensor) -> Tensor:
+    """Policy outputs with forbidden actions masked."""
+    outputs = policy(observation)
+    return masks.hide(outputs, mask) if len(mask) else outputs
