@@ -177,24 +177,25 @@ def monte_carlo(
 ) -> tuple[Advantages, Targets]:
     """(G_t − b), where G_0 stands for G_t with whole_return; γ^t times that with exact_discount."""
     learnt = baseline == "value"
-    targets = [returns_to_go(e, discount, continuation(e[-1], known) if learnt else 0.0) for e in known.episodes]
+    to_go = [returns_to_go(e, discount, continuation(e[-1], known) if learnt else 0.0) for e in known.episodes]
     advantages: Advantages = {}
+    targets: Targets = {}
     for i, episode in enumerate(known.episodes):
         for t, step in enumerate(episode):
-
-            def g(j: int, t: int = t) -> float:
-                """The return of episode j that is compared here; an episode that has ended earns nothing more."""
-                return targets[j][0] if whole_return else targets[j][t] if t < len(targets[j]) else 0.0
-
-            others = [g(j) for j in range(len(targets)) if j != i]
-            b = {
-                "none": lambda: 0.0,
-                "mean": lambda: (g(i) + sum(others)) / (len(others) + 1),
-                "leave-one-out": lambda: sum(others) / len(others),
-                "value": lambda: known.value(step.state),
-            }[baseline]()
-            advantages[step.state] = (g(i) - b) * (discount**step.time if exact_discount and not whole_return else 1.0)
-    return advantages, {s.state: g for e, gs in zip(known.episodes, targets, strict=True) for s, g in zip(e, gs)} if learnt else {}
+            # What every episode still earns at this time (after its end nothing), or from its start.
+            G = [g[0] if whole_return else g[t] if t < len(g) else 0.0 for g in to_go]
+            if baseline == "none":
+                b = 0.0
+            elif baseline == "mean":
+                b = sum(G) / len(G)
+            elif baseline == "leave-one-out":
+                b = (sum(G) - G[i]) / (len(G) - 1)
+            else:
+                b = known.value(step.state)
+                targets[step.state] = to_go[i][t]
+            factor = discount**step.time if exact_discount and not whole_return else 1.0
+            advantages[step.state] = factor * (G[i] - b)
+    return advantages, targets
 
 
 def generalized_advantage(known: Known, discount: float, trace: float) -> tuple[Advantages, Targets]:
@@ -202,7 +203,9 @@ def generalized_advantage(known: Known, discount: float, trace: float) -> tuple[
     advantages, targets = {}, {}
     for episode in known.episodes:
         delta = [
-            step.reward + discount * (0.0 if step.terminated else known.value(step.next_state)) - known.value(step.state)
+            step.reward
+            + discount * (0.0 if step.terminated else known.value(step.next_state))
+            - known.value(step.state)
             for step in episode
         ]
         for t, step in enumerate(episode):
@@ -234,7 +237,7 @@ def v_trace_credit(
 def compared_episodes(
     known: Known, discount: float, comparison: str, group_size: int | None
 ) -> tuple[Advantages, Targets]:
-    """R_i against the others of its group: less their mean (RLOO), less the group's mean (Dr. GRPO), or that over the group's deviation (GRPO)."""
+    """R_i less the mean of its group's others (RLOO) or of the group (Dr. GRPO), that over its deviation (GRPO)."""
     R = [returns_to_go(episode, discount)[0] for episode in known.episodes]
     size = group_size or len(R)
     advantages = {}
@@ -273,9 +276,7 @@ def reinforce(
     credit = partial(
         monte_carlo, discount=discount, baseline=baseline, whole_return=whole_return, exact_discount=exact_discount
     )
-    return Published(
-        credit, score_function, baseline == "value", "share" if per_episode else "rows", **rest
-    )
+    return Published(credit, score_function, baseline == "value", "share" if per_episode else "rows", **rest)
 
 
 def actor_critic(discount: float, trace: float, **rest: Any) -> Published:
@@ -317,9 +318,7 @@ def cispo(low: float, high: float, discount: float, trace: float, **rest: Any) -
 
 def v_trace(ratio_bound: float, trace_bound: float, discount: float, trace: float, **rest: Any) -> Published:
     """IMPALA's actor-critic."""
-    credit = partial(
-        v_trace_credit, discount=discount, trace=trace, ratio_bound=ratio_bound, trace_bound=trace_bound
-    )
+    credit = partial(v_trace_credit, discount=discount, trace=trace, ratio_bound=ratio_bound, trace_bound=trace_bound)
     return Published(credit, partial(truncated_importance, ratio_bound=ratio_bound), True, ratio=True, **rest)
 
 
@@ -372,20 +371,20 @@ class Policy(NamedTuple):
             return self._normal(outputs).log_prob(actions).sum(dim=1)
         parts = self._log_probabilities(outputs, steps)
         actions = torch.tensor([step.action.reshape(-1).tolist() for step in steps])
-        return sum(part.gather(1, actions[:, d : d + 1]).squeeze(1) for d, part in enumerate(parts))  # type: ignore[return-value]
+        return sum(part.gather(1, actions[:, d : d + 1]).squeeze(1) for d, part in enumerate(parts))
 
     def entropy(self, outputs: Tensor, steps: list[Step]) -> Tensor:
         """``[B]``."""
         if isinstance(self.task.action_space, spaces.Box):
             return self._normal(outputs).entropy().sum(dim=1)
-        return -sum((part.exp() * part).sum(dim=1) for part in self._log_probabilities(outputs, steps))  # type: ignore[return-value]
+        return -sum((part.exp() * part).sum(dim=1) for part in self._log_probabilities(outputs, steps))
 
     def divergence(self, outputs: Tensor, reference: Tensor, steps: list[Step]) -> Tensor:
         """KL(π‖reference), ``[B]``."""
         if isinstance(self.task.action_space, spaces.Box):
             return kl_divergence(self._normal(outputs), self._normal(reference)).sum(dim=1)
         pairs = zip(self._log_probabilities(outputs, steps), self._log_probabilities(reference, steps), strict=True)
-        return sum((p.exp() * (p - q)).sum(dim=1) for p, q in pairs)  # type: ignore[return-value]
+        return sum((p.exp() * (p - q)).sum(dim=1) for p, q in pairs)
 
     def _normal(self, outputs: Tensor) -> Normal:
         mean, log_std = outputs.chunk(2, dim=1)
@@ -439,11 +438,11 @@ def repeat(method: Published, setting: Setting, run: Run) -> Repeated:
         check_minibatches(method, record.minibatches, gathered.steps)
         logged = []
         for states in record.minibatches:
-            variables = Parameters(*(None if p is None else p.clone().requires_grad_() for p in parameters))  # type: ignore[arg-type]
+            variables = Parameters(*(None if p is None else p.clone().requires_grad_() for p in parameters))
             batch, loss, scalars = loss_of(method, policy, variables, run.before, gathered, states)
             loss.backward()
-            moved = (None if p is None else (p - setting.learning_rate * p.grad).detach() for p in variables)  # type: ignore[operator]
-            parameters = Parameters(*moved)  # type: ignore[arg-type]
+            moved = (None if p is None else (p - setting.learning_rate * p.grad).detach() for p in variables)
+            parameters = Parameters(*moved)
             logged.append((len(states), scalars))
             rows.append(batch)
     total = sum(count for count, _ in logged)
@@ -624,4 +623,3 @@ def largest_difference(got: Parameters, wanted: Parameters, unit: float) -> floa
     """Of any parameter, in this unit."""
     pairs = [(a, b) for a, b in zip(got, wanted, strict=True) if a is not None and b is not None]
     return max(float((a - b).abs().max()) for a, b in pairs) / unit
-

@@ -100,7 +100,7 @@ def scripts(copies: int, seed: int = 0, longest: int = 6, endings: Sequence[str]
     def one(number: int) -> Script:
         length = int(random.integers(1, longest + 1))
         rewards = random.integers(-16, 17, length) / 8.0
-        return Script(tuple(map(float, rewards)), endings[number % len(endings)])  # type: ignore[arg-type]
+        return Script(tuple(map(float, rewards)), endings[number % len(endings)])
 
     return tuple(tuple(one(copy + number) for number in range(4)) for copy in range(copies))
 
@@ -132,9 +132,7 @@ class Scripted(gymnasium.Env[Any, Any]):
         first = getattr(self.action_space, "start", 0)
         counted = np.array(action) - (first if not isinstance(self.action_space, spaces.Box) else 0)
         reward = script.rewards[time]
-        self.steps.append(
-            Step(before, counted, reward, terminated, truncated, self._state, time, self._episode)
-        )
+        self.steps.append(Step(before, counted, reward, terminated, truncated, self._state, time, self._episode))
         self._time += 1
         return observation, reward, terminated, truncated, info
 

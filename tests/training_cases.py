@@ -190,7 +190,12 @@ CASES = (
         stream(PAIR),
         {**_GAE, "entropy_weight": 0.2, "value_weight": 0.3, "standardize": True},
     ),
-    _case("masks", "actor_critic", stream(PAIR, mode=OFF, masked=True), {**_GAE, "entropy_weight": 0.5, "value_weight": 0.3}),
+    _case(
+        "masks",
+        "actor_critic",
+        stream(PAIR, mode=OFF, masked=True),
+        {**_GAE, "entropy_weight": 0.5, "value_weight": 0.3},
+    ),
     _case(
         "running statistics",
         "actor_critic",
