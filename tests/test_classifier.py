@@ -514,7 +514,7 @@ def test_sigmoids_that_are_all_near_zero_still_give_probabilities() -> None:
     far = classifier.predict_proba(1e5 * X)
     assert np.isfinite(far).all()
     np.testing.assert_allclose(far.sum(axis=1), 1.0, atol=1e-12)
-    logits = classifier._outputs(X)
+    logits = classifier._outputs(X).numpy()
     sigmoid = 1 / (1 + np.exp(-logits))
     np.testing.assert_allclose(classifier.predict_proba(X), sigmoid / sigmoid.sum(axis=1, keepdims=True), rtol=1e-6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from rlce import Classifier, PolicyGradient, Regressor, targets
 from rlce.data import Standardizer
 from rlce.network import numpy_forward
 from rlce.reinforcement.spaces import flatten_batch
+from rlce.supervised.classes import Labels
 
 X, Y = make_blobs(200, 4, centers=3, cluster_std=3.0, random_state=0)
 X = X.astype(np.float32)
@@ -379,7 +381,9 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"for inputs \[N, 4\] and any N: its code depends on the number of rows"):
         rlce.export(nn.Unflatten(0, (2, 1)), path, n_inputs=4)
     labelled = Classifier(**SMALL).fit(X, Y)
-    labelled.classes_ = np.array(["2024-01-01", "2024-01-02", "2024-01-03"], dtype="datetime64[D]")
+    dates = np.array(["2024-01-01", "2024-01-02", "2024-01-03"], dtype="datetime64[D]")
+    about = dataclasses.replace(labelled.fitted_.about, labels=Labels(dates, several=False, one_vs_all=False))
+    labelled.fitted_ = dataclasses.replace(labelled.fitted_, about=about)
     with pytest.raises(ValueError, match="model: its classes must be what JSON can hold"):
         rlce.export(labelled, path)
     assert list(tmp_path.iterdir()) == []

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_blobs
 from torch import Tensor
 
 import rlce
 from envs.identity import Identity, IdentityBox, IdentityMultiBinary, IdentityMultiDiscrete, MaskedIdentity
-from rlce import PolicyGradient, methods
+from rlce import Classifier, PolicyGradient, Regressor, methods, targets
 from rlce.reinforcement import loss as policy_loss
+from rlce.supervised import loss as supervised_loss
 
 HEADS: dict[str, Callable[[], gymnasium.Env[Any, Any]]] = {
     "Discrete": Identity,
@@ -29,7 +33,7 @@ HEADS: dict[str, Callable[[], gymnasium.Env[Any, Any]]] = {
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tensor], list[Tensor]]:
-    """What the policy's wing got from the objective with a graph, and what ``backward`` was called on."""
+    """What the two wings got from the objective with a graph, and what ``backward`` was called on."""
     returned: list[Tensor] = []
     descended: list[Tensor] = []
     objective, backward = policy_loss.objective, Tensor.backward
@@ -44,7 +48,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Tensor], list[Tensor]
         descended.append(self)
         backward(self, *arguments, **named)
 
-    monkeypatch.setattr(policy_loss, "objective", spied)
+    for wing in (policy_loss, supervised_loss):
+        monkeypatch.setattr(wing, "objective", spied)
     monkeypatch.setattr(Tensor, "backward", spied_backward)
     return returned, descended
 
@@ -80,6 +85,34 @@ def test_an_agent_descends_what_the_objective_returned(
         agent = PolicyGradient(HEADS[head], methods.named(name, more), num_envs=4, hidden=(4,))
         agent.learn(40)
         check_sums(*watched, critic=agent.method.critic)
+
+
+ESTIMATORS: dict[str, Callable[[], Any]] = {
+    "one class a row": lambda: Classifier(class_weight="balanced"),
+    "every kind of rule": lambda: Classifier(
+        rule=[targets.smooth, targets.mixup, targets.logit_adjusted, targets.focal, targets.class_balanced]
+    ),
+    "one-vs-all": lambda: Classifier(rule=targets.two_class_rows),
+    "several labels": lambda: Classifier(rule=targets.squared_error),
+    **{
+        cost: functools.partial(Regressor, cost=cost)
+        for cost in ("squared", "absolute", "huber", "quantile", "gaussian")
+    },
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_an_estimator_descends_what_the_objective_returned(
+    watched: tuple[list[Tensor], list[Tensor]], name: str
+) -> None:
+    returned, descended = watched
+    X, y = make_blobs(70, centers=3, random_state=0)
+    y = np.stack([y == 0, y > 0], axis=1).astype(int) if name == "several labels" else y
+    one = ESTIMATORS[name]().set_params(hidden=(4,), batch_size=16, epochs=2)
+    one.fit(X, y).partial_fit(X, y)
+    assert len(descended) == 3 * 5
+    assert len(returned) == len(descended)
+    assert all(total is value for total, value in zip(descended, returned, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------- the syntax tree

@@ -394,7 +394,7 @@ def inverse_frequency(counts: Tensor | Sequence[float]) -> Tensor:
         counts: n, the number of training rows of each class, ``[K]`` (``[..., K]`` for several sets of classes).
 
     Returns:
-        c, ``[K]``.
+        c, ``[K]``; of the counts' type if they are a floating-point tensor, else of torch's default type.
 
     Raises:
         ValueError: a class has no row, so its weight would be infinite.
@@ -419,7 +419,7 @@ def class_balanced(counts: Tensor | Sequence[float], beta: float = 0.999) -> Ten
         beta: β in [0, 1).
 
     Returns:
-        c, ``[K]``.
+        c, ``[K]``; of the counts' type if they are a floating-point tensor, else of torch's default type.
 
     Raises:
         ValueError: β lies outside [0, 1), or a class has no row.

@@ -1,4 +1,4 @@
-"""Rules put together: their order, what each is given, and what comes of them in the estimator."""
+"""The supervised loss: the order of rules, what each is given, and what comes of them in the estimator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlce import Classifier, targets
-from rlce.supervised.composition import Composition, from_json, to_json
+from rlce.heads import Bernoulli, Categorical
+from rlce.supervised.loss import (
+    Batch,
+    Computed,
+    Loss,
+    class_loss,
+    counts_of,
+    from_json,
+    read_rules,
+    to_json,
+)
 
 K = 4
 
@@ -41,14 +51,19 @@ def gradient(loss: Tensor, network: nn.Module) -> Tensor:
     return torch.autograd.grad(loss, list(network.parameters()))[0]
 
 
-def prepared(rule: Any, labels: Tensor, weights: Tensor, classes: int = K) -> Composition:
-    rules = Composition(rule)
-    rules.prepare(labels, weights, classes)
-    return rules
+def prepared(rule: Any, labels: Tensor, weights: Tensor, classes: int = K) -> Loss:
+    """Of one of K classes a row, or of any subset of labels, in double precision."""
+    head = Bernoulli(labels.shape[-1]) if labels.ndim == 2 else Categorical(classes)
+    counts = counts_of(labels, weights, head)
+    return class_loss(head, read_rules(rule), labels, weights, counts, None, torch.zeros(0, dtype=torch.float64))
+
+
+def computed(loss: Loss, network: nn.Module, inputs: Tensor, labels: Tensor, weights: Tensor) -> Computed:
+    return loss(network, Batch(inputs, labels, weights), torch.Generator().manual_seed(0))
 
 
 def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-7)  # rows of targets are made in float32
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-10)
 
 
 def test_all_stages_together_against_the_formula_written_out() -> None:
@@ -60,10 +75,10 @@ def test_all_stages_together_against_the_formula_written_out() -> None:
         weights,
     )
     network = Linear()
-    found = gradient(rules.loss(network, inputs, labels, weights)[0], network)
+    found = gradient(computed(rules, network, inputs, labels, weights).loss, network)
     counts = torch.zeros(K, dtype=torch.float64).index_add(0, labels, weights)
     log_p = (network(inputs) + (counts / counts.sum()).log()).log_softmax(-1)
-    soft = 0.9 * F.one_hot(labels, K) + 0.1 / K
+    soft = 0.9 * F.one_hot(labels, K).double() + 0.1 / K
     class_weights = (1 / counts) * K / (1 / counts).sum()
     published = -(soft * (1 - log_p.exp()) ** 1.5 * log_p).sum(-1)
     close(found, gradient((weights * (class_weights * soft).sum(-1) * published).mean(), network))
@@ -85,9 +100,9 @@ def test_class_weights_are_weights_of_rows_whatever_the_rule_of_outputs(rule: An
     factor = torch.arange(1.0, classes + 1)
     by_class = prepared([rule, lambda counts: factor], labels, weights, classes)
     by_row = prepared(rule, labels, weights, classes)
-    found = gradient(by_class.loss(network, inputs, labels, weights)[0], network)
-    close(found, gradient(by_row.loss(network, inputs, labels, weights * factor[labels])[0], network))
-    assert (found - gradient(by_row.loss(network, inputs, labels, weights)[0], network)).abs().max() > 1e-3
+    found = gradient(computed(by_class, network, inputs, labels, weights).loss, network)
+    close(found, gradient(computed(by_row, network, inputs, labels, weights * factor[labels]).loss, network))
+    assert (found - gradient(computed(by_row, network, inputs, labels, weights).loss, network)).abs().max() > 1e-3
 
 
 def test_the_order_in_the_list_does_not_matter() -> None:
@@ -95,7 +110,8 @@ def test_the_order_in_the_list_does_not_matter() -> None:
     rules: list[Any] = [targets.focal, targets.smooth, targets.logit_adjusted, targets.class_balanced]
     network = Linear()
     losses = [
-        prepared(order, labels, weights).loss(network, inputs, labels, weights)[0] for order in (rules, rules[::-1])
+        computed(prepared(order, labels, weights), network, inputs, labels, weights).loss
+        for order in (rules, rules[::-1])
     ]
     assert losses[0] == losses[1]
 
@@ -108,7 +124,7 @@ def test_the_order_in_the_list_does_not_matter() -> None:
 def test_what_changes_nothing_is_plain_cross_entropy(rule: Any) -> None:
     inputs, labels, weights = data()
     network = Linear()
-    loss, outputs, target, _ = prepared(rule, labels, weights).loss(network, inputs, labels, weights)
+    loss, outputs, target, _ = computed(prepared(rule, labels, weights), network, inputs, labels, weights)
     torch.testing.assert_close(loss, (weights * F.cross_entropy(network(inputs), labels, reduction="none")).mean())
     assert outputs.shape == (30, K)
     assert target.shape in ((30,), (30, K))
@@ -117,9 +133,9 @@ def test_what_changes_nothing_is_plain_cross_entropy(rule: Any) -> None:
 def test_class_weights_by_index_are_those_by_rows() -> None:
     inputs, labels, weights = data()
     network = Linear()
-    by_index = prepared(targets.inverse_frequency, labels, weights).loss(network, inputs, labels, weights)[0]
+    by_index = computed(prepared(targets.inverse_frequency, labels, weights), network, inputs, labels, weights).loss
     by_rows = prepared([targets.inverse_frequency, targets.one_hot], labels, weights)
-    close(by_index, by_rows.loss(network, inputs, labels, weights)[0])
+    close(by_index, computed(by_rows, network, inputs, labels, weights).loss)
 
 
 def test_several_labels_are_rows_of_two_classes() -> None:
@@ -128,15 +144,15 @@ def test_several_labels_are_rows_of_two_classes() -> None:
     labels = torch.randint(2, (30, K), generator=torch.Generator().manual_seed(3))
     network = Linear()
     logits = network(inputs)
-    plain = prepared(None, labels, weights, 2).loss(network, inputs, labels, weights)[0]
+    plain = computed(prepared(None, labels, weights, 2), network, inputs, labels, weights).loss
     binary = F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="none").sum(-1)
     close(plain, (weights * binary).mean())
-    smoothed = prepared(targets.smooth, labels, weights, 2).loss(network, inputs, labels, weights)[0]
-    binary = F.binary_cross_entropy_with_logits(logits, 0.9 * labels + 0.05, reduction="none").sum(-1)
+    smoothed = computed(prepared(targets.smooth, labels, weights, 2), network, inputs, labels, weights).loss
+    binary = F.binary_cross_entropy_with_logits(logits, 0.9 * labels.double() + 0.05, reduction="none").sum(-1)
     close(smoothed, (weights * binary).mean())
     yes = weights @ labels.double()
     no = weights.sum() - yes
-    balanced = prepared(targets.inverse_frequency, labels, weights, 2).loss(network, inputs, labels, weights)[0]
+    balanced = computed(prepared(targets.inverse_frequency, labels, weights, 2), network, inputs, labels, weights).loss
     factor = 2 * torch.where(labels == 1, 1 / yes, 1 / no) / (1 / yes + 1 / no)
     binary = (factor * F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="none")).sum(-1)
     close(balanced, (weights * binary).mean())
@@ -145,13 +161,13 @@ def test_several_labels_are_rows_of_two_classes() -> None:
 def test_squared_error_on_softmax_and_on_sigmoids() -> None:
     inputs, labels, weights = data()
     network = Linear()
-    on_softmax = prepared(targets.squared_error, labels, weights).loss(network, inputs, labels, weights)[0]
+    on_softmax = computed(prepared(targets.squared_error, labels, weights), network, inputs, labels, weights).loss
     p, q = network(inputs).softmax(-1), F.one_hot(labels, K).double()
     close(gradient(on_softmax, network), gradient((weights * 0.5 * ((p - q) ** 2).sum(-1)).mean(), network))
     multi = F.one_hot(labels, K)
     rules = prepared([targets.two_class_rows, targets.squared_error], multi, weights, 2)
-    assert rules.one_vs_all
-    on_sigmoids = rules.loss(network, inputs, multi, weights)[0]
+    assert rules.rules.one_vs_all
+    on_sigmoids = computed(rules, network, inputs, multi, weights).loss
     p = network(inputs).sigmoid()
     close(gradient(on_sigmoids, network), gradient((weights * ((p - q) ** 2).sum(-1)).mean(), network))
 
