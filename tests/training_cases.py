@@ -18,7 +18,7 @@ from torch import Tensor
 import rlce
 from rlce.reinforcement.credit import grouped
 from tests import published
-from tests.training import Run, Setting, Task, record, scripts
+from tests.training import Run, Script, Setting, Task, record, scripts
 
 DISCRETE = spaces.Discrete(3, start=2)
 PAIR = spaces.MultiDiscrete([2, 4])
@@ -66,6 +66,14 @@ def stream(action_space: spaces.Space[Any] = DISCRETE, copies: int = 3, seed: in
     """A task for methods that collect steps: episodes end in every way, and rounds cut them."""
     endings = "terminated", "truncated", "both"
     return Task(action_space, scripts(copies, seed, endings=endings), **rest)
+
+
+EQUAL_RETURNS = (
+    (Script((1.0, 0.5), "terminated"), Script((0.25,), "truncated")),
+    (Script((1.5,), "truncated"), Script((-1.0, 1.0, 0.25), "terminated")),
+    (Script((2.0, -1.0, 0.5), "terminated"),),
+    (Script((-1.0, 0.5, 0.25, 0.25), "truncated"),),
+)  # of the first two copies, whatever the round
 
 
 def _case(name: str, method: str, task: Task, arguments: Mapping[str, Any], **setting: Any) -> Case:
@@ -274,10 +282,20 @@ CASES = (
         learning_rate=0.05,
     ),
     _case(
-        "masks",
+        "masks, running statistics",
         "grpo",
         whole(PAIR, masked=True),
         {"clip": 0.2, "discount": 1.0, "episodes": 6, **_AGAIN, "biased": True, "kl_weight": 0.3},
+        learning_rate=0.1,
+        normalize_observations=True,
+        scale_rewards=True,
+    ),
+    _case(
+        "a group of equal returns",
+        "grpo",
+        Task(DISCRETE, EQUAL_RETURNS),
+        {"clip": 0.1, "discount": 1.0, "episodes": 4, "group_size": 2, **_AGAIN, "biased": False, "kl_weight": 0.3},
+        learning_rate=0.3,
     ),
     _case(
         "Dr. GRPO",
@@ -377,6 +395,15 @@ CASES = (
             "entropy_weight": 0.1,
             "value_weight": 0.3,
         },
+    ),
+    _case(
+        "running statistics",
+        "self_imitation",
+        whole(BOX, mode=SAME),
+        {"discount": 0.9, "episodes": 6, "replay": 1, "entropy_weight": 0.1, "value_weight": 0.3},
+        learning_rate=0.05,
+        normalize_observations=True,
+        scale_rewards=True,
     ),
     _case(
         "the best third",
