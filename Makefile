@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
-.PHONY: cartpole classify test check tensorboard peers
+.PHONY: cartpole classify test check mutants tensorboard peers
 
 cartpole: $(READY)          ## train PPO on CartPole-v1, then evaluate the saved agent
 	$(RUN) -m scripts.train_cartpole --log-dir runs/cartpole
@@ -21,6 +21,9 @@ check: $(READY)             ## style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+mutants: $(READY)           ## break the library on purpose: do the tests notice? (minutes; not part of CI)
+	$(RUN) -m scripts.mutants
 
 tensorboard: $(READY)       ## look at the curves
 	$(RUN) -m tensorboard.main --logdir runs

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from rlce.objective import weighted_cross_entropy
     from rlce.onnx import export
     from rlce.optimization import Optimization
-    from rlce.reinforcement import masks, methods, rollout
+    from rlce.reinforcement import credit, environments, masks, methods, rollout
     from rlce.reinforcement.evaluation import Evaluation, evaluate_policy
     from rlce.reinforcement.methods import Method
     from rlce.reinforcement.policy_gradient import PolicyGradient
     from rlce.rules import returns, targets, weights
-    from rlce.supervised import calibration, costs, csvfiles, tables
+    from rlce.supervised import calibration, costs, tables
     from rlce.supervised.classifier import Classifier
     from rlce.supervised.regressor import Regressor
     from rlce.tracking import Tracker
@@ -47,7 +47,8 @@ __all__ = [
     "calibration",
     "checkpoint",
     "costs",
-    "csvfiles",
+    "credit",
+    "environments",
     "evaluate_policy",
     "export",
     "heads",
@@ -63,15 +64,15 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("calibration", "checkpoint", "costs", "csvfiles", "heads", "masks", "methods", "network", "returns", "rollout"),
-    *("tables", "targets", "weights"),
+    *("calibration", "checkpoint", "costs", "credit", "environments", "heads", "masks", "methods", "network"),
+    *("returns", "rollout", "tables", "targets", "weights"),
 )
 # Where each public name lives: the folder of a module, the module of anything else.
 _HOME = {
     **dict.fromkeys(("checkpoint", "heads", "network"), ""),
     **dict.fromkeys(("returns", "targets", "weights"), "rules"),
-    **dict.fromkeys(("calibration", "costs", "csvfiles", "tables"), "supervised"),
-    **dict.fromkeys(("masks", "methods", "rollout"), "reinforcement"),
+    **dict.fromkeys(("calibration", "costs", "tables"), "supervised"),
+    **dict.fromkeys(("credit", "environments", "masks", "methods", "rollout"), "reinforcement"),
     "MLP": "network",
     "weighted_cross_entropy": "objective",
     "export": "onnx",

@@ -363,6 +363,8 @@ ClassHead = Categorical | MultiCategorical | Bernoulli
 
 def _entropy(logits: Tensor) -> Tensor:
     """−Σ_k p_k log p_k: ``[..., K]`` → ``[...]``; a class of logit −inf contributes zero, value and gradient."""
+    if not logits.requires_grad:  # half the operations, but its gradient is NaN where p = 0
+        return torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1)
     log_probabilities = torch.log_softmax(logits, dim=-1)
     finite = log_probabilities.masked_fill(log_probabilities == -math.inf, 0.0)
     return -(log_probabilities.exp() * finite).sum(dim=-1)
@@ -599,7 +601,8 @@ class Point:
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """``[..., D]`` twice → ``[...]``, summed over the D numbers."""
-        return self.of_one(outputs, target).sum(dim=-1)
+        costs = self.of_one(outputs, target)
+        return costs.squeeze(-1) if self.dimensions == 1 else costs.sum(dim=-1)
 
     def mode(self, outputs: Values) -> Values:
         """The outputs themselves."""

@@ -68,7 +68,7 @@ def objective(
     costs = cost(outputs, targets)
     if weights is not None:
         costs = weights * costs.masked_fill(weights == 0, 0.0)
-    return costs.sum() / (costs.numel() if normalizer is None else normalizer)
+    return costs.mean() if normalizer is None else costs.sum() / normalizer
 
 
 def weighted_cross_entropy(

@@ -11,7 +11,8 @@ scalar                          what it is
 ``eval/std_reward``             their standard deviation
 ``eval/mean_ep_length``         their mean length
 ``time/fps``                    environment steps (or samples) a second since `learn` (or `fit`) began
-``train/loss``                  the objective's value; with signed weights it says nothing about return
+``train/loss``                  the value of what was descended: the policy's objective plus ``value_weight`` times the
+                                critic's. With signed weights, an entropy bonus or a penalty it says nothing
 ``train/policy_loss``           −(1/Z) Σ w log π(a|s), mean over the gradient steps of the round
 ``train/value_loss``            mean ½(V − target)², before ``value_weight``
 ``train/entropy``               mean entropy of the policy, nats

@@ -23,10 +23,11 @@ from envs.labelled import LabelledData
 from rlce import MLP, Optimization, PolicyGradient, Progress, Round, Tracker, Trainer, methods
 from rlce.data import minibatches
 from rlce.heads import Categorical
-from rlce.objective import cross_entropy, weighted_mean
+from rlce.objective import objective
+from rlce.rules.binding import Rule, bind
+from rlce.rules.targets import expected_accuracy, one_hot
 
 HEAD = Categorical(10)
-Rule = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,28 +44,25 @@ class Arguments:
     """TensorBoard directory; the three runs lie below it."""
 
 
-def label(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy: w = e_y."""
-    return torch.nn.functional.one_hot(labels, logits.shape[-1]).to(logits.dtype)
-
-
-def all_actions(logits: Tensor, labels: Tensor) -> Tensor:
-    """The policy gradient summed over all actions, reward 1[k = y]: w = sg(p_y) e_y."""
-    return label(logits, labels) * torch.softmax(logits.detach(), dim=-1)
-
-
-def sampled(logits: Tensor, labels: Tensor, generator: torch.Generator, inverse: bool = False) -> Tensor:
+def sampled(labels: Tensor, logits: Tensor, generator: torch.Generator, inverse: bool = False) -> Tensor:
     """REINFORCE: a ~ p, w = 1[a = y] e_a; with ``inverse`` the reward is 1[a = y]/sg(p_a)."""
     p = torch.softmax(logits.detach(), dim=-1)
     action = torch.multinomial(p, 1, generator=generator).squeeze(-1)
-    weights = label(logits, labels) * (action == labels).unsqueeze(-1)
+    weights = one_hot(labels, HEAD.n_outputs) * (action == labels).unsqueeze(-1)
     return weights / p if inverse else weights
+
+
+def loss_of(rule: Rule, logits: Tensor, labels: Tensor, normalizer: float | None = None) -> Tensor:
+    """The objective with the weights of a rule, which is given what it names; both trainings by labels descend it."""
+    offered = {"labels": labels, "targets": labels, "classes": HEAD.n_outputs, "logits": logits}
+    weights = bind(rule, offered).call(offered)
+    return objective(HEAD.cost, logits, weights, normalizer=normalizer)
 
 
 def logit_gradient(logits: Tensor, labels: Tensor, rule: Rule) -> Tensor:
     """Gradient of the objective with Z = 1 in every row's logits, ``[B, K]``."""
     leaf = logits.detach().requires_grad_()
-    weighted_mean(cross_entropy(leaf, rule(leaf, labels)), normalizer=1.0).backward()
+    loss_of(rule, leaf, labels, normalizer=1.0).backward()
     assert leaf.grad is not None
     return leaf.grad
 
@@ -79,8 +77,7 @@ def train(
     generator = torch.Generator().manual_seed(arguments.seed)
 
     def loss(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = network(X[rows])
-        return weighted_mean(HEAD.cost(logits, rule(logits, y[rows]))), {}
+        return loss_of(rule, network(X[rows]), y[rows]), {}
 
     def rounds() -> Iterator[Round]:
         for epoch in range(1, arguments.epochs + 1):
@@ -130,7 +127,7 @@ def compare(network: MLP, X: Tensor, y: Tensor, draws: int, seed: int) -> None:
         logits = network(X).double()
     p = torch.softmax(logits, dim=-1)
     right = p.gather(-1, y.unsqueeze(-1))
-    by_label, by_all = (logit_gradient(logits, y, rule) for rule in (label, all_actions))
+    by_label, by_all = (logit_gradient(logits, y, rule) for rule in (one_hot, expected_accuracy))
     difference = float((by_all - right * by_label).abs().max())
     print(f"largest |all-action − p_y × cross-entropy| in any logit: {difference:.1e}")
     print("so the all-action gradient ignores hard rows; its norm relative to cross-entropy's, by p_y of the row:")
@@ -173,8 +170,8 @@ def main(arguments: Arguments) -> dict[str, float]:
     print(f"{'rule':18} {'test accuracy':>14} {'mean p_y':>9} {'seconds':>8}")
     results: dict[str, float] = {}
     runs: dict[str, Callable[[], MLP]] = {
-        "labels": lambda: train("labels", label, arguments, train_X, train_y, test),
-        "all actions": lambda: train("all actions", all_actions, arguments, train_X, train_y, test),
+        "labels": lambda: train("labels", one_hot, arguments, train_X, train_y, test),
+        "all actions": lambda: train("all actions", expected_accuracy, arguments, train_X, train_y, test),
         "sampled rewards": lambda: train_on_rewards(arguments, train_X, train_y, test),
     }
     networks = {}
@@ -186,7 +183,7 @@ def main(arguments: Arguments) -> dict[str, float]:
             p_y = torch.softmax(networks[name](test_X), dim=-1)[torch.arange(len(test_X)), torch.from_numpy(split[3])]
         print(f"{name:18} {results[name]:14.4f} {float(p_y.mean()):9.3f} {time.perf_counter() - began:8.1f}")
     few = replace(arguments, epochs=min(5, arguments.epochs))
-    half_trained = train("labels, few epochs", label, few, train_X, train_y, test)
+    half_trained = train("labels, few epochs", one_hot, few, train_X, train_y, test)
     print(f"\nGradients in the logits of {len(test_X)} held-out rows, after {few.epochs} epochs of training by labels:")
     compare(half_trained, test_X, torch.from_numpy(split[3]), arguments.draws, arguments.seed)
     return results

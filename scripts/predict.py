@@ -19,7 +19,7 @@ import torch
 import tyro
 
 import rlce
-from rlce import checkpoint, csvfiles
+from rlce import checkpoint, tables
 from rlce.supervised.tables import Columns
 
 
@@ -89,17 +89,17 @@ def main(arguments: Arguments) -> int:
     torch.set_num_threads(1)
     estimator, columns = load(arguments.model)
     names, predict = predictor(estimator, arguments.coverage)
-    header, rows = csvfiles.header(arguments.data), 0
+    header, rows = tables.header(arguments.data), 0
     if len(names) > 2:
         # A coverage that cannot be is refused before anything is written.
         estimator.predict_interval(np.zeros((1, estimator.n_features_in_)), arguments.coverage)
     taken = [name for name in names if name in header]
     if taken:
-        raise ValueError(f"data: {str(arguments.data)!r} has a column {csvfiles.listed(taken)} already")
+        raise ValueError(f"data: {str(arguments.data)!r} has a column {', '.join(map(repr, taken))} already")
     with writing(arguments.output) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*header, *names])
-        for fields, frame in csvfiles.read_chunks(arguments.data, columns.text):
+        for fields, frame in tables.read_chunks(arguments.data, columns.text):
             added = [column.tolist() for column in predict(columns.matrix(frame))]
             writer.writerows([*row, *more] for row, *more in zip(fields, *added, strict=True))
             rows += len(fields)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import rlce
 from agents import digits
-from rlce import csvfiles, tables, targets
+from rlce import tables, targets
 from scripts import reports
 
 _BUNDLED = {
@@ -100,7 +100,7 @@ def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
         stratify=arguments.task == "classification",
     )
     if path.suffix == ".csv":
-        frame = csvfiles.read_csv(path)
+        frame = tables.read_csv(path)
         name = arguments.target if arguments.target is not None else str(frame.columns[-1])
         y, rows = tables.target(frame, name, arguments.task)
         train, test = split(y)

@@ -17,10 +17,19 @@ from torch import Tensor
 
 from envs.chain import Chain, Trajectory
 from rlce.heads import Categorical
-from rlce.objective import weighted_mean
+from rlce.objective import objective
 from rlce.reinforcement.methods import Experience, Method
+from rlce.rules.binding import Rule, bind
 
 TOLERANCE = 1e-10
+
+
+def weights_of(rule: Rule, advantage: Tensor, now: Tensor, then: Tensor, episode: Tensor | None = None) -> Tensor:
+    """The weights of a rule of the action, which is given what it names; all ``[B]``."""
+    offered = {"advantage": advantage, "log_prob": now, "behaviour_log_prob": then}
+    if episode is not None:
+        offered["episode"] = episode
+    return bind(rule, offered, tuple(offered)[:3]).call(offered)
 
 
 def policy_logits(chain: Chain, seed: int = 0) -> Tensor:
@@ -86,19 +95,20 @@ def mean_estimate(
     for column, trajectory in enumerate(trajectories):
         states[: len(trajectory.states), column] = trajectory.states
         actions[: len(trajectory.states), column] = trajectory.actions
-    costs = Categorical(chain.reward.shape[1]).cost(logits[states], torch.from_numpy(actions))
+    head = Categorical(chain.reward.shape[1])
     total = torch.zeros((), dtype=torch.float64)
     for columns in itertools.product(range(len(trajectories)), repeat=group_size):
         group = [trajectories[column] for column in columns]
         experience = as_experience(group, values)
-        valid = torch.from_numpy(experience.valid)
-        cost = costs[: len(valid), list(columns)][valid]
-        advantage = torch.from_numpy(method.credit(experience).advantage[experience.valid])
-        log_prob = -cost.detach()
-        weight = method.weight(advantage, log_prob, log_prob)
-        normalizer = group_size if per == "episodes" else len(cost)
+        valid = experience.valid
+        rows = logits[states[: len(valid), columns][valid]]
+        taken = torch.from_numpy(actions[: len(valid), columns][valid])
+        advantage = torch.from_numpy(method.credit(experience).advantage[valid])
+        log_prob = -head.cost(rows, taken).detach()
+        weight = weights_of(method.weight, advantage, log_prob, log_prob)
+        normalizer = group_size if per == "episodes" else len(taken)
         probability = math.prod(trajectory.probability for trajectory in group)
-        total = total + probability * weighted_mean(cost, weight, normalizer)
+        total = total + probability * objective(head.cost, rows, taken, weight, normalizer)
     return -torch.autograd.grad(total, logits)[0]
 
 

@@ -28,9 +28,17 @@ from torch import Tensor
 
 from envs.chain import Chain
 from rlce import returns, weights
-from rlce.objective import cross_entropy, weighted_mean
+from rlce.objective import cross_entropy, objective
 from rlce.reinforcement.methods import Experience, reinforce
-from tests.enumeration import arbitrary_values, as_experience, mean_estimate, policy_logits, true_gradient
+from rlce.rules.binding import Rule
+from tests.enumeration import (
+    arbitrary_values,
+    as_experience,
+    mean_estimate,
+    policy_logits,
+    true_gradient,
+    weights_of,
+)
 
 Table = NDArray[np.floating[Any]]
 TRACE, LOW, HIGH, RATIO_BOUND, TRACE_BOUND = 0.5, 0.2, 0.2, 1.1, 0.9
@@ -99,34 +107,34 @@ def listed(policy: Table, values: Table | None = None) -> Listed:
 def mean_gradient(episodes: Listed, weight: Tensor | Table) -> Tensor:
     """−∇ of the objective with weights ``[T, n]`` or ``[n]``, averaged over the trajectories."""
     valid = torch.from_numpy(episodes.experience.valid)
-    total = torch.as_tensor(weight) * torch.from_numpy(episodes.probability)
-    cost = cross_entropy(setting().logits[episodes.states], torch.from_numpy(episodes.actions))
-    loss = weighted_mean(cost[valid], total.expand_as(cost)[valid], 1.0)
+    total = (torch.as_tensor(weight) * torch.from_numpy(episodes.probability)).expand(valid.shape)
+    rows, taken = setting().logits[episodes.states][valid], torch.from_numpy(episodes.actions)[valid]
+    loss = objective(cross_entropy, rows, taken, total[valid], 1.0)
     return -torch.autograd.grad(loss, setting().logits)[0]
 
 
-WeightRule = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def by_rule(rule: WeightRule, advantage: Callable[[Listed], Table], episodes: Listed, whole: bool = False) -> Tensor:
-    """The mean gradient of a weight rule; ``whole``: with log-probabilities summed over the episode."""
+def by_rule(rule: Rule, advantage: Callable[[Listed], Table], episodes: Listed, whole: bool = False) -> Tensor:
+    """The mean gradient of a weight rule; ``whole``: given log-probabilities summed over the episode."""
+    valid = episodes.experience.valid
     now, then = (
-        np.where(episodes.experience.valid, np.log(table)[episodes.states, episodes.actions], 0.0)
+        np.where(valid, np.log(table)[episodes.states, episodes.actions], 0.0)
         for table in (setting().policy, setting().behaviour)
     )
     if whole:
-        now, then = (np.broadcast_to(x.sum(axis=0), x.shape).copy() for x in (now, then))
-    credit = np.broadcast_to(advantage(episodes), now.shape).copy()
-    return mean_gradient(episodes, rule(*(torch.from_numpy(x) for x in (credit, now, then))))
+        now, then = (np.broadcast_to(x.sum(axis=0), x.shape) for x in (now, then))
+    credit, episode = (np.broadcast_to(x, valid.shape) for x in (advantage(episodes), np.arange(valid.shape[1])))
+    weight = torch.zeros(valid.shape, dtype=torch.float64)
+    weight[valid] = weights_of(rule, *(torch.from_numpy(x[valid]) for x in (credit, now, then, episode)))
+    return mean_gradient(episodes, weight)
 
 
-def on_policy(rule: WeightRule, advantage: Callable[[Listed], Table], values: Table | None = None) -> Tensor:
+def on_policy(rule: Rule, advantage: Callable[[Listed], Table], values: Table | None = None) -> Tensor:
     """π acted."""
     return by_rule(rule, advantage, listed(setting().policy, values))
 
 
 def off_policy(
-    rule: WeightRule, advantage: Callable[[Listed], Table], values: Table | None = None, whole: bool = False
+    rule: Rule, advantage: Callable[[Listed], Table], values: Table | None = None, whole: bool = False
 ) -> Tensor:
     """μ acted."""
     return by_rule(rule, advantage, listed(setting().behaviour, values), whole)
@@ -480,7 +488,7 @@ EXPECTATIONS = [
         "TOPR, off policy",
         False,
         "Σ ∇P; R < 0 has mass min(μ, π)",
-        lambda: off_policy(weights.topr, lambda episodes: episodes.returned, whole=True),
+        lambda: off_policy(weights.topr, lambda episodes: episodes.returned),
         lambda: by_law(lambda x: x[0] / x[2] if x[0] >= 0 else x[0] * min(1.0, 1.0 / x[2])),
     ),
     Expectation(

@@ -222,11 +222,6 @@ def in_episode(case: Case, advantage: NDArray[np.floating[Any]]) -> Tensor:
     return torch.from_numpy(np.where(case.valid, advantage, 0.0))
 
 
-def episode_log_prob(case: Case, log_prob: Tensor) -> Tensor:
-    """Summed over the episode, for each of its steps, ``[T, N]``."""
-    return (log_prob * torch.from_numpy(case.valid)).sum(dim=0).expand_as(log_prob)
-
-
 def flat(logits: Tensor) -> Tensor:
     """Rows by classes, as PyTorch's own losses take them."""
     return logits.flatten(0, 1)
@@ -448,7 +443,11 @@ def tapered(case: Case, logits: Tensor) -> Tensor:
 
 
 def our_topr(case: Case, now: Tensor, then: Tensor) -> Tensor:
-    return weights.topr(in_episode(case, case.returns), episode_log_prob(case, now), episode_log_prob(case, then))
+    valid, weight = torch.from_numpy(case.valid), torch.zeros_like(now)
+    episode = torch.arange(len(case.lengths)).expand_as(now)
+    rows = (x[valid] for x in (in_episode(case, case.returns), now, then, episode))
+    weight[valid] = weights.topr(*rows)
+    return weight
 
 
 def clipped_objective(case: Case, logits: Tensor) -> Tensor:
@@ -768,10 +767,8 @@ TABLE = [
         "Peters and Schaal 2007",
         "weighted likelihood in loops",
         on_action(
-            lambda case, now, then: (
-                weights.reward_weighted(
-                    torch.from_numpy(case.returns).expand_as(now), now, then, lambda r: (0.5 * r).exp()
-                )
+            lambda case, *_: (
+                weights.reward_weighted(torch.from_numpy(case.returns), lambda r: (0.5 * r).exp())
                 * torch.from_numpy(case.valid)
             ),
             per_episode=True,
@@ -786,9 +783,7 @@ TABLE = [
         "Z = rows; V detached",
         "1910.00177",
         "weighted likelihood in loops",
-        on_action(
-            lambda case, now, then: weights.advantage_weighted(case.advantage, now, then, temperature=0.5, bound=3.0)
-        ),
+        on_action(lambda case, *_: weights.advantage_weighted(case.advantage, temperature=0.5, bound=3.0)),
         advantage_weighted_likelihood,
         unit="iteration",
     ),
@@ -800,10 +795,8 @@ TABLE = [
         "Williams 1992",
         "the double sum in loops",
         on_action(
-            lambda case, now, then: weights.score(
-                torch.from_numpy(returns.reward_to_go(case.reward, case.terminated, case.done, DISCOUNT) - case.value),
-                now,
-                then,
+            lambda case, *_: weights.score(
+                torch.from_numpy(returns.reward_to_go(case.reward, case.terminated, case.done, DISCOUNT) - case.value)
             ),
             per_episode=True,
         ),
@@ -817,12 +810,10 @@ TABLE = [
         "1506.02438",
         "the double sum of γλ-discounted errors in loops",
         on_action(
-            lambda case, now, then: weights.score(
+            lambda case, *_: weights.score(
                 torch.from_numpy(
                     returns.gae(case.reward, case.value, case.next_value, case.terminated, case.done, DISCOUNT, TRACE)
-                ),
-                now,
-                then,
+                )
             )
         ),
         generalized_advantage,
@@ -835,9 +826,7 @@ TABLE = [
         "2402.14740",
         "mean of the others in loops",
         on_action(
-            lambda case, now, then: weights.score(
-                in_episode(case, case.returns - returns.leave_one_out(case.returns)), now, then
-            ),
+            lambda case, *_: weights.score(in_episode(case, case.returns - returns.leave_one_out(case.returns))),
             per_episode=True,
         ),
         leave_one_out,
@@ -851,7 +840,7 @@ TABLE = [
         "Z = rows; replayed without a ratio",
         "1806.05635",
         "relu, torch cross_entropy",
-        on_action(lambda case, now, then: weights.self_imitation(case.advantage, now, then)),
+        on_action(lambda case, *_: weights.self_imitation(case.advantage)),
         lambda case, logits: (
             F.cross_entropy(flat(logits), case.labels.flatten(), reduction="none") * case.advantage.flatten().relu()
         ).mean(),

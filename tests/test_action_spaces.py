@@ -16,7 +16,7 @@ from envs.identity import Identity, IdentityBox, IdentityMultiBinary, IdentityMu
 from rlce import Optimization, PolicyGradient, evaluate_policy, methods
 from rlce.heads import Gaussian
 from rlce.network import MLP, WithLogStd
-from rlce.reinforcement import transitions
+from rlce.reinforcement import loss
 
 PPO = methods.ppo(steps=16, minibatch_size=64, epochs=6, discount=0.5)
 FAST = Optimization(learning_rate=0.02, schedule="linear", floor=0.05, max_gradient_norm=0.5)
@@ -57,7 +57,7 @@ def test_rescaled_actions_learn_too() -> None:
     agent = agent_for(make, rescale_actions=True).learn(4_000)
     assert evaluate_policy(agent, make, episodes=50).returns.mean() >= -0.72
     assert isinstance(agent.head, Gaussian)
-    assert agent.head.rescale
+    assert agent.actions.rescale
 
 
 @every_task
@@ -118,7 +118,7 @@ def test_the_raw_action_is_what_the_ratio_sees() -> None:
     assert agent._collector is not None
     rollout = agent._collector.steps(lambda x: np.zeros((len(x), 4), np.float32), 32)
     assert np.abs(rollout.action).max() > 2.0
-    rows, _ = transitions.prepare(rollout, PPO, agent.head, agent.policy, agent.critic, None, 1.0, torch.device("cpu"))
+    rows, _ = loss.prepare(rollout, PPO, agent.learner)
     outputs = agent.policy(rows.observation)
     peer = torch.distributions.Normal(outputs[:, :2], outputs[:, 2:].exp())
     expected = peer.log_prob(torch.from_numpy(rollout.action[rollout.valid])).sum(-1)

@@ -17,8 +17,9 @@ import rlce
 from envs.labelled import LabelledData
 from rlce import Classifier, Optimization, PolicyGradient, methods
 from rlce.heads import Categorical
-from rlce.objective import weighted_mean
+from rlce.objective import objective
 from rlce.reinforcement.methods import Experience
+from tests.enumeration import weights_of
 
 
 def policy_on(X: Any, y: Any, rounds: int, learning_rate: float, **settings: Any) -> PolicyGradient:
@@ -122,9 +123,11 @@ def test_expected_reinforce_gradient_is_cross_entropy_s_times_the_label_s_probab
     probability = logits.detach().softmax(dim=-1)
     every_row = torch.arange(rows).repeat_interleave(classes)
     every_action = torch.arange(classes).repeat(rows)
-    cost = Categorical(classes).cost(logits[every_row], every_action)
-    weight = method.weight(advantage, -cost.detach(), -cost.detach()) * probability.flatten()
-    expected = torch.autograd.grad(weighted_mean(cost, weight, rows), logits)[0]
+    head = Categorical(classes)
+    log_prob = -head.cost(logits[every_row], every_action).detach()
+    weight = weights_of(method.weight, advantage, log_prob, log_prob) * probability.flatten()
+    loss = objective(head.cost, logits[every_row], every_action, weight, rows)
+    expected = torch.autograd.grad(loss, logits)[0]
 
     label = torch.from_numpy(labels)
     label_probability = probability[torch.arange(rows), label]

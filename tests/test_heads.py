@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch.nn import functional as F
 
-from rlce.heads import Bernoulli, Categorical, Gaussian, Head, MultiCategorical, head_for, squared
+from rlce.heads import Bernoulli, Categorical, ClassHead, Distribution, Gaussian, MultiCategorical, squared
 
 INF = math.inf
 ALMOST_ONE = np.nextafter(1.0, 0.0)
@@ -102,11 +101,6 @@ def test_categorical_sample_leaves_its_input_alone_and_keeps_leading_dimensions(
     np.testing.assert_array_equal(logits, before)
 
 
-def test_start_shifts_indices_to_actions() -> None:
-    assert Categorical(3, start=-4).to_action(np.array([0, 1, 2])).tolist() == [-4, -3, -2]
-    assert Categorical(3).to_action(np.array([0, 1, 2])).tolist() == [0, 1, 2]
-
-
 # --------------------------------------------------------------------------------------------------- Gaussian
 
 
@@ -179,65 +173,9 @@ def test_a_normal_is_made_of_its_uniform_and_none_is_infinite() -> None:
     np.testing.assert_array_equal(LEARNT.mode(outputs), outputs[:, :3])
 
 
-def test_the_raw_sample_is_scored_and_the_clipped_one_sent() -> None:
-    """Scored by the density of what was drawn: the clipped action would pull the policy towards its bounds."""
-    head = head_for(gymnasium.spaces.Box(-1.0, 1.0, (1,)))
-    outputs = np.array([[0.9, 0.0]], np.float32).repeat(1000, axis=0)
-    raw = head.sample(outputs, np.random.default_rng(0).random((1000, 1)))
-    sent = head.to_action(raw)
-    outside = np.abs(raw) > 1
-    assert 0.3 < outside.mean() < 0.6
-    assert np.abs(sent).max() == 1.0
-    np.testing.assert_array_equal(sent[~outside], raw[~outside])
-    mean = torch.from_numpy(outputs).double().requires_grad_()
-    scores = []
-    for action in (raw, sent):
-        (gradient,) = torch.autograd.grad(head.cost(mean, torch.from_numpy(action).double()).mean(), mean)
-        scores.append(float(gradient[:, 0].sum()))
-    assert abs(scores[0]) < 4 / math.sqrt(1000)  # E ∇ log p = 0, of what was drawn
-    assert scores[1] > 0.3  # and not of what was sent
-
-
-BOXES = {
-    "a scalar": gymnasium.spaces.Box(-2.0, 3.0, ()),
-    "2-D": gymnasium.spaces.Box(-2.0, 3.0, (2, 3)),
-    "unbounded": gymnasium.spaces.Box(-np.inf, np.inf, (2,)),
-    "half bounded": gymnasium.spaces.Box(np.array([0.0, -np.inf], np.float32), np.array([np.inf, 0.1], np.float32)),
-    "float64": gymnasium.spaces.Box(-0.1, 0.3, (2,), np.float64),
-    "float16": gymnasium.spaces.Box(-0.1, 0.3, (2,), np.float16),
-    "integers": gymnasium.spaces.Box(-3, 5, (2,), np.int32),
-    "bytes": gymnasium.spaces.Box(0, 255, (2,), np.uint8),
-}
-
-
-@pytest.mark.parametrize("rescale", [False, True])
-@pytest.mark.parametrize("name", BOXES)
-def test_what_is_sent_lies_in_the_box(name: str, rescale: bool) -> None:
-    space = BOXES[name]
-    if rescale and not space.is_bounded():
-        with pytest.raises(ValueError, match="rescale needs a space with finite bounds"):
-            head_for(space, rescale=True)
-        return
-    head = head_for(space, rescale=rescale)
-    stored = (10 * np.random.default_rng(0).standard_normal((500, *head.action_shape))).astype(np.float32)
-    stored[:200] /= 20
-    sent = head.to_action(stored)
-    assert sent.dtype == space.dtype
-    assert all(space.contains(np.asarray(action)) for action in sent)
-    if rescale:
-        corners = head.to_action(np.array([[-1.0], [0.0], [1.0]], np.float32).repeat(head.action_shape[0], axis=1))
-        np.testing.assert_array_equal(corners[0], space.low)
-        np.testing.assert_array_equal(corners[2], space.high)
-        middle = (space.low.astype(float) + space.high.astype(float)) / 2
-        np.testing.assert_allclose(corners[1], middle, atol=0.5 if sent.dtype.kind in "iu" else 1e-4)
-    elif sent.dtype == np.float32:
-        inside = (stored >= space.low.ravel()) & (stored <= space.high.ravel())
-        np.testing.assert_array_equal(sent.reshape(stored.shape)[inside], stored[inside])
-
-
 # ----------------------------------------------------------------------------- MultiCategorical and Bernoulli
 
-SEVERAL = MultiCategorical((3, 2, 4), start=(1, 0, -5))
+SEVERAL = MultiCategorical((3, 2, 4))
 
 
 def parts_of(outputs: torch.Tensor) -> list[torch.distributions.Categorical]:
@@ -258,7 +196,7 @@ def test_several_choices_cost_and_entropy_are_sums_and_exact() -> None:
     # The exact sum over all 24 outcomes, whose probabilities sum to one.
     np.testing.assert_allclose((-costs).exp().sum(-1), 1.0, rtol=1e-13)
     torch.testing.assert_close(SEVERAL.entropy(outputs), ((-costs).exp() * costs).sum(-1), rtol=1e-13, atol=1e-13)
-    one_hot = torch.cat([F.one_hot(every_target[:, d], k) for d, k in enumerate((3, 2, 4))], dim=-1).double()
+    one_hot = F.one_hot(every_target, 4).double()
     row = outputs[0, :1].expand(24, 9)
     torch.testing.assert_close(SEVERAL.cost(row, one_hot), costs[0, 0], rtol=1e-13, atol=1e-13)
 
@@ -270,7 +208,10 @@ def test_bernoulli_cost_and_entropy_are_exact() -> None:
     expected = torch.stack([-peer.log_prob(subset.double()) for subset in every_subset(4)], dim=-1)
     torch.testing.assert_close(costs, expected, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(head.entropy(outputs), ((-costs).exp() * costs).sum(-1), rtol=1e-13, atol=1e-13)
-    soft = outputs.sigmoid()  # a target may be a probability: at the head's own, the cost is the entropy
+    yes = (
+        outputs.sigmoid()
+    )  # a target may be a row of weights: at the head's own probabilities, the cost is the entropy
+    soft = torch.stack([1 - yes, yes], dim=-1)
     torch.testing.assert_close(head.cost(outputs, soft), head.entropy(outputs), rtol=1e-12, atol=1e-12)
 
 
@@ -301,19 +242,15 @@ def test_several_choices_and_bits_are_drawn_with_their_probabilities_independent
     assert ((observed - draws * joint) ** 2 / (draws * joint)).sum() < chi2.ppf(1 - 1e-4, df=7)
 
 
-def test_modes_and_actions_of_several_choices_and_bits() -> None:
+def test_modes_of_several_choices_and_bits() -> None:
     outputs = np.array([[0.0, 1.0, 0.5, 3.0, 2.0, 0.0, 0.0, 9.0, 0.0]])
     assert SEVERAL.mode(outputs).tolist() == [[1, 0, 2]]
-    assert SEVERAL.to_action(np.array([[1, 0, 2]])).tolist() == [[2, 0, -3]]
-    assert Bernoulli(4, (2, 2)).mode(np.array([[-1.0, 2.0, 0.1, -0.1]])).tolist() == [[0, 1, 1, 0]]
-    action = Bernoulli(4, (2, 2)).to_action(np.array([[0, 1, 1, 0]]))
-    assert action.tolist() == [[[0, 1], [1, 0]]]
-    assert action.dtype == np.int8
+    assert Bernoulli(4).mode(np.array([[-1.0, 2.0, 0.1, -0.1]])).tolist() == [[0, 1, 1, 0]]
 
 
 # ------------------------------------------------------------------------------------------------- every head
 
-HEADS: dict[str, Head] = {
+HEADS: dict[str, Distribution] = {
     "Categorical": Categorical(5),
     "MultiCategorical": SEVERAL,
     "Bernoulli": Bernoulli(3),
@@ -323,7 +260,7 @@ HEADS: dict[str, Head] = {
 every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 
 
-def peers(head: Head, outputs: torch.Tensor) -> list[torch.distributions.Distribution]:
+def peers(head: Distribution, outputs: torch.Tensor) -> list[torch.distributions.Distribution]:
     """Independent parts of the same distribution, by torch."""
     if isinstance(head, Categorical):
         return [torch.distributions.Categorical(logits=outputs)]
@@ -336,7 +273,7 @@ def peers(head: Head, outputs: torch.Tensor) -> list[torch.distributions.Distrib
 
 
 @every_head
-def test_kl_and_entropy_and_their_gradients_are_torch_s(head: Head) -> None:
+def test_kl_and_entropy_and_their_gradients_are_torch_s(head: Distribution) -> None:
     outputs, reference = (normal(4, 2, head.n_outputs, seed=seed).requires_grad_() for seed in (0, 1))
     kl = head.kl(outputs, reference)
     pairs = zip(peers(head, outputs), peers(head, reference), strict=True)
@@ -352,34 +289,34 @@ def test_kl_and_entropy_and_their_gradients_are_torch_s(head: Head) -> None:
 
 
 @every_head
-def test_entropy_is_minus_the_expected_log_probability_of_samples(head: Head) -> None:
+def test_entropy_is_minus_the_expected_log_probability_of_samples(head: Distribution) -> None:
     draws = 100_000
     outputs = normal(head.n_outputs, seed=5).expand(draws, -1)
-    uniforms = np.random.default_rng(0).random((draws, *head.action_shape))
+    uniforms = np.random.default_rng(0).random((draws, *head.target_shape))
     sample = head.sample(outputs.numpy(), uniforms)
-    assert sample.shape == (draws, *head.action_shape)
-    assert sample.dtype == head.action_dtype
+    assert sample.shape == (draws, *head.target_shape)
+    assert sample.dtype == head.target_dtype
     costs = head.cost(outputs, torch.from_numpy(sample))
     # Four standard errors: a right head fails with one seed in 16,000; the seed is fixed.
     assert abs(float(costs.mean() - head.entropy(outputs)[0])) < 4 * float(costs.std()) / math.sqrt(draws)
 
 
 @every_head
-def test_cost_gradient_by_finite_differences(head: Head) -> None:
+def test_cost_gradient_by_finite_differences(head: Distribution) -> None:
     outputs = normal(2, head.n_outputs).requires_grad_()
-    target = torch.from_numpy(head.sample(outputs.detach().numpy(), np.full((2, *head.action_shape), 0.3)))
+    target = torch.from_numpy(head.sample(outputs.detach().numpy(), np.full((2, *head.target_shape), 0.3)))
     if target.is_floating_point():
         target = target.double()
     assert torch.autograd.gradcheck(lambda x: head.cost(x, target), outputs)
 
 
 @every_head
-def test_acting_leaves_the_outputs_alone_and_keeps_leading_dimensions(head: Head) -> None:
+def test_acting_leaves_the_outputs_alone_and_keeps_leading_dimensions(head: Distribution) -> None:
     outputs = normal(2, 3, head.n_outputs).numpy()
     before = outputs.copy()
-    uniforms = np.random.default_rng(0).random((2, 3, *head.action_shape))
-    assert head.sample(outputs, uniforms).shape == (2, 3, *head.action_shape)
-    assert head.mode(outputs).shape == (2, 3, *head.action_shape)
+    uniforms = np.random.default_rng(0).random((2, 3, *head.target_shape))
+    assert head.sample(outputs, uniforms).shape == (2, 3, *head.target_shape)
+    assert head.mode(outputs).shape == (2, 3, *head.target_shape)
     np.testing.assert_array_equal(outputs, before)
 
 
@@ -409,14 +346,9 @@ def test_number_of_outputs() -> None:
         (lambda: Categorical(0), "classes must be at least 1, got 0"),
         (lambda: MultiCategorical(()), "at least one of them"),
         (lambda: MultiCategorical((2, 0)), "classes must hold numbers of at least 1"),
-        (lambda: MultiCategorical((2, 3), start=(1,)), "start must hold one number a component, 2"),
-        (lambda: MultiCategorical((2, 3), shape=(3,)), "shape must hold 2 numbers"),
         (lambda: Bernoulli(0), "labels must be at least 1"),
-        (lambda: Bernoulli(4, (2, 3)), "shape must hold 4 numbers"),
         (lambda: Gaussian(0.0), "scale must be positive and finite"),
         (lambda: Gaussian(None, 0), "dimensions must be at least 1"),
-        (lambda: Gaussian(None, 2, gymnasium.spaces.Box(0.0, 1.0, (3,))), "dimensions must be the space's 3, got 2"),
-        (lambda: Gaussian(None, rescale=True), "rescale needs a space with finite bounds"),
         (lambda: LEARNT.cost(torch.zeros(4, 6), torch.zeros(4, 2)), r"shape of the means, \[4, 3\], got \[4, 2\]"),
         (lambda: LEARNT.cost(torch.zeros(4, 3), torch.zeros(4, 3)), r"outputs must have shape \[\.\.\., 6\]"),
     ],
@@ -426,55 +358,39 @@ def test_heads_name_what_is_wrong(make: Callable[[], object], message: str) -> N
         make()
 
 
-# --------------------------------------------------------------------------------------------------- head_for
+@pytest.mark.parametrize("head", [Categorical(5), SEVERAL, Bernoulli(3)], ids=lambda head: type(head).__name__)
+def test_rows_are_the_choices_that_a_target_consists_of(head: ClassHead) -> None:
+    """By index and as rows of weights, as arrays and as tensors: the same cost, entropy, mode and probabilities."""
+    outputs = 2 * normal(4, 2, head.n_outputs)
+    rows = head.rows(outputs)
+    target = head.mode(outputs)
+    assert rows.shape[:-1] == target.shape == (4, 2, *head.target_shape)
+    np.testing.assert_array_equal(target, head.mode(outputs.numpy()))
+    one_hot = F.one_hot(target, rows.shape[-1]).double()
+    torch.testing.assert_close(head.cost(outputs, one_hot), head.cost(outputs, target), rtol=1e-14, atol=1e-14)
+    entropy = torch.special.entr(rows.softmax(-1)).sum(-1)
+    torch.testing.assert_close(
+        head.entropy(outputs), entropy if entropy.ndim == 2 else entropy.sum(-1), rtol=1e-13, atol=1e-13
+    )
+    p, of_rows = head.probabilities(outputs), rows.softmax(-1)
+    if isinstance(head, MultiCategorical):
+        of_rows = torch.cat([of_rows[..., d, :k] for d, k in enumerate(head.classes)], -1)
+    elif isinstance(head, Bernoulli):
+        of_rows = of_rows[..., 1]
+    torch.testing.assert_close(p, of_rows, rtol=1e-14, atol=1e-14)
 
 
-def test_head_for_discrete_knows_its_start() -> None:
-    assert head_for(gymnasium.spaces.Discrete(4, start=-2)) == Categorical(4, start=-2)
+def test_rows_and_outputs_are_each_other_s_inverse() -> None:
+    for head in (Categorical(5), Bernoulli(5)):
+        outputs = normal(4, 5)
+        torch.testing.assert_close(head.outputs_of(head.rows(outputs)), outputs, rtol=0, atol=0)
+    shifted = Bernoulli(5).rows(normal(4, 5)) + normal(4, 5, 2, seed=1)  # whatever was added to both classes
+    again = Bernoulli(5).rows(Bernoulli(5).outputs_of(shifted))
+    torch.testing.assert_close(again.softmax(-1), shifted.softmax(-1), rtol=1e-13, atol=1e-13)
 
 
-def test_head_for_several_knows_shape_and_start() -> None:
-    space = gymnasium.spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[1, 0], [-1, 2]])
-    assert head_for(space) == MultiCategorical((2, 3, 4, 5), (1, 0, -1, 2), (2, 2))
-    assert head_for(gymnasium.spaces.MultiBinary([2, 3])) == Bernoulli(6, (2, 3))
-    box = gymnasium.spaces.Box(-2.0, 2.0, (2, 3))
-    assert head_for(box, rescale=True) == Gaussian(None, 6, box, rescale=True)
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        gymnasium.spaces.Discrete(4, start=-2),
-        gymnasium.spaces.MultiDiscrete([2, 3]),
-        gymnasium.spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[1, 0], [-1, 2]]),
-        gymnasium.spaces.MultiBinary(3),
-        gymnasium.spaces.MultiBinary([2, 3]),
-        gymnasium.spaces.Box(-1.0, 1.0, (2, 2)),
-    ],
-    ids=str,
-)
-def test_the_environment_accepts_samples_and_modes(space: gymnasium.Space) -> None:
-    head, generator = head_for(space), np.random.default_rng(0)
-    outputs = 2 * generator.standard_normal((200, head.n_outputs))
-    for stored in (head.sample(outputs, generator.random((200, *head.action_shape))), head.mode(outputs)):
-        assert all(space.contains(action) for action in head.to_action(stored.astype(head.action_dtype)))
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(2)]),
-        gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)}),
-        gymnasium.spaces.Text(3),
-    ],
-    ids=lambda space: type(space).__name__,
-)
-def test_head_for_names_the_space_and_those_served(space: gymnasium.Space) -> None:
-    served = "served: Discrete, MultiDiscrete, MultiBinary, Box"
-    with pytest.raises(TypeError, match=rf"(?s){type(space).__name__}.*{served}"):
-        head_for(space)
-
-
-def test_only_a_box_can_be_rescaled() -> None:
-    with pytest.raises(ValueError, match="rescale needs a Box with finite bounds, got the action space Discrete"):
-        head_for(gymnasium.spaces.Discrete(2), rescale=True)
+def test_shares_of_sigmoids_sum_to_one_however_small_they_are() -> None:
+    outputs = normal(4, 3)
+    shares = Bernoulli(3).shares(outputs)
+    torch.testing.assert_close(shares, outputs.sigmoid() / outputs.sigmoid().sum(-1, keepdim=True))
+    torch.testing.assert_close(Bernoulli(2).shares(torch.tensor([[-900.0, -900.0]])), torch.full((1, 2), 0.5))

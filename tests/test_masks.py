@@ -14,9 +14,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.identity import IdentityBox, MaskedIdentity
 from rlce import Optimization, PolicyGradient, evaluate_policy, masks, methods
-from rlce.heads import Categorical, MultiCategorical, head_for
-from rlce.reinforcement import transitions
-from rlce.reinforcement.rollout import Collector, Environments, Rollout
+from rlce.heads import Categorical, MultiCategorical
+from rlce.reinforcement import loss
+from rlce.reinforcement.environments import Environments
+from rlce.reinforcement.rollout import Collector, Rollout
+from rlce.reinforcement.spaces import Actions
 
 MODES = list(AutoresetMode)
 WHERE = pytest.mark.parametrize("observed", [False, True], ids=["in info", "in the observation"])
@@ -62,7 +64,7 @@ def gather(
     envs = SyncVectorEnv(
         [lambda: Strict(n=4, length=3, start=2, mask_in_observation=observed)] * 3, autoreset_mode=mode
     )
-    collector = Collector(Environments(envs), Categorical(4, start=2), np.random.SeedSequence(seed))
+    collector = Collector(Environments(envs), Actions(envs.single_action_space), np.random.SeedSequence(seed))
 
     def act(observation: np.ndarray) -> np.ndarray:
         return np.zeros((len(observation), 4), np.float32)
@@ -115,10 +117,8 @@ def test_several_choices_obey_a_flat_mask_or_one_a_component(mode: AutoresetMode
     assert set(returns) == {3.0}
 
 
-def batch_of(agent: PolicyGradient, rollout: Rollout) -> transitions.Transitions:
-    rows, _ = transitions.prepare(
-        rollout, agent.method, agent.head, agent.policy, agent.critic, None, 1.0, torch.device("cpu")
-    )
+def batch_of(agent: PolicyGradient, rollout: Rollout) -> loss.Transitions:
+    rows, _ = loss.prepare(rollout, agent.method, agent.learner)
     return rows
 
 
@@ -136,7 +136,7 @@ def test_the_ratio_is_one_before_the_first_step_under_masks() -> None:
         return advantage
 
     spied = replace(agent.method, weight=weight)
-    transitions.loss(transitions.Batch(rows, len(rows.action)), spied, agent.head, agent.policy, agent.critic)
+    loss.loss(loss.Batch(rows, len(rows.action)), spied, agent.learner)
     assert torch.equal(ratios[0], torch.ones(len(rows.action)))
     # And it is the probability among what is allowed, not among all.
     logits = agent.policy(rows.observation).masked_fill(~rows.mask, -math.inf)
@@ -159,7 +159,7 @@ def test_a_forbidden_class_has_no_probability_and_no_gradient(head: Categorical 
         assert (gradient[~mask] == 0).all()
         assert (gradient != 0).any()
     outputs = np.broadcast_to(hidden.detach().numpy()[:, None], (2, 2000, 5))
-    drawn = head.sample(outputs, np.random.default_rng(0).random((2, 2000, *head.action_shape)))
+    drawn = head.sample(outputs, np.random.default_rng(0).random((2, 2000, *head.target_shape)))
     drawn = drawn[..., None] if isinstance(head, Categorical) else drawn + np.array([0, 2])
     for row in range(2):
         assert set(np.unique(drawn[row])) == set(np.flatnonzero(mask[row].numpy()))
@@ -182,7 +182,7 @@ def test_the_loss_leaves_forbidden_logits_alone_in_float64() -> None:
     agent = PolicyGradient(lambda: Strict(n=4, start=2), method)
     rows = batch_of(agent, rollout)
     table = Table(len(rows.action))
-    total, _ = transitions.loss(transitions.Batch(rows, 1.0), method, agent.head, table, None)
+    total, _ = loss.loss(loss.Batch(rows, 1.0), method, replace(agent.learner, policy=table, critic=None))
     total.backward()
     assert table.logits.grad is not None
     assert (table.logits.grad[~rows.mask] == 0).all()
@@ -315,4 +315,4 @@ def test_a_copy_that_gives_no_mask_is_free() -> None:
 
 
 def test_a_masked_head_still_comes_from_the_action_space_alone() -> None:
-    assert head_for(MaskedIdentity(n=3, start=4).action_space) == Categorical(3, start=4)
+    assert Actions(MaskedIdentity(n=3, start=4).action_space).head == Categorical(3)

@@ -17,6 +17,7 @@ from torch import Tensor
 import rlce
 from rlce import methods
 from rlce.reinforcement.methods import Experience, Method
+from tests.enumeration import weights_of
 
 # ----------------------------------------------------------------------------- weights against published losses
 
@@ -60,7 +61,7 @@ def test_clipped_ratio_has_the_gradient_of_ppos_loss(
 def test_score_has_the_gradient_of_reinforce(decision: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     logits, behaviour, action, advantage = decision
     log_prob = torch.distributions.Categorical(logits=logits).log_prob(action)
-    weights = methods.score(advantage, log_prob.detach(), behaviour)
+    weights = weights_of(methods.score, advantage, log_prob.detach(), behaviour)
     ours, published = gradients(-(log_prob * advantage).mean(), weights, logits, action)
     torch.testing.assert_close(ours, published, rtol=0, atol=1e-10)
 
@@ -94,7 +95,7 @@ def test_clipped_ratio_cuts_only_where_the_policy_has_gained_enough(ratio: float
 def test_ppo_uses_its_own_clip() -> None:
     ratio = torch.tensor([1.3]).log()
     for clip, expected in ((0.2, 0.0), (0.4, 1.3)):
-        weight = methods.ppo(clip=clip).weight(torch.ones(1), ratio, torch.zeros(1))
+        weight = weights_of(methods.ppo(clip=clip).weight, torch.ones(1), ratio, torch.zeros(1))
         assert weight.item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -197,7 +198,7 @@ def test_equal_rewards_give_exactly_no_gradient(episodes: int, baseline: Any, wh
     advantage = torch.from_numpy(method.credit(experience).advantage)
     logits = torch.randn(*shape, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     action = torch.randint(3, shape, generator=torch.Generator().manual_seed(1))
-    weights = method.weight(advantage, torch.zeros(shape), torch.zeros(shape))
+    weights = weights_of(method.weight, advantage, torch.zeros(shape), torch.zeros(shape))
     rlce.weighted_cross_entropy(logits, action, weights).backward()
     assert logits.grad is not None
     assert (logits.grad == 0).all()

@@ -31,8 +31,9 @@ from rlce import (
     methods,
     targets,
 )
-from rlce.heads import Categorical
-from rlce.reinforcement.rollout import Collector, Environments
+from rlce.reinforcement.environments import Environments
+from rlce.reinforcement.rollout import Collector
+from rlce.reinforcement.spaces import Actions
 from rlce.rules.returns import standardized
 
 
@@ -63,7 +64,7 @@ def test_evaluating_where_one_trains_does_not_corrupt_training(mode: AutoresetMo
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_environments_that_reuse_their_arrays(mode: AutoresetMode) -> None:
     envs = SyncVectorEnv([lambda: LoopEnv(length=3)] * 2, copy=False, autoreset_mode=mode)
-    collector = Collector(Environments(envs), Categorical(2), np.random.SeedSequence(0))
+    collector = Collector(Environments(envs), Actions(envs.single_action_space), np.random.SeedSequence(0))
     rollout = collector.steps(lambda observation: np.zeros((len(observation), 2)), 20)
     state, following = rollout.observation.argmax(axis=-1), rollout.next_observation.argmax(axis=-1)
     np.testing.assert_array_equal(following[rollout.valid], (state[rollout.valid] + 1) % 4)

@@ -13,10 +13,11 @@ from gymnasium.vector import SyncVectorEnv
 
 from envs.identity import Identity
 from rlce import Optimization, PolicyGradient, evaluate_policy, methods
-from rlce.heads import Categorical
-from rlce.reinforcement import transitions
+from rlce.reinforcement import loss
+from rlce.reinforcement.environments import Environments
 from rlce.reinforcement.methods import Method, arguments_of, named
-from rlce.reinforcement.rollout import Collector, Environments, Rollout
+from rlce.reinforcement.rollout import Collector, Rollout
+from rlce.reinforcement.spaces import Actions
 
 SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {},
@@ -64,7 +65,7 @@ def test_a_method_bears_the_name_of_its_constructor(name: str) -> None:
 
 def test_groups_begin_in_the_same_state_and_act_differently() -> None:
     envs = SyncVectorEnv([lambda: Identity(n=50, length=4)] * 12)
-    collector = Collector(Environments(envs), Categorical(50), np.random.SeedSequence(0))
+    collector = Collector(Environments(envs), Actions(envs.single_action_space), np.random.SeedSequence(0))
     rollout = collector.episodes(lambda observation: np.zeros((len(observation), 50)), 12, group_size=4)
     first = rollout.observation[0].argmax(axis=-1).reshape(3, 4)
     assert (first == first[:, :1]).all()
@@ -107,9 +108,9 @@ def test_the_first_ratio_is_one_and_replayed_ones_are_not() -> None:
 
 def test_rounds_are_joined_side_by_side() -> None:
     envs = SyncVectorEnv([lambda: Identity(n=3, length=5)] * 2)
-    collector = Collector(Environments(envs), Categorical(3), np.random.SeedSequence(0))
+    collector = Collector(Environments(envs), Actions(envs.single_action_space), np.random.SeedSequence(0))
     parts = [collector.steps(lambda observation: np.zeros((len(observation), 3)), length) for length in (3, 7)]
-    joined, times = transitions.join([(part, part.time.astype(np.float32)) for part in parts])
+    joined, times = loss.join([(part, part.time.astype(np.float32)) for part in parts])
     assert joined.valid.shape == (7, 4)
     assert not joined.valid[3:, :2].any()
     np.testing.assert_array_equal(times, joined.time)
@@ -121,11 +122,11 @@ def test_rounds_are_joined_side_by_side() -> None:
 
 def test_a_round_without_masks_allows_everything_beside_one_that_has_them() -> None:
     envs = SyncVectorEnv([lambda: Identity(n=3, length=5)] * 2)
-    collector = Collector(Environments(envs), Categorical(3), np.random.SeedSequence(0))
+    collector = Collector(Environments(envs), Actions(envs.single_action_space), np.random.SeedSequence(0))
     free, masked = (collector.steps(lambda observation: np.zeros((len(observation), 3)), 4) for _ in range(2))
     forbidding = np.ones((4, 2, 3), bool)
     forbidding[..., 2] = False
-    joined, _ = transitions.join(
+    joined, _ = loss.join(
         [(free, free.reward), (masked._replace(mask=forbidding), masked.reward)],
     )
     assert joined.mask is not None

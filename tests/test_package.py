@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[1]
 GROUND = ("objective", "network", "data", "checkpoint", "optimization", "tracking")
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("targets", "weights", "returns", "binding"),
-    "supervised": ("calibration", "csvfiles", "tables", "composition", "costs", "files", "estimator", "classifier",
-                   "regressor"),
-    "reinforcement": ("masks", "spaces", "credit", "rollout", "methods", "evaluation", "transitions", "policy_gradient"),
+    "supervised": ("calibration", "tables", "composition", "costs", "files", "estimator", "classifier", "regressor"),
+    "reinforcement": ("masks", "spaces", "environments", "credit", "rollout", "methods", "evaluation", "loss",
+                      "policy_gradient"),
 }  # fmt: skip
 LAYERS = {
     **dict.fromkeys(GROUND, 0),
@@ -108,8 +108,9 @@ def test_environments_import_neither_the_library_nor_torch() -> None:
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("trainer", r"ppo|reinforce|actor.?critic|rloo|policy|cartpole|gymnasium|digits"),
-        ("reinforcement.rollout", r"ppo|reinforce|actor.?critic|rloo|advantage"),
+        ("trainer", r"ppo|reinforce(?!ment)|actor.?critic|rloo|policy|cartpole|gymnasium|digits"),
+        ("reinforcement.rollout", r"ppo|reinforce(?!ment)|actor.?critic|rloo|advantage"),
+        ("reinforcement.loss", r"\bppo|reinforce\(|rloo|grpo|cartpole|gymnasium"),
         ("reinforcement.methods", r"acrobot|pendulum|lunar|gymnasium"),
     ],
 )
@@ -140,6 +141,38 @@ rlce.Classifier
 assert "sklearn" in sys.modules and "tensorboard" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_estimators_load_no_environments() -> None:
+    program = """
+import sys, rlce
+rlce.Regressor(epochs=2).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0]).predict([[0.5]])
+rlce.Classifier(epochs=2).fit([[0.0], [1.0], [2.0]], [0, 1, 1]).predict([[0.5]])
+assert not {"gymnasium", "tensorboard", "torch._dynamo"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# Constructors and loaders of the public face, named methods, and a published recursion.
+MANY_ARGUMENTS = {
+    "Classifier.__init__",
+    "Regressor.__init__",
+    "PolicyGradient.__init__",
+    "PolicyGradient.load",
+    "vtrace",
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_takes_nine_arguments(module: str) -> None:
+    tree = ast.parse(path_of(module).read_text())
+    for owner in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]:
+        for node in ast.iter_child_nodes(owner):
+            if isinstance(node, ast.FunctionDef):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                count = len([name for name in names if name not in ("self", "cls")])
+                full = f"{owner.name}.{node.name}" if isinstance(owner, ast.ClassDef) else node.name
+                assert count < 9 or full in MANY_ARGUMENTS, f"{full} takes {count} arguments"
 
 
 def test_public_names_resolve_and_show_an_example() -> None:

@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlce.heads import Categorical, head_for
-from rlce.reinforcement.rollout import (
-    ActionStreams,
-    Collector,
-    Environments,
-    Rollout,
-    episode_shares,
-    make_environments,
-)
+from rlce.reinforcement.environments import Environments, episode_shares, make_environments
+from rlce.reinforcement.rollout import ActionStreams, Collector, Rollout
+from rlce.reinforcement.spaces import Actions
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 
@@ -50,7 +44,7 @@ def uniform_policy(observation: np.ndarray) -> np.ndarray:
 
 def collector(mode: AutoresetMode, n: int = 3, seed: int = 0, **kwargs: Any) -> Collector:
     envs = SyncVectorEnv([lambda: Countdown(**kwargs)] * n, autoreset_mode=mode)
-    return Collector(Environments(envs), Categorical(2, start=5), np.random.SeedSequence(seed))
+    return Collector(Environments(envs), Actions(Countdown.action_space), np.random.SeedSequence(seed))
 
 
 def valid_transitions(rollout: Rollout, i: int) -> list[tuple[Any, ...]]:
@@ -72,7 +66,7 @@ def test_rows_are_true_transitions(mode: AutoresetMode, truncate: bool) -> None:
     np.testing.assert_array_equal(done[valid], (following == length)[valid])
     np.testing.assert_array_equal(rollout.time[valid], t[valid])
     np.testing.assert_array_equal(rollout.reward[valid], rollout.action[valid] + 5)
-    assert rollout.reward.dtype == np.float32
+    assert rollout.reward.dtype == np.float64
     assert set(np.unique(rollout.action[valid])) == {0, 1}
     if mode is AutoresetMode.NEXT_STEP:
         np.testing.assert_array_equal(~valid[1:], done[:-1])  # a ghost after every end, nowhere else
@@ -117,7 +111,7 @@ def test_three_autoreset_modes_agree_for_a_continuous_action_space() -> None:
 
     def gatherer(mode: AutoresetMode) -> Collector:
         envs = SyncVectorEnv([Pulled] * 3, autoreset_mode=mode)
-        return Collector(Environments(envs), head_for(Pulled.action_space), np.random.SeedSequence(0))
+        return Collector(Environments(envs), Actions(Pulled.action_space), np.random.SeedSequence(0))
 
     def act(observation: np.ndarray) -> np.ndarray:
         return np.tile([0.2, 0.0, 0.0, -0.5], (len(observation), 1))
@@ -147,7 +141,7 @@ def test_three_autoreset_modes_agree_for_a_continuous_action_space() -> None:
 def test_a_continuous_action_that_is_not_finite_is_the_policy_s_and_goes_nowhere() -> None:
     """Named where it starts, before the environment sees it."""
     envs = SyncVectorEnv([Pulled] * 2)
-    gatherer = Collector(Environments(envs), head_for(Pulled.action_space), np.random.SeedSequence(0))
+    gatherer = Collector(Environments(envs), Actions(Pulled.action_space), np.random.SeedSequence(0))
     calls = iter(range(100))
 
     def act(observation: np.ndarray) -> np.ndarray:
@@ -264,7 +258,7 @@ def test_async_environments_agree_with_sync() -> None:
     for vectorization in ("sync", "async"):
         envs, how = make_environments(Countdown, 2, vectorization=vectorization)
         assert how == vectorization
-        gatherer = Collector(Environments(envs), Categorical(2, start=5), np.random.SeedSequence(3))
+        gatherer = Collector(Environments(envs), Actions(Countdown.action_space), np.random.SeedSequence(3))
         rollouts.append(gatherer.steps(uniform_policy, 20))
         envs.close()
     for one, other in zip(*rollouts, strict=True):
@@ -273,7 +267,7 @@ def test_async_environments_agree_with_sync() -> None:
 
 def test_the_native_vector_class_collects_true_transitions() -> None:
     envs, _ = make_environments("CartPole-v1", 8)
-    gatherer = Collector(Environments(envs), Categorical(2), np.random.SeedSequence(0))
+    gatherer = Collector(Environments(envs), Actions(envs.single_action_space), np.random.SeedSequence(0))
     rollout = gatherer.steps(uniform_policy, 200)
     assert (~rollout.valid).mean() == pytest.approx(0.043, abs=0.01)  # ghost steps of a random policy
     assert gatherer.steps_taken == rollout.valid.sum()
@@ -301,7 +295,7 @@ class Broken(Countdown):
 @pytest.mark.parametrize(("what", "name"), [("reward", "reward"), ("observation", "observation")])
 def test_nan_is_reported_where_it_starts(what: str, name: str) -> None:
     envs = SyncVectorEnv([lambda: Broken(what)] * 2)
-    gatherer = Collector(Environments(envs), Categorical(2, start=5), np.random.SeedSequence(0))
+    gatherer = Collector(Environments(envs), Actions(Countdown.action_space), np.random.SeedSequence(0))
     with pytest.raises(FloatingPointError, match=f"environment's {name} is not finite: .* in environment [01], "):
         gatherer.steps(uniform_policy, 50)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlce import Classifier, checkpoint, csvfiles
+from rlce import Classifier, checkpoint, tables
 from rlce.supervised.tables import Columns
 
 ROOT = Path(__file__).parents[1]
@@ -160,7 +160,7 @@ def test_from_a_csv_file_to_predictions(tmp_path: Path, labels: str) -> None:
     assert predictions.read_text() in same
 
     loaded = Classifier.load(model)
-    frame = csvfiles.read_csv(new, columns.text)
+    frame = tables.read_csv(new, columns.text)
     assert [str(label) for label in loaded.predict(columns.matrix(frame)).tolist()] == [row[4] for row in predicted]
     assert isinstance(loaded.classes_.tolist()[0], {"text": str, "int": int, "bool": bool}[labels])
 

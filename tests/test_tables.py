@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import OneHotEncoder
 
-from rlce import csvfiles
+from rlce import tables
 from rlce.supervised.tables import Columns, Number, Text, hold_out, target
 
 
@@ -335,13 +335,13 @@ def test_what_cannot_be_held_out(y: list[str], fraction: float, said: str) -> No
 
 def test_a_file_s_types_and_missing_values(tmp_path: Path) -> None:
     path = written(tmp_path, '\ufeffn, t,b,z\r\n1,"a, b",True,\r\n\r\nNA,,False,x\r\n3,é,,y\r\n')
-    frame = csvfiles.read_csv(path)
+    frame = tables.read_csv(path)
     assert frame.columns.tolist() == ["n", "t", "b", "z"]
     assert frame["n"].fillna(-1).tolist() == [1, -1, 3]
     assert frame["t"].fillna("?").tolist() == ["a, b", "?", "é"]
     assert frame["b"].dropna().tolist() == [True, False]
-    assert csvfiles.read_csv(path, text=["n"])["n"].dropna().tolist() == ["1", "3"]
-    ((fields, part),) = csvfiles.read_chunks(path)
+    assert tables.read_csv(path, text=["n"])["n"].dropna().tolist() == ["1", "3"]
+    ((fields, part),) = tables.read_chunks(path)
     assert fields == [["1", "a, b", "True", ""], ["NA", "", "False", "x"], ["3", "é", "", "y"]]
     pd.testing.assert_frame_equal(part, frame)
 
@@ -349,18 +349,18 @@ def test_a_file_s_types_and_missing_values(tmp_path: Path) -> None:
 def test_parts_together_are_the_whole(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     mixed(47).to_csv(path, index=False)
-    whole = csvfiles.read_csv(path, text=["zip"])
-    parts = list(csvfiles.read_chunks(path, ["zip"], rows=10))
+    whole = tables.read_csv(path, text=["zip"])
+    parts = list(tables.read_chunks(path, ["zip"], rows=10))
     assert [len(fields) for fields, _ in parts] == [10, 10, 10, 10, 7]
     pd.testing.assert_frame_equal(pd.concat([part for _, part in parts], ignore_index=True), whole)
     with pytest.raises(ValueError, match="rows must be at least 1, got 0"):
-        next(csvfiles.read_chunks(path, rows=0))
+        next(tables.read_chunks(path, rows=0))
 
 
 def test_a_long_file_s_column_is_of_one_type(tmp_path: Path) -> None:
     """pandas reads in parts of 256 KiB, and would leave 1 and "1" in one column."""
     path = written(tmp_path, "a,b\n" + "1,2\n" * 300_000 + "x,3\n")
-    frame = csvfiles.read_csv(path)
+    frame = tables.read_csv(path)
     assert set(frame["a"]) == {"1", "x"}
     assert frame["b"].dtype == np.int64
 
@@ -368,13 +368,13 @@ def test_a_long_file_s_column_is_of_one_type(tmp_path: Path) -> None:
 def test_row_numbers_without_a_name_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}).to_csv(path)
-    assert csvfiles.read_csv(path).to_dict("list") == {"a": [1, 2], "b": ["x", "y"]}
+    assert tables.read_csv(path).to_dict("list") == {"a": [1, 2], "b": ["x", "y"]}
 
 
 def test_commas_at_every_line_s_end_are_no_fields(tmp_path: Path) -> None:
     path = written(tmp_path, "a,b\n1,2,\n3,4,\n")
-    assert csvfiles.read_csv(path).to_dict("list") == {"a": [1, 3], "b": [2, 4]}
-    assert [fields for fields, _ in csvfiles.read_chunks(path)] == [[["1", "2"], ["3", "4"]]]
+    assert tables.read_csv(path).to_dict("list") == {"a": [1, 3], "b": [2, 4]}
+    assert [fields for fields, _ in tables.read_chunks(path)] == [[["1", "2"], ["3", "4"]]]
 
 
 @pytest.mark.parametrize(
@@ -396,19 +396,19 @@ def test_commas_at_every_line_s_end_are_no_fields(tmp_path: Path) -> None:
 def test_files_that_are_refused(tmp_path: Path, text: str | bytes, said: str, parts: bool) -> None:
     path = written(tmp_path, text)
     with pytest.raises(ValueError, match=said) as caught:
-        list(csvfiles.read_chunks(path)) if parts else csvfiles.read_csv(path)
+        list(tables.read_chunks(path)) if parts else tables.read_csv(path)
     assert "data.csv" in str(caught.value)
 
 
 def test_no_file_and_no_header(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="path: no file .*none.csv"):
-        csvfiles.read_csv(tmp_path / "none.csv")
+        tables.read_csv(tmp_path / "none.csv")
     with pytest.warns(UserWarning, match="the header holds only numbers; is it a row?"):
-        csvfiles.read_csv(written(tmp_path, "1,2\n3,4\n"))
+        tables.read_csv(written(tmp_path, "1,2\n3,4\n"))
 
 
 def test_without_pandas_a_csv_file_says_what_to_install(tmp_path: Path) -> None:
     path = written(tmp_path, "a,b\n1,2\n")
-    program = f"import sys; sys.modules['pandas'] = None; from rlce import csvfiles; csvfiles.read_csv({str(path)!r})"
+    program = f"import sys; sys.modules['pandas'] = None; from rlce import tables; tables.read_csv({str(path)!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "a CSV file is read with pandas: pip install 'rlce[csv]'" in done.stderr

@@ -15,10 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributions import Categorical
+from torch.distributions import Categorical, kl_divergence
 
 import rlce
 from rlce import returns, targets, weights
+from tests.enumeration import weights_of
 from tests.rules_table import CASES, CLASSES, TABLE, Row, compare, double_precision, make_case
 
 TOLERANCE = 1e-10
@@ -209,6 +210,47 @@ def test_cispo_keeps_the_rows_that_ppo_cuts() -> None:
     np.testing.assert_allclose(weights.cispo(advantage, now, then, low=0.2), [1.2, -0.8])
 
 
+def test_topr_goes_by_the_number_of_the_episode_wherever_its_rows_stand() -> None:
+    """Against the product of the ratios of each episode, in a loop; numbers have gaps and rows are shuffled."""
+    episode = torch.tensor([7, 2, 2, 40, 7, 7, 40, 2])
+    now = double(-1.6, -2.0, -0.5, -0.1, -1.5, -0.2, -0.4, -3.0)
+    then = double(-0.7, -1.0, -0.8, -0.9, -1.9, -0.1, -0.3, -1.0)
+    returned = double(-1.0, 2.0, 2.0, -3.0, -1.0, -1.0, -3.0, 2.0)
+    expected = []
+    for number, r in zip(episode.tolist(), returned.tolist(), strict=True):
+        ratio = math.prod(math.exp(a - b) for a, b, e in zip(now, then, episode, strict=True) if e == number)
+        expected.append(r if r >= 0 else min(ratio, 1.0) * r)
+    assert -1.0 < expected[0] < 0.0  # one bad episode is tapered,
+    assert expected[3] == -3.0  # the other has become more likely
+    torch.testing.assert_close(weights.topr(returned, now, then, episode), double(*expected), rtol=0.0, atol=1e-14)
+
+
+@pytest.mark.parametrize("case", ["random", "masked class"])
+def test_entropy_and_kl_take_one_factor_a_row(case: str) -> None:
+    """Against Σ_i c_i H_i and Σ_i c_i KL_i, differentiated by autograd over the classes that are not masked."""
+    data = CASES[case]
+    factor = data.sample_weights.clone()
+    factor[0, 0] = 0.0
+    free = data.without_last_class() if data.masked else data
+    leaf = free.logits.clone().requires_grad_()
+    p = Categorical(logits=leaf)
+    bonus, penalty = -(factor * p.entropy()).sum(), kl_divergence(p, Categorical(logits=free.reference_logits))
+    logits = data.logits.clone()
+    if data.masked:
+        logits[..., -1] = -math.inf
+    logits.requires_grad_()
+    rows = factor.unsqueeze(-1)
+    for weight, loss in (
+        (weights.entropy_bonus(logits, rows), bonus),
+        (weights.reverse_kl(logits, data.reference_logits, rows), (factor * penalty).sum()),
+    ):
+        (found,) = torch.autograd.grad(rlce.weighted_cross_entropy(logits, weight, normalizer=1.0), logits)
+        (expected,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+        torch.testing.assert_close(found[..., : leaf.shape[-1]], expected, rtol=0.0, atol=1e-14)
+        assert (found[..., leaf.shape[-1] :] == 0).all()
+        assert (weight[0, 0] == 0).all()
+
+
 def test_dr_grpo_is_rloo_times_one_less_than_g_over_g() -> None:
     group = np.random.default_rng(0).normal(size=(3, 5))
     np.testing.assert_allclose(returns.group_centred(group), 4 / 5 * (group - returns.leave_one_out(group)))
@@ -273,6 +315,7 @@ def test_what_a_rule_gives_carries_no_graph() -> None:
     leaf = case.logits.clone().requires_grad_()
     now, then = (Categorical(logits=x).log_prob(case.labels) for x in (leaf, case.behaviour_logits.requires_grad_()))
     advantage = case.advantage.clone().requires_grad_()
+    episode = torch.arange(case.labels.shape[1]).expand_as(case.labels)
     for rule in (
         weights.score,
         weights.importance_sampled,
@@ -284,9 +327,11 @@ def test_what_a_rule_gives_carries_no_graph() -> None:
         weights.advantage_weighted,
         weights.self_imitation,
     ):
-        assert not rule(advantage, now, then).requires_grad, rule
+        assert not weights_of(rule, *(x.flatten() for x in (advantage, now, then, episode))).requires_grad, rule
     others = case.reference_logits.clone().requires_grad_()
-    dense = [weights.all_action(leaf, others), weights.entropy_bonus(leaf), weights.reverse_kl(leaf, others)]
+    factor = torch.ones(*case.labels.shape, 1, requires_grad=True)
+    dense = [weights.all_action(leaf, others)]
+    dense += [weights.entropy_bonus(leaf, factor), weights.reverse_kl(leaf, others, factor)]
     dense += [weights.forward_kl(others), weights.sampled_entropy(now), weights.sampled_kl(now, then)]
     of_outputs = (targets.focal, targets.focal_modulated, targets.generalized_cross_entropy, targets.poly_one)
     dense += [rule(case.labels, leaf) for rule in (*of_outputs, targets.expected_accuracy)]
@@ -371,9 +416,9 @@ ONE, LABEL = torch.zeros(1), torch.tensor([0])
         (lambda: weights.cispo(ONE, ONE, ONE, low=1.5), r"low must lie in \[0, 1\], got 1.5"),
         (lambda: weights.cispo(ONE, ONE, ONE, high=-0.5), "high must be at least 0, got -0.5"),
         (lambda: weights.v_trace(ONE, ONE, ONE, bound=0.0), "bound must be positive, got 0.0"),
-        (lambda: weights.reward_weighted(-torch.ones(1), ONE, ONE, lambda r: r), "must not be negative, got -1.0"),
-        (lambda: weights.advantage_weighted(ONE, ONE, ONE, temperature=0.0), "temperature must be positive, got 0.0"),
-        (lambda: weights.advantage_weighted(ONE, ONE, ONE, bound=-1.0), "bound must be positive, got -1.0"),
+        (lambda: weights.reward_weighted(-torch.ones(1), lambda r: r), "must not be negative, got -1.0"),
+        (lambda: weights.advantage_weighted(ONE, temperature=0.0), "temperature must be positive, got 0.0"),
+        (lambda: weights.advantage_weighted(ONE, bound=-1.0), "bound must be positive, got -1.0"),
         (lambda: weights.reverse_kl(torch.zeros(2), double(0, -math.inf)), r"makes KL\(p\|\|ref\) infinite"),
         (lambda: returns.group_centred(np.ones(1)), "needs at least 2, got 1"),
         (lambda: returns.group_standardized(np.ones((3, 1))), "needs at least 2, got 1"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ class Learner:
     normalizer: Standardizer | None
     device: torch.device
 
-    @property
+    @cached_property
     def number(self) -> type[np.floating[Any]]:
         """The NumPy type of the networks' numbers."""
         return number_type(self.policy)

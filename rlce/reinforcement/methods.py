@@ -57,8 +57,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlce.reinforcement.credit import Credit as Credit
-from rlce.reinforcement.credit import Experience as Experience
 from rlce.reinforcement.credit import (
     Baseline,
     elite_episodes,
@@ -67,6 +65,8 @@ from rlce.reinforcement.credit import (
     monte_carlo,
     v_trace_targets,
 )
+from rlce.reinforcement.credit import Credit as Credit
+from rlce.reinforcement.credit import Experience as Experience
 from rlce.rules import weights
 from rlce.rules.binding import Bound, Rule, bind
 from rlce.rules.weights import clipped_ratio as clipped_ratio

@@ -1,33 +1,35 @@
-"""Supervised rules: from class labels to what the objective is given.
+"""Supervised rules: from class labels to the inputs of the objective.
 
-All are pure functions. A rule says by its first parameter's name what it works on, and by the others' what else it
-needs; `rlce.Classifier` takes any of them as ``rule``, or several, with what is left bound by `functools.partial`::
+All are pure functions. The name of a rule's first parameter states what it works on, the names of the others what else
+it needs. `rlce.Classifier` takes any of them as ``rule``, or several; numbers are set with `functools.partial`::
 
     Classifier(rule=[partial(smooth, epsilon=0.05), logit_adjusted, partial(generalized_cross_entropy, q=0.5)])
 
-Several rules are applied in this order, whatever the order they are given in (those of one kind in the given order):
+Several rules are applied in the order of this table, whatever order they are given in; rules of one kind keep theirs:
 
 ==============  ==================================================================  ================================
-first           what the rule gives                                                 rules
+first           what the rule returns                                               rules
 ==============  ==================================================================  ================================
-``all_labels``  probabilities ``[N]`` that the rows of an epoch are drawn with      `balanced_sampling`
+``all_labels``  probabilities ``[N]`` of drawing each row in an epoch               `balanced_sampling`
 ``labels``      target weights ``[..., K]``                                         `smooth`, `drawn_smoothing` …
 ``inputs``      inputs, targets and sample weights of mixed rows                    `mixup`
-``logits``      other logits, for the loss alone                                    `logit_adjusted`, `label_margin` …
-``targets``     other target weights, from the current outputs                      `focal`, `squared_error` …
-``counts``      class weights c ``[K]``, which the target weights are scaled with   `class_balanced` …
+``logits``      other logits, used in the loss alone                                `logit_adjusted`, `label_margin` …
+``targets``     other target weights, computed from the current outputs             `focal`, `squared_error` …
+``counts``      class weights c ``[K]``, factors of the target weights              `class_balanced` …
 ==============  ==================================================================  ================================
 
-Class weights scale the target weights class by class, c_k w_k; with rules of the current outputs, whose weights may
-stand on other classes than the label's, the whole row by Σ_k c_k q_k of the targets before. `two_class_rows` among the
-rules is no transform: it gives every class a sigmoid, a row of two classes each, and the other rules work on those.
+Class weights scale the target weights class by class, c_k w_k. Rules of the current outputs may put weight on other
+classes than the label's; then class weights scale the whole row, by Σ_k c_k q_k of the targets q before that rule.
 
-Rules of ``labels`` make data (tier A), as do class weights; transforms of the logits leave the targets as they are, and
-the gradient flows through them (tier A). Rules of the current outputs reproduce another loss's gradient at the current
-parameters, so they are made anew at every step, and the objective's value is not that loss (tier C).
+`two_class_rows` among the rules is no transform: it gives every class a sigmoid, a row of two classes each, and the
+other rules work on those.
 
-``labels`` and ``targets`` are class indices, int64 ``[...]``, or rows of target weights, floating point ``[..., K]``:
-for labels known only up to probabilities q, q itself is the target. ``counts`` are sums of sample weights.
+Rules of ``labels`` and class weights are data (tier A). Transforms of the logits leave the targets unchanged, and the
+gradient flows through them (tier A). Rules of the current outputs reproduce the gradient of another loss at the current
+parameters: they are recomputed at every step, and the value of the objective is not that loss (tier C).
+
+``labels`` and ``targets`` are class indices, int64 ``[...]``, or rows of target weights, floating point ``[..., K]``.
+If labels are known only up to probabilities q, q is the target. ``counts`` are sums of sample weights.
 """
 
 from __future__ import annotations
@@ -46,15 +48,15 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Weights w = e_y: all weight on the label (tier A: the loss is cross-entropy).
 
     Args:
-        labels: class indices, int64 ``[...]``; or rows of target weights, ``[..., K]``, which stay as they are.
+        labels: class indices, int64 ``[...]``; or rows of target weights, ``[..., K]``, returned unchanged.
         classes: K.
 
     Returns:
         ``[..., K]``.
 
     Raises:
-        RuntimeError: a label outside 0..K−1.
-        ValueError: rows of another length.
+        RuntimeError: a label lies outside 0..K−1.
+        ValueError: the rows of target weights do not have length K.
 
     Example:
         >>> one_hot(torch.tensor([2]), 3)
@@ -68,7 +70,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
-    """Weights w = (1−ε) e_y + ε/K: part of the weight spread over all classes (tier A: smoothed cross-entropy).
+    """Weights w = (1−ε) e_y + ε/K: a share ε is spread over all classes (tier A: smoothed cross-entropy).
 
     Args:
         labels: class indices, int64 ``[...]``, or rows of probabilities ``[..., K]``.
@@ -79,7 +81,7 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
         ``[..., K]``; rows sum to 1.
 
     Raises:
-        ValueError: ε outside [0, 1].
+        ValueError: ε lies outside [0, 1].
 
     Source:
         Szegedy et al. (2016), arXiv 1512.00567, section 7.
@@ -93,9 +95,9 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
 
 
 def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
-    """Weights w_y = 1−ε and ε/(K−1) elsewhere: smoothing that leaves the label exactly 1−ε (tier A).
+    """Weights w_y = 1−ε, and ε/(K−1) on the other classes: the label keeps exactly 1−ε (tier A).
 
-    It is `smooth` with ε' = εK/(K−1).
+    It equals `smooth` with ε' = εK/(K−1).
 
     Args:
         labels: class indices, int64 ``[...]``, or rows of probabilities ``[..., K]``.
@@ -106,10 +108,10 @@ def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tens
         ``[..., K]``; rows sum to 1.
 
     Raises:
-        ValueError: ε outside [0, 1], or fewer than two classes.
+        ValueError: ε lies outside [0, 1], or there are fewer than two classes.
 
     Source:
-        The convention of fairseq's ``label_smoothed_cross_entropy``; Szegedy et al. (2016) and PyTorch have the other.
+        The convention of fairseq's ``label_smoothed_cross_entropy``; Szegedy et al. (2016) and PyTorch use `smooth`.
 
     Example:
         >>> smooth_off_class(torch.tensor([0]), 3, epsilon=0.5)
@@ -123,9 +125,9 @@ def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tens
 
 
 def drawn_smoothing(labels: Tensor, classes: int, generator: torch.Generator, epsilon: float = 0.1) -> Tensor:
-    """Weights w = e_y', y' = y but for a part ε of the rows, whose label is drawn from all classes (tier A a draw).
+    """Weights w = e_y': with probability ε the label y' is drawn from all classes, else y' = y (tier A a draw).
 
-    The mean over draws is `smooth`, and so is the mean of the gradient; its variance is larger.
+    The expectation over draws is `smooth`, for the gradient too; the variance is larger.
 
     Args:
         labels: class indices, int64 ``[...]``, or rows of probabilities ``[..., K]``.
@@ -137,7 +139,7 @@ def drawn_smoothing(labels: Tensor, classes: int, generator: torch.Generator, ep
         ``[..., K]``; rows sum to 1.
 
     Raises:
-        ValueError: ε outside [0, 1].
+        ValueError: ε lies outside [0, 1].
 
     Source:
         Xie et al. (2016), "DisturbLabel", arXiv 1605.00055.
@@ -160,14 +162,14 @@ def mix_labels(labels: Tensor, classes: int, partner_labels: Tensor, share: floa
     Args:
         labels: class indices y, int64 ``[...]``, or rows of probabilities ``[..., K]``.
         classes: K.
-        partner_labels: the same of the inputs mixed in.
-        share: λ in [0, 1], a number or one a row, ``[...]``; the one the inputs were mixed with.
+        partner_labels: the labels y' of the inputs x', like ``labels``.
+        share: λ in [0, 1], a number or one a row, ``[...]``; it must be the λ of the inputs.
 
     Returns:
         ``[..., K]``; rows sum to 1.
 
     Raises:
-        ValueError: λ outside [0, 1], or labels of different shapes.
+        ValueError: λ lies outside [0, 1], or the two labels have different shapes.
 
     Source:
         Zhang et al. (2018), arXiv 1710.09412.
@@ -190,24 +192,24 @@ def mix_labels(labels: Tensor, classes: int, partner_labels: Tensor, share: floa
 def mixup(
     inputs: Tensor, targets: Tensor, classes: int, weights: Tensor, generator: torch.Generator, alpha: float = 0.2
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows λx + (1−λ)x' with targets λq + (1−λ)q': every row of a batch and a partner drawn from it (tier A a draw).
+    """Rows λx + (1−λ)x' with targets λq + (1−λ)q': every row is mixed with a partner from its batch (tier A a draw).
 
-    One λ ~ Beta(α, α) a batch, as the authors have it. A pair's sample weight is the product of its rows', since that
-    is how often a pair comes up where rows are repeated instead.
+    One λ ~ Beta(α, α) is drawn for each batch, as by the authors. The sample weight of a pair is the product of its
+    rows' weights: with repeated rows instead of weights, the pair would occur that often.
 
     Args:
         inputs: ``[B, D]`` (or any trailing shape).
         targets: class indices, int64 ``[B]``, or target weights ``[B, K]``.
         classes: K.
-        weights: sample weights ``[B]``, mean 1 over all rows.
+        weights: sample weights ``[B]``, with mean 1 over all training rows.
         generator: the source of λ and of the partners, on the CPU.
-        alpha: α > 0; towards 0 rows stay as they are, at 1 λ is uniform.
+        alpha: α > 0; near 0 rows are hardly mixed, at 1 λ is uniform.
 
     Returns:
         (inputs ``[B, D]``, target weights ``[B, K]``, weights ``[B]``).
 
     Raises:
-        ValueError: α not positive.
+        ValueError: α is not positive and finite.
 
     Source:
         Zhang et al. (2018), arXiv 1710.09412.
@@ -220,7 +222,7 @@ def mixup(
     """
     if not 0.0 < alpha < math.inf:
         raise ValueError(f"alpha must be positive and finite, got {alpha}")
-    # A Beta variate is a quotient of two Gamma variates; torch's own Beta would draw from the global generator.
+    # g/(g + g') of two Gamma variates is a Beta variate; torch's own Beta would draw from the global generator.
     pair = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator)
     share = float(pair[0] / pair.sum()) if pair.sum() > 0 else 1.0
     partner = torch.randperm(len(inputs), generator=generator).to(inputs.device)
@@ -231,8 +233,8 @@ def mixup(
 def distill(teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Weights w_k = softmax(teacher/T)_k: a teacher's softened probabilities (tier A).
 
-    At T ≠ 1 the student's logits must be divided by T too (`tempered`); multiply the loss by T² (or pass Z/T² as
-    normaliser) to keep its gradient's size. The value is T² KL(teacher‖student) plus the teacher's entropy times T².
+    At T ≠ 1, divide the student's logits by T too (`tempered`), and multiply the loss by T² (or pass Z/T² as the
+    normaliser), so that the gradient keeps its size. The value is then T² (KL(teacher‖student) + H(teacher)).
 
     Args:
         teacher_logits: ``[..., K]``.
@@ -242,7 +244,7 @@ def distill(teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
         ``[..., K]``, of the teacher's dtype; rows sum to 1.
 
     Raises:
-        ValueError: T not positive.
+        ValueError: T is not positive.
 
     Source:
         Hinton et al. (2015), arXiv 1503.02531, section 2.
@@ -255,10 +257,10 @@ def distill(teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> Tensor:
-    """Weights w_k = c_k q_k: any row of targets with its classes re-weighted (tier A).
+    """Weights w_k = c_k q_k: a row of targets times class weights (tier A).
 
-    The objective's default Z = N gives PyTorch's ``cross_entropy(weight=c)`` with *probability* targets. PyTorch's
-    *index* targets, smoothed or not, have the same w and Z = Σ_i c_{y_i} (`class_weight_sum`).
+    With the default Z = N this is PyTorch's ``cross_entropy(weight=c)`` for *probability* targets. For *index* targets,
+    smoothed or not, PyTorch has the same w but Z = Σ_i c_{y_i} (`class_weight_sum`).
 
     Args:
         targets: class indices, int64 ``[...]``, or rows q, ``[..., K]``.
@@ -268,7 +270,7 @@ def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> T
         ``[..., K]``.
 
     Raises:
-        ValueError: other than K class weights.
+        ValueError: there are not K class weights.
 
     Source:
         PyTorch's documentation of ``torch.nn.CrossEntropyLoss``.
@@ -288,21 +290,21 @@ def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> T
 def class_weighted(
     labels: Tensor, classes: int, class_weights: Tensor | Sequence[float], epsilon: float = 0.0
 ) -> Tensor:
-    """Weights w_k = c_k ((1−ε)1[k=y] + ε/K): class weights, with smoothing as PyTorch combines them (tier A).
+    """Weights w_k = c_k ((1−ε)1[k=y] + ε/K): class weights with smoothing, combined as in PyTorch (tier A).
 
-    Note c_k on the smoothed part, not c_y. Z = N by default; PyTorch divides by `class_weight_sum`.
+    The smoothed part has the factor c_k, not c_y. Z = N by default; PyTorch divides by `class_weight_sum`.
 
     Args:
         labels: class indices, int64 ``[...]``.
         classes: K.
-        class_weights: c, ``[K]``, such as `class_balanced` gives.
+        class_weights: c, ``[K]``, for example from `class_balanced`.
         epsilon: ε in [0, 1].
 
     Returns:
         ``[..., K]``; w = c_y e_y at ε = 0.
 
     Raises:
-        ValueError: ε outside [0, 1], or other than K class weights.
+        ValueError: ε lies outside [0, 1], or there are not K class weights.
 
     Source:
         PyTorch's documentation of ``torch.nn.CrossEntropyLoss``.
@@ -319,15 +321,15 @@ def class_weighted(
 
 
 def balanced_sampling(all_labels: Tensor, all_weights: Tensor, classes: int) -> Tensor:
-    """Probabilities of drawing a class first, each as likely, then one of its rows by sample weight (tier A a draw).
+    """Probability of each row if a class is drawn uniformly, then one of its rows by sample weight (tier A a draw).
 
     Args:
         all_labels: of all training rows: class indices, int64 ``[N]``, or rows of probabilities ``[N, K]``.
-        all_weights: their sample weights, ``[N]``; they are used up here, and the drawn rows count 1 each.
-        classes: K. A class without a row is passed over.
+        all_weights: their sample weights, ``[N]``. They act through the draw alone: each drawn row has weight 1.
+        classes: K. Classes without rows are never drawn.
 
     Returns:
-        ``[N]`` float64; sums to 1.
+        ``[N]`` float64, which sums to 1.
 
     Source:
         Standard; Shen et al. (2016), arXiv 1512.05830, call it class-aware sampling.
@@ -349,14 +351,14 @@ def balanced_sampling(all_labels: Tensor, all_weights: Tensor, classes: int) -> 
 
 
 def class_weight_sum(labels: Tensor, class_weights: Tensor | Sequence[float]) -> Tensor:
-    """Z = Σ_i c_{y_i}: what PyTorch divides by with class weights and index targets.
+    """Z = Σ_i c_{y_i}: PyTorch's divisor for class weights with index targets.
 
     Args:
         labels: class indices, int64 ``[...]``.
         class_weights: c, ``[K]``.
 
     Returns:
-        A 0-d tensor, the ``normalizer`` of the objective.
+        A 0-d tensor, to pass as ``normalizer``.
 
     Example:
         >>> class_weight_sum(torch.tensor([0, 1, 1]), [1.0, 3.0])
@@ -367,19 +369,19 @@ def class_weight_sum(labels: Tensor, class_weights: Tensor | Sequence[float]) ->
 
 
 def inverse_frequency(counts: Tensor | Sequence[float]) -> Tensor:
-    """Class weights c_k ∝ 1/n_k, scaled to sum K: every class the same say (scikit-learn's "balanced", up to scale).
+    """Class weights c_k ∝ 1/n_k, scaled to sum K: all classes count alike (scikit-learn's "balanced", up to scale).
 
     Args:
-        counts: n, rows of each class in the training data, ``[K]`` (``[..., K]`` for several sets of classes).
+        counts: n, the number of training rows of each class, ``[K]`` (``[..., K]`` for several sets of classes).
 
     Returns:
         c, ``[K]``.
 
     Raises:
-        ValueError: a class without a row, whose weight would be infinite.
+        ValueError: a class has no row, so its weight would be infinite.
 
     Source:
-        Standard; see Cui et al. (2019), arXiv 1901.05555, for what it is worth.
+        Standard; Cui et al. (2019), arXiv 1901.05555, compare it with `class_balanced`.
 
     Example:
         >>> inverse_frequency([30, 10])
@@ -391,17 +393,17 @@ def inverse_frequency(counts: Tensor | Sequence[float]) -> Tensor:
 def class_balanced(counts: Tensor | Sequence[float], beta: float = 0.999) -> Tensor:
     """Class weights c_k ∝ (1−β)/(1−β^{n_k}), scaled to sum K: one over the effective number of rows.
 
-    β = 0 weights nothing, β → 1 is `inverse_frequency`.
+    At β = 0 all classes have weight 1; β → 1 gives `inverse_frequency`.
 
     Args:
-        counts: n, rows of each class in the training data, ``[K]`` (``[..., K]`` for several sets of classes).
+        counts: n, the number of training rows of each class, ``[K]`` (``[..., K]`` for several sets of classes).
         beta: β in [0, 1).
 
     Returns:
         c, ``[K]``.
 
     Raises:
-        ValueError: β outside [0, 1), or a class without a row.
+        ValueError: β lies outside [0, 1), or a class has no row.
 
     Source:
         Cui et al. (2019), "Class-balanced loss based on effective number of samples", arXiv 1901.05555.
@@ -413,7 +415,7 @@ def class_balanced(counts: Tensor | Sequence[float], beta: float = 0.999) -> Ten
     if not 0.0 <= beta < 1.0:
         raise ValueError(f"beta must lie in [0, 1), got {beta}")
     number = _counts(counts)
-    # 1 − β^n without cancellation where β is near 1. At β = 0 the logarithm is −∞ and the result exactly 1.
+    # 1 − β^n without cancellation where β is near 1; at β = 0 the logarithm is −∞ and the result exactly 1.
     effective = -torch.expm1(number * torch.tensor(beta, dtype=number.dtype).log())
     return _scaled((1.0 - beta) / effective)
 
@@ -433,7 +435,7 @@ def focal(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
         ``[..., K]``.
 
     Raises:
-        ValueError: γ negative.
+        ValueError: γ is negative.
 
     Source:
         Lin et al. (2017), arXiv 1708.02002, equation 4.
@@ -451,20 +453,20 @@ def focal(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def focal_modulated(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
-    """Weights w = sg[(1−p)^γ] e_y: cross-entropy with a detached modulating factor. NOT focal loss's gradient (tier B).
+    """Weights w = sg[(1−p)^γ] e_y: cross-entropy with a detached focal factor, NOT the focal loss (tier B).
 
-    Often taken for the focal loss; the term that is missing is as large as the one that is there (see `focal`).
+    It is often mistaken for the focal loss. The second term of `focal`, missing here, is of similar size.
 
     Args:
         targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
         logits: ``[..., K]``, the current outputs.
-        gamma: γ >= 0.
+        gamma: γ >= 0; 0 is cross-entropy.
 
     Returns:
         ``[..., K]``.
 
     Raises:
-        ValueError: γ negative.
+        ValueError: γ is negative.
 
     Example:
         >>> focal_modulated(torch.tensor([0]), torch.zeros(1, 2))
@@ -475,9 +477,9 @@ def focal_modulated(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tens
 
 
 def generalized_cross_entropy(targets: Tensor, logits: Tensor, q: float = 0.7) -> Tensor:
-    """Weights w = sg[p_y^q] e_y: the gradient of (1 − p_y^q)/q, robust to wrong labels (tier C).
+    """Weights w = sg[p_y^q] e_y: the gradient of (1 − p_y^q)/q, which is robust to wrong labels (tier C).
 
-    q → 0 is cross-entropy, q = 1 the mean absolute error 1 − p_y.
+    q → 0 gives cross-entropy, q = 1 the mean absolute error 1 − p_y.
 
     Args:
         targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
@@ -488,7 +490,7 @@ def generalized_cross_entropy(targets: Tensor, logits: Tensor, q: float = 0.7) -
         ``[..., K]``.
 
     Raises:
-        ValueError: q outside [0, 1].
+        ValueError: q lies outside [0, 1].
 
     Source:
         Zhang and Sabuncu (2018), arXiv 1805.07836.
@@ -507,13 +509,13 @@ def poly_one(targets: Tensor, logits: Tensor, epsilon: float = 1.0) -> Tensor:
     Args:
         targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
         logits: ``[..., K]``, the current outputs.
-        epsilon: ε >= −1; below, the loss would not fall with p_y everywhere.
+        epsilon: ε >= −1; below −1 the loss would not decrease in p_y everywhere.
 
     Returns:
         ``[..., K]``.
 
     Raises:
-        ValueError: ε below −1.
+        ValueError: ε lies below −1.
 
     Source:
         Leng et al. (2022), arXiv 2204.12511.
@@ -528,9 +530,9 @@ def poly_one(targets: Tensor, logits: Tensor, epsilon: float = 1.0) -> Tensor:
 
 
 def expected_accuracy(targets: Tensor, logits: Tensor) -> Tensor:
-    """Weights w = sg[p_y] e_y: the gradient of −p_y, the expected number of right draws (tier C).
+    """Weights w = sg[p_y] e_y: the gradient of −p_y, minus the expected accuracy of a drawn class (tier C).
 
-    It is the all-action policy gradient with reward 1[k=y], so rows with small p_y hardly count.
+    It is the all-action policy gradient with reward 1[k=y], so rows with a small p_y have a small gradient.
 
     Args:
         targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
@@ -549,7 +551,7 @@ def expected_accuracy(targets: Tensor, logits: Tensor) -> Tensor:
 def squared_error(targets: Tensor, logits: Tensor) -> Tensor:
     """Weights w_k = sg[(q_k − p_k) p_k]: the gradient of ½ Σ_k (p_k − q_k)², squared error on probabilities (tier C).
 
-    What cross-entropy is compared with: the factor p_k makes a row that is wrong and sure of it hardly count. On
+    The usual alternative to cross-entropy: the factor p_k shrinks the gradient of confidently wrong rows. On
     `two_class_rows` it is squared error on sigmoids, (σ − q)² a label.
 
     Args:
@@ -574,7 +576,7 @@ def squared_error(targets: Tensor, logits: Tensor) -> Tensor:
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """Logits z/T, as distillation at a temperature wants them of the student (tier A).
+    """Logits z/T: those of the student in distillation at temperature T (tier A).
 
     Args:
         logits: ``[..., K]``.
@@ -584,7 +586,7 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
         ``[..., K]``.
 
     Raises:
-        ValueError: T not positive.
+        ValueError: T is not positive.
 
     Example:
         >>> tempered(torch.tensor([4.0, 0.0]), 2.0)
@@ -596,20 +598,20 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
 
 
 def logit_adjusted(logits: Tensor, counts: Tensor | Sequence[float], tau: float = 1.0) -> Tensor:
-    """Logits z_k + τ log π_k with the class frequencies π: for training on a long tail; predict with z (tier A).
+    """Logits z_k + τ log π_k with class frequencies π: for training on a long tail; predict with z itself (tier A).
 
-    τ = 1 is the balanced softmax, whose z is right for classes as frequent as each other.
+    τ = 1 is the balanced softmax: its z assumes classes of equal frequency.
 
     Args:
         logits: ``[..., K]``.
-        counts: rows of each class in the training data, ``[K]``.
+        counts: the number of training rows of each class, ``[K]``.
         tau: τ.
 
     Returns:
         ``[..., K]``.
 
     Raises:
-        ValueError: a class without a row, or other than K counts.
+        ValueError: a class has no row, or there are not K counts.
 
     Source:
         Menon et al. (2021), arXiv 2007.07314; balanced softmax, Ren et al. (2020), arXiv 2007.10740.
@@ -634,15 +636,15 @@ def label_margin(
     Args:
         logits: ``[..., K]``.
         labels: class indices, int64 ``[...]``, or rows q ``[..., K]``, whose margin is Δ_k q_k.
-        counts: rows of each class in the training data, ``[K]``.
-        largest: margin of the rarest class.
-        scale: s > 0; the authors take 30, with logits that are cosines.
+        counts: the number of training rows of each class, ``[K]``.
+        largest: the margin of the rarest class.
+        scale: s > 0; the authors use 30, with cosines as logits.
 
     Returns:
         ``[..., K]``.
 
     Raises:
-        ValueError: a class without a row, other than K counts, or a scale that is not positive.
+        ValueError: a class has no row, there are not K counts, or the scale is not positive.
 
     Source:
         Cao et al. (2019), arXiv 1906.07413.
@@ -684,12 +686,13 @@ def _log_probabilities(logits: Tensor) -> Tensor:
 
 
 def _scaled_targets(targets: Tensor, factor: Tensor) -> Tensor:
-    """Targets times factors ``[..., K]``, of the factors' dtype; zero where the target is, whatever the factor."""
+    """Targets times factors ``[..., K]``, in their dtype; 0 where the target is 0, even if the factor is infinite."""
     rows = one_hot(targets, factor.shape[-1]).to(factor)
     return torch.where(rows == 0, 0.0, rows * factor)
 
 
 def _counts(counts: Tensor | Sequence[float], like: Tensor | None = None) -> Tensor:
+    """Checked counts ``[..., K]``, with dtype, device and K of the logits ``like``."""
     dtype, device = (like.dtype, like.device) if like is not None else (torch.get_default_dtype(), None)
     number = torch.as_tensor(counts, dtype=dtype, device=device)
     if number.ndim == 0 or (like is not None and number.shape != like.shape[like.ndim - number.ndim :]):
@@ -702,7 +705,7 @@ def _counts(counts: Tensor | Sequence[float], like: Tensor | None = None) -> Ten
 
 
 def _scaled(weights: Tensor) -> Tensor:
-    """Scaled to sum K."""
+    """Weights ``[..., K]`` scaled to sum K."""
     return weights * (weights.shape[-1] / weights.sum(dim=-1, keepdim=True))
 
 

@@ -1,19 +1,31 @@
-"""Weight rules of the policy gradient: what stands before −log π, given what an action was worth.
+"""Weight rules of the policy gradient: the factor of −log π, given what an action was worth.
 
-Two faces, both pure functions on tensors, elementwise over rows; what they return carries no graph:
+All are pure functions of tensors, and the weights they return carry no graph. There are two kinds:
 
-* **on the action taken**: (advantage, log_prob, behaviour_log_prob, ...) → one weight a row, ``[B]``. This is the face
-  of `rlce.methods.Method.weight`. Whatever a rule calls its first argument, it is what credit gave the row: an
-  advantage, or a return where the rule says so.
-* **dense**: (logits ``[..., K]``, ...) → one weight for every class, ``[..., K]``, as targets of the objective.
+* **On the action taken**: one weight a row, ``[B]``, for `rlce.methods.Method.weight`. The names of a rule's parameters
+  state what it needs, and the library passes exactly that:
 
-The weights of several rules on the same rows add, since the objective is linear in them: an entropy bonus is the
-dense weight of `entropy_bonus` beside the weight of the action. What compares episodes of a group or batch with each
-other (leave-one-out, GRPO's standardising, the elite) is credit and stands in `rlce.returns`: RLOO is
-``returns − leave_one_out(returns)`` under `score`; Dr. GRPO is ``group_centred(returns)`` and GRPO
-``group_standardized(returns, lengths)`` under `clipped_ratio`, whose mask depends on the advantage's sign alone.
+  ======================  ============================================================================================
+  ``advantage``           what credit gave the row, ``[B]``: an advantage, or a return where the rule says so
+  ``log_prob``            log π(a|s) now, ``[B]``
+  ``behaviour_log_prob``  log π(a|s) when the action was taken, ``[B]``
+  ``episode``             the number of the row's episode, int64 ``[B]``; rows with the same number belong together
+  ``value``               the critic's V(s), ``[B]``, where the method has a critic
+  ======================  ============================================================================================
 
-ρ = π(a|s) now / π(a|s) when a was taken. Tiers are those of `rlce.objective.weighted_cross_entropy`.
+* **Dense**: one weight for every class of a row, ``[..., K]``, computed from logits ``[..., K]``: targets of the
+  objective.
+
+The objective is linear in the weights, so the weights of several rules on the same rows may be added: an entropy bonus
+is the dense weight of `entropy_bonus` plus the weight of the action.
+
+What compares the episodes of a group or batch with each other (leave-one-out, GRPO's standardisation, the elite) is
+credit, and stands in `rlce.returns`: RLOO is ``returns − leave_one_out(returns)`` under `score`; Dr. GRPO is
+``group_centred(returns)`` and GRPO ``group_standardized(returns, lengths)`` under `clipped_ratio`, whose mask depends
+on the sign of the advantage alone.
+
+ρ = π(a|s) now / π(a|s) when the action was taken; sg means that no gradient flows. Tiers are those of
+`rlce.weighted_cross_entropy`.
 """
 
 from __future__ import annotations
@@ -26,13 +38,11 @@ from torch import Tensor
 # ------------------------------------------------------------------------------------------- on the action taken
 
 
-def score(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
+def score(advantage: Tensor) -> Tensor:
     """Weights w = sg(A): the score-function weight of REINFORCE and actor-critic (tier B).
 
     Args:
-        advantage: ``[B]``.
-        log_prob: log π(a|s) now, ``[B]``; not used.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``; not used, since a was drawn from π itself.
+        advantage: ``[B]``, of actions drawn from the current policy.
 
     Returns:
         Weights of −log π(a|s), ``[B]``.
@@ -41,22 +51,22 @@ def score(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Te
         Williams (1992), "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
 
     Example:
-        >>> score(torch.tensor([2.0, -1.0]), torch.zeros(2), torch.zeros(2))
+        >>> score(torch.tensor([2.0, -1.0]))
         tensor([ 2., -1.])
     """
     return advantage.detach()
 
 
 def importance_sampled(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
-    """Weights w = sg(ρ) A: the gradient of −ρA, right for actions of an older policy (tier C).
+    """Weights w = sg(ρ) A: the gradient of −ρA, which corrects for an older policy having acted (tier C).
 
-    The variance grows without bound as the policies part; `clipped_ratio` and `v_trace` bound it at the price of
-    a bias.
+    The variance grows without bound as the two policies drift apart; `clipped_ratio` and `v_trace` accept a bias to
+    limit it.
 
     Args:
         advantage: ``[B]``.
         log_prob: log π(a|s) now, ``[B]``.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``.
+        behaviour_log_prob: log π(a|s) when the action was taken, ``[B]``.
 
     Returns:
         Weights of −log π(a|s), ``[B]``.
@@ -79,7 +89,7 @@ def clipped_ratio(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tenso
     Args:
         advantage: ``[B]``.
         log_prob: log π(a|s) now, ``[B]``.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``.
+        behaviour_log_prob: log π(a|s) when the action was taken, ``[B]``.
         clip: ε > 0.
 
     Returns:
@@ -94,7 +104,7 @@ def clipped_ratio(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tenso
         tensor([ 0.0000, -1.6487])
     """
     ratio, advantage = _ratio(log_prob, behaviour_log_prob), advantage.detach()
-    # A > 0 is cut above 1+ε and A < 0 below 1−ε: in both cases where (ρ − 1)·sign(A) > ε.
+    # A > 0 is cut where ρ > 1+ε, A < 0 where ρ < 1−ε: both mean (ρ − 1)·sign(A) > ε.
     inside = (ratio - 1.0) * advantage.sign() <= clip
     return ratio * advantage * inside
 
@@ -102,23 +112,23 @@ def clipped_ratio(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tenso
 def cispo(
     advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, low: float = 1.0, high: float = 0.2
 ) -> Tensor:
-    """Weights w = sg(clip(ρ, 1−ε_low, 1+ε_high)) A: the ratio is bounded, no row is dropped (tier B).
+    """Weights w = sg(clip(ρ, 1−ε_low, 1+ε_high)) A: the ratio is bounded and no row is dropped (tier B).
 
-    PPO drops rows outside its clip; here they stay, with a bounded weight. The method as published takes GRPO's
-    advantages without 1/len and Z = the number of rows, which is this library's default Z.
+    PPO drops rows outside its clip; CISPO keeps them with a bounded weight. The published method uses GRPO's advantages
+    without 1/length, and Z = the number of rows, which is the default here.
 
     Args:
         advantage: ``[B]``.
         log_prob: log π(a|s) now, ``[B]``.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``.
-        low: ε_low in [0, 1]; 1 leaves the ratio without a lower bound, as its authors use it.
+        behaviour_log_prob: log π(a|s) when the action was taken, ``[B]``.
+        low: ε_low in [0, 1]; at 1, the authors' choice, the ratio has no lower bound.
         high: ε_high >= 0.
 
     Returns:
         Weights of −log π(a|s), ``[B]``.
 
     Raises:
-        ValueError: low outside [0, 1], or high negative.
+        ValueError: ``low`` lies outside [0, 1], or ``high`` is negative.
 
     Source:
         MiniMax (2025), "MiniMax-M1", arXiv 2506.13585, equation 4.
@@ -134,17 +144,18 @@ def cispo(
     return _ratio(log_prob, behaviour_log_prob).clamp(1.0 - low, 1.0 + high) * advantage.detach()
 
 
-def topr(returned: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
-    """Weights w = R where R >= 0, else sg(min(ρ, 1)) R: tapered off-policy REINFORCE (tier B).
+def topr(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, episode: Tensor) -> Tensor:
+    """Weights w = R where R >= 0, else sg(min(ρ(τ), 1)) R: tapered off-policy REINFORCE (tier B).
 
-    Good behaviour is imitated however unlikely it has become; bad behaviour is pushed away only as long as the policy
-    still shows it, which keeps the objective from running to −∞.
+    ρ(τ) is the ratio of the whole episode, the product over its actions. Good episodes are imitated however unlikely
+    they have become; bad ones are pushed away only as long as the policy still produces them, which keeps the objective
+    from running to −∞.
 
     Args:
-        returned: R, the return of the whole episode, possibly less a constant, ``[B]``.
-        log_prob: log-probability now, ``[B]``. As published ρ is of the *whole episode*: give every row its episode's
-            summed log-probabilities. With a row's own action's alone it is another estimator.
-        behaviour_log_prob: the same when it was acted, ``[B]``.
+        advantage: R, the return of the row's whole episode, possibly minus a constant, ``[B]``.
+        log_prob: log π(a|s) now, ``[B]``.
+        behaviour_log_prob: log π(a|s) when the action was taken, ``[B]``.
+        episode: number of the row's episode, int64 ``[B]``. All rows of an episode must be among the rows.
 
     Returns:
         Weights of −log π(a|s), ``[B]``.
@@ -153,11 +164,14 @@ def topr(returned: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tens
         Le Roux et al. (2025), "Tapered off-policy REINFORCE", arXiv 2503.14286.
 
     Example:
-        >>> topr(torch.tensor([1.0, -1.0, -1.0]), torch.tensor([-9.0, -1.0, 1.0]), torch.zeros(3))
-        tensor([ 1.0000, -0.3679, -1.0000])
+        >>> returned, episode = torch.tensor([1.0, -1.0, -1.0, -1.0]), torch.tensor([0, 1, 1, 2])
+        >>> topr(returned, torch.tensor([-9.0, -0.5, -0.5, 1.0]), torch.zeros(4), episode)
+        tensor([ 1.0000, -0.3679, -0.3679, -1.0000])
     """
-    returned = returned.detach()
-    return torch.where(returned >= 0, returned, _ratio(log_prob, behaviour_log_prob).clamp(max=1.0) * returned)
+    numbers, index = episode.unique(return_inverse=True)
+    log_ratio, returned = (log_prob - behaviour_log_prob).detach(), advantage.detach()
+    ratio = log_ratio.new_zeros(len(numbers)).index_add(0, index, log_ratio).exp()
+    return torch.where(returned >= 0, returned, ratio.clamp(max=1.0)[index] * returned)
 
 
 def v_trace(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, bound: float = 1.0) -> Tensor:
@@ -166,14 +180,14 @@ def v_trace(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, bou
     Args:
         advantage: r + γv' − V with the V-trace target v' of the next state, ``[B]``, from `rlce.returns.vtrace`.
         log_prob: log π(a|s) now, ``[B]``.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``.
+        behaviour_log_prob: log π(a|s) when the action was taken, ``[B]``.
         bound: ρ̄ > 0.
 
     Returns:
         Weights of −log π(a|s), ``[B]``.
 
     Raises:
-        ValueError: bound not positive.
+        ValueError: ``bound`` is not positive.
 
     Source:
         Espeholt et al. (2018), arXiv 1802.01561, section 4.2.
@@ -187,21 +201,14 @@ def v_trace(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, bou
     return _ratio(log_prob, behaviour_log_prob).clamp(max=bound) * advantage.detach()
 
 
-def reward_weighted(
-    returned: Tensor,
-    log_prob: Tensor,
-    behaviour_log_prob: Tensor,
-    transform: Callable[[Tensor], Tensor] = torch.exp,
-) -> Tensor:
+def reward_weighted(advantage: Tensor, transform: Callable[[Tensor], Tensor] = torch.exp) -> Tensor:
     """Weights w = f(R) with f >= 0: reward-weighted regression, the M-step of EM (tier A within an iteration).
 
-    Non-negative weights keep the objective bounded below, so a batch may be used until it has converged.
+    No weight is negative, so the objective is bounded below, and a batch may be used until convergence.
 
     Args:
-        returned: R, ``[B]``.
-        log_prob: log π(a|s) now, ``[B]``; not used.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``; not used.
-        transform: f, a function of ``[B]`` without a negative value; by default exp.
+        advantage: the return R, ``[B]``: use credit that gives returns, without a baseline.
+        transform: f, from ``[B]`` to non-negative ``[B]``; exp by default.
 
     Returns:
         Weights of −log π(a|s), ``[B]``.
@@ -213,42 +220,34 @@ def reward_weighted(
         Peters and Schaal (2007), "Reinforcement learning by reward-weighted regression for operational space control".
 
     Example:
-        >>> reward_weighted(torch.tensor([0.0, 1.0]), torch.zeros(2), torch.zeros(2))
+        >>> reward_weighted(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 2.7183])
     """
-    weights = transform(returned.detach())
+    weights = transform(advantage.detach())
     if (weights < 0).any():
         raise ValueError(f"transform must not be negative, got {weights.min().item()}")
     return weights
 
 
-def advantage_weighted(
-    advantage: Tensor,
-    log_prob: Tensor,
-    behaviour_log_prob: Tensor,
-    temperature: float = 1.0,
-    bound: float = 20.0,
-) -> Tensor:
+def advantage_weighted(advantage: Tensor, temperature: float = 1.0, bound: float = 20.0) -> Tensor:
     """Weights w = min(exp((R − V)/β), w_max): advantage-weighted regression (tier A within an iteration).
 
     Args:
         advantage: R − V(s), ``[B]``.
-        log_prob: log π(a|s) now, ``[B]``; not used.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``; not used.
-        temperature: β > 0; small is greedy.
+        temperature: β > 0; the smaller, the greedier.
         bound: w_max > 0.
 
     Returns:
         Weights of −log π(a|s), ``[B]``, all positive.
 
     Raises:
-        ValueError: temperature or bound not positive.
+        ValueError: ``temperature`` or ``bound`` is not positive.
 
     Source:
         Peng et al. (2019), "Advantage-weighted regression", arXiv 1910.00177.
 
     Example:
-        >>> advantage_weighted(torch.tensor([-1.0, 0.0, 9.0]), torch.zeros(3), torch.zeros(3))
+        >>> advantage_weighted(torch.tensor([-1.0, 0.0, 9.0]))
         tensor([ 0.3679,  1.0000, 20.0000])
     """
     for name, number in (("temperature", temperature), ("bound", bound)):
@@ -257,15 +256,13 @@ def advantage_weighted(
     return (advantage.detach() / temperature).exp().clamp(max=bound)
 
 
-def self_imitation(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
+def self_imitation(advantage: Tensor) -> Tensor:
     """Weights w = max(R − V, 0): imitate what went better than expected (tier B).
 
-    No ratio, although the actions are replayed: it is not a policy gradient, and biased on purpose.
+    Replayed actions get no ratio, so this is not a policy gradient; it is biased on purpose.
 
     Args:
         advantage: R − V(s), ``[B]``.
-        log_prob: log π(a|s) now, ``[B]``; not used.
-        behaviour_log_prob: log π(a|s) when a was taken, ``[B]``; not used.
 
     Returns:
         Weights of −log π(a|s), ``[B]``.
@@ -274,7 +271,7 @@ def self_imitation(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tens
         Oh et al. (2018), "Self-imitation learning", arXiv 1806.05635.
 
     Example:
-        >>> self_imitation(torch.tensor([2.0, -1.0]), torch.zeros(2), torch.zeros(2))
+        >>> self_imitation(torch.tensor([2.0, -1.0]))
         tensor([2., 0.])
     """
     return advantage.detach().clamp(min=0.0)
@@ -283,7 +280,7 @@ def self_imitation(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tens
 def sampled_entropy(log_prob: Tensor, coefficient: float = 1.0) -> Tensor:
     """Weights w = −c sg(log π(a|s)): the entropy bonus +cH from the sampled action (tier B).
 
-    In expectation over a ~ π it is `entropy_bonus`. Differentiating −log π(a|s) itself would be the weight −c on every
+    Its expectation over a ~ π is `entropy_bonus`. Differentiating −log π(a|s) itself would be a weight of −c on every
     action, whose expected gradient is zero.
 
     Args:
@@ -291,7 +288,7 @@ def sampled_entropy(log_prob: Tensor, coefficient: float = 1.0) -> Tensor:
         coefficient: c.
 
     Returns:
-        Weights of −log π(a|s), ``[B]``, to be added to the method's own.
+        Weights of −log π(a|s), ``[B]``, to add to the method's own.
 
     Source:
         Williams and Peng (1991), "Function optimization using connectionist reinforcement learning algorithms".
@@ -306,7 +303,7 @@ def sampled_entropy(log_prob: Tensor, coefficient: float = 1.0) -> Tensor:
 def sampled_kl(log_prob: Tensor, reference_log_prob: Tensor, coefficient: float = 1.0) -> Tensor:
     """Weights w = β(ref/p − 1): GRPO's KL penalty, whose gradient is that of β(ref/p − log(ref/p) − 1) (tier C).
 
-    That estimate of KL(p‖ref) is unbiased; its *gradient* is not reverse KL's but, in expectation over a ~ p, that of
+    The estimate is unbiased for KL(p‖ref), but its *gradient* is not: over a ~ p its expectation is the gradient of the
     forward KL(ref‖p).
 
     Args:
@@ -315,8 +312,7 @@ def sampled_kl(log_prob: Tensor, reference_log_prob: Tensor, coefficient: float 
         coefficient: β.
 
     Returns:
-        Weights of −log p(a|s), ``[B]``, to be added to the method's own; GRPO divides them by the episode's length
-        too.
+        Weights of −log p(a|s), ``[B]``, to add to the method's own; GRPO divides both by the episode's length.
 
     Source:
         Shao et al. (2024), arXiv 2402.03300, equation 4.
@@ -332,9 +328,9 @@ def sampled_kl(log_prob: Tensor, reference_log_prob: Tensor, coefficient: float 
 
 
 def all_action(logits: Tensor, action_values: Tensor) -> Tensor:
-    """Weights w_k = sg(p_k Q_k): every action's share of the policy gradient, taken or not (tier C).
+    """Weights w_k = sg(p_k Q_k): the policy gradient summed over all actions, taken or not (tier C).
 
-    The gradient is that of −Σ_k p_k Q_k. A baseline b adds b p_k, which changes nothing.
+    It is the gradient of −Σ_k p_k Q_k. A baseline b would add b p_k, whose gradient is zero.
 
     Args:
         logits: ``[..., K]``; −inf masks an action.
@@ -353,12 +349,13 @@ def all_action(logits: Tensor, action_values: Tensor) -> Tensor:
     return logits.detach().softmax(dim=-1) * action_values.detach()
 
 
-def entropy_bonus(logits: Tensor, coefficient: float = 1.0) -> Tensor:
+def entropy_bonus(logits: Tensor, coefficient: float | Tensor = 1.0) -> Tensor:
     """Weights w_k = −c sg(p_k log p_k): the gradient of the loss −cH(p) (tier C).
 
     Args:
         logits: ``[..., K]``; a masked class (−inf) gets weight zero.
-        coefficient: c >= 0 for a bonus.
+        coefficient: c, positive for a bonus: a number, or a tensor that broadcasts against ``[..., K]``; one factor a
+            row is ``[..., 1]``.
 
     Returns:
         ``[..., K]``.
@@ -370,49 +367,52 @@ def entropy_bonus(logits: Tensor, coefficient: float = 1.0) -> Tensor:
     Example:
         >>> entropy_bonus(torch.tensor([0.0, 0.0, -torch.inf]))
         tensor([0.3466, 0.3466, 0.0000])
+        >>> entropy_bonus(torch.zeros(2, 2), torch.tensor([[1.0], [2.0]]))
+        tensor([[0.3466, 0.3466],
+                [0.6931, 0.6931]])
     """
-    return coefficient * torch.special.entr(logits.detach().softmax(dim=-1))
+    return (coefficient * torch.special.entr(logits.softmax(dim=-1))).detach()
 
 
-def reverse_kl(logits: Tensor, reference_logits: Tensor, coefficient: float = 1.0) -> Tensor:
+def reverse_kl(logits: Tensor, reference_logits: Tensor, coefficient: float | Tensor = 1.0) -> Tensor:
     """Weights w_k = β sg(p_k (log ref_k − log p_k)): the gradient of β KL(p‖ref) (tier C).
 
     Args:
         logits: ``[..., K]``; a masked class (−inf) gets weight zero.
         reference_logits: ``[..., K]``, finite wherever ``logits`` are.
-        coefficient: β >= 0.
+        coefficient: β >= 0: a number, or a tensor that broadcasts against ``[..., K]``; one factor a row is
+            ``[..., 1]``.
 
     Returns:
         ``[..., K]``.
 
     Raises:
-        ValueError: the reference gives probability zero to a class that the policy may draw: the divergence is
-            infinite.
+        ValueError: the reference masks a class that ``logits`` do not, so the divergence is infinite.
 
     Source:
         Ziegler et al. (2019), "Fine-tuning language models from human preferences", arXiv 1909.08593.
 
     Example:
-        >>> reverse_kl(torch.zeros(2), torch.zeros(2))
-        tensor([0., 0.])
+        >>> reverse_kl(torch.zeros(2), torch.tensor([3.0, 1.0]).log())  # ½ log(ref_k/½)
+        tensor([ 0.2027, -0.3466])
     """
     if (reference_logits.isneginf() & ~logits.isneginf()).any():
         raise ValueError("reference_logits: a class that is masked there and not in logits makes KL(p||ref) infinite")
     probability, log_probability = _probabilities(logits)
-    return coefficient * probability * (_probabilities(reference_logits)[1] - log_probability)
+    return (coefficient * probability * (_probabilities(reference_logits)[1] - log_probability)).detach()
 
 
 def forward_kl(reference_logits: Tensor, coefficient: float = 1.0) -> Tensor:
-    """Weights w_k = β ref_k: the loss is β KL(ref‖p) up to the reference's entropy (tier A).
+    """Weights w_k = β ref_k: the loss is β KL(ref‖p) plus β times the reference's entropy (tier A).
 
-    This is distillation; with a uniform reference it is what label smoothing adds.
+    This is distillation; with a uniform reference it is the part that label smoothing adds.
 
     Args:
         reference_logits: ``[..., K]``.
         coefficient: β >= 0.
 
     Returns:
-        ``[..., K]``; rows sum to β.
+        ``[..., K]``; each row sums to β.
 
     Source:
         Hinton et al. (2015), "Distilling the knowledge in a neural network", arXiv 1503.02531.
@@ -425,11 +425,11 @@ def forward_kl(reference_logits: Tensor, coefficient: float = 1.0) -> Tensor:
 
 
 def _ratio(log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
-    """ρ, without a graph."""
+    """The ratio ρ, without a graph."""
     return (log_prob.detach() - behaviour_log_prob.detach()).exp()
 
 
 def _probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """P and log p without a graph; log p is 0 where p is masked, so that 0·log 0 = 0."""
+    """Probabilities and their logarithms, without a graph; log p is 0 where p is masked, so that 0·log 0 = 0."""
     log_probability = logits.detach().log_softmax(dim=-1)
     return log_probability.exp(), log_probability.masked_fill(log_probability.isneginf(), 0.0)

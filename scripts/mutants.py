@@ -1,0 +1,148 @@
+"""Break the library on purpose, one place at a time, and see whether the tests notice.
+
+Each mutation of ``tests/mutants.toml`` names a file, a text that stands in it once, what to put there, and the tests
+that should then fail. They run on a copy of the working tree.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Literal
+
+import tyro
+
+ROOT = Path(__file__).parents[1]
+CATALOGUE = ROOT / "tests" / "mutants.toml"
+
+Verdict = Literal["killed", "SURVIVED", "NO LONGER APPLIES", "BROKEN"]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Apply each mutation, run the tests that should fail, print which survived; exit with 1 if one did."""
+
+    only: str = ""
+    """Run the mutations whose name contains this."""
+    jobs: int = 2
+    """How many at a time, each on a copy of its own."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mutation.
+
+    Attributes:
+        name: what is broken.
+        file: where, from the root.
+        find: a text that stands in the file exactly once.
+        replace: what to put there.
+        tests: what pytest is given; at least one of these tests must fail.
+    """
+
+    name: str
+    file: str
+    find: str
+    replace: str
+    tests: tuple[str, ...]
+
+
+def catalogue(path: Path = CATALOGUE) -> list[Mutant]:
+    """All mutations, in the order of the file.
+
+    Raises:
+        ValueError: a name stands twice.
+    """
+    entries = tomllib.loads(path.read_text())["mutant"]
+    mutants = [Mutant(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
+    names = [mutant.name for mutant in mutants]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise ValueError(f"{path.name}: names must differ, got {sorted(repeated)} twice")
+    return mutants
+
+
+def mutated(mutant: Mutant, root: Path = ROOT) -> str | None:
+    """The file's text with the mutation; None where it no longer applies."""
+    path = root / mutant.file
+    text = path.read_text() if path.is_file() else ""
+    return text.replace(mutant.find, mutant.replace) if text.count(mutant.find) == 1 else None
+
+
+def run_tests(tree: Path, tests: tuple[str, ...]) -> int:
+    """Pytest's exit status: 0 where all passed, 1 where one failed."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode
+
+
+def judge(mutant: Mutant, tree: Path) -> Verdict:
+    """Apply one mutation to a copy of the tree, run its tests, and put the file back."""
+    text, path = mutated(mutant, tree), tree / mutant.file
+    if text is None:
+        return "NO LONGER APPLIES"
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        status = run_tests(tree, mutant.tests)
+    finally:
+        path.write_text(before)
+    verdicts: dict[int, Verdict] = {0: "SURVIVED", 1: "killed"}
+    return verdicts.get(status, "BROKEN")  # no test was collected, or a module cannot be imported
+
+
+def copy_tree(to: Path) -> Path:
+    """The files that git tracks, and new ones that it does not ignore, as they are now."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    for name in listing.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+    return to
+
+
+def main(arguments: Arguments) -> int:
+    """Print a line a mutation and the total; returns how many were not killed."""
+    mutants = [mutant for mutant in catalogue() if arguments.only in mutant.name]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        trees: SimpleQueue[Path] = SimpleQueue()
+        for job in range(arguments.jobs):
+            trees.put(copy_tree(Path(directory, str(job))))
+        tests = tuple(sorted({test for mutant in mutants for test in mutant.tests}))
+        first = Path(directory, "0")
+        if run_tests(first, tests) != 0:
+            print("the tests fail without any mutation")
+            return len(mutants)
+
+        def judged(mutant: Mutant) -> Verdict:
+            tree = trees.get()
+            try:
+                return judge(mutant, tree)
+            finally:
+                trees.put(tree)
+
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            verdicts = []
+            for mutant, verdict in zip(mutants, pool.map(judged, mutants), strict=True):
+                verdicts.append(verdict)
+                print(f"{verdict:18} {mutant.file}: {mutant.name}", flush=True)
+    killed = verdicts.count("killed")
+    print(f"{killed} of {len(mutants)} mutations killed, {time.monotonic() - began:.0f} s")
+    return len(mutants) - killed
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(tyro.cli(Arguments)), 1))
