@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rlce.reinforcement.methods import Method
     from rlce.reinforcement.policy_gradient import PolicyGradient
     from rlce.rules import returns, targets, weights
-    from rlce.supervised import calibration, costs, tables
+    from rlce.supervised import calibration, tables
     from rlce.supervised.classifier import Classifier
     from rlce.supervised.regressor import Regressor
     from rlce.tracking import Tracker
@@ -46,7 +46,6 @@ __all__ = [
     "Trainer",
     "calibration",
     "checkpoint",
-    "costs",
     "credit",
     "environments",
     "evaluate_policy",
@@ -64,14 +63,14 @@ __all__ = [
 ]
 
 _MODULES = (
-    *("calibration", "checkpoint", "costs", "credit", "environments", "heads", "masks", "methods", "network"),
+    *("calibration", "checkpoint", "credit", "environments", "heads", "masks", "methods", "network"),
     *("returns", "rollout", "tables", "targets", "weights"),
 )
 # Where each public name lives: the folder of a module, the module of anything else.
 _HOME = {
     **dict.fromkeys(("checkpoint", "heads", "network"), ""),
     **dict.fromkeys(("returns", "targets", "weights"), "rules"),
-    **dict.fromkeys(("calibration", "costs", "tables"), "supervised"),
+    **dict.fromkeys(("calibration", "tables"), "supervised"),
     **dict.fromkeys(("credit", "environments", "masks", "methods", "rollout"), "reinforcement"),
     "MLP": "network",
     "weighted_cross_entropy": "objective",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 import logging
 import os
@@ -19,7 +20,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rlce import __version__, checkpoint
 from rlce.data import Standardizer
@@ -27,7 +27,6 @@ from rlce.heads import Bernoulli, ClassHead, Gaussian
 from rlce.reinforcement import masks, spaces
 from rlce.reinforcement.policy_gradient import PolicyGradient
 from rlce.supervised.classifier import Classifier
-from rlce.supervised.costs import Normal, Quantiles
 from rlce.supervised.regressor import Regressor
 
 
@@ -203,67 +202,45 @@ def _plan(model: Any, hard: bool, n_inputs: int | None, dtype: torch.dtype) -> _
             f"got {type(model).__name__}"
         )
     check_is_fitted(model)
-    return _of_classifier(model, hard, dtype) if isinstance(model, Classifier) else _of_regressor(model, hard, dtype)
+    return _of_classifier(model, hard) if isinstance(model, Classifier) else _of_regressor(model, hard)
 
 
-def _of_classifier(model: Classifier, hard: bool, dtype: torch.dtype) -> _Plan:
-    classes, temperature = model.classes_.tolist(), _constant(model.temperature_, dtype)
-    # What is added to the logits for other class frequencies.
-    change = np.zeros(1) if model._sigmoids else model._adjusted(np.zeros((1, len(classes))))[0]
-    shift = _constant(change, dtype) if change.any() else None
-
-    def logits(outputs: Tensor) -> Tensor:
-        scaled = outputs if model.temperature_ == 1.0 else outputs / temperature
-        return scaled if shift is None else scaled + shift
-
-    def shares(outputs: Tensor) -> Tensor:
-        # exp(log σ) over its sum: the sigmoids themselves would all be zero where every class is very unlikely.
-        return (-F.softplus(-logits(outputs))).softmax(dim=-1)
-
-    if model._several and hard:
-        answers = {"labels": _Answer("[N, M], 1 where the class applies", _unit_step)}
-    elif model._several:
-        answers = {"probabilities": _Answer("[N, M], that the class applies", lambda z: logits(z).sigmoid())}
-    elif hard:
-        answers = {"label": _Answer("[N], an index of classes", lambda z: logits(z).argmax(dim=-1))}
+def _of_classifier(model: Classifier, hard: bool) -> _Plan:
+    answers, several = model.fitted_.about.answers(model.prior), model.fitted_.about.labels.several
+    if hard:
+        said = {"labels": "[N, M], 1 where the class applies"} if several else {"label": "[N], an index of classes"}
     else:
-        probabilities = shares if model._sigmoids else lambda z: logits(z).softmax(dim=-1)
-        answers = {"probabilities": _Answer("[N, K], in the order of classes", probabilities)}
-    return _of_estimator(model, answers, {"classes": classes})
+        said = {"probabilities": f"[N, {'M], that the class applies' if several else 'K], in the order of classes'}"}
+    of = answers.choices if hard else answers.probabilities
+    return _of_estimator(
+        model, {name: _Answer(meaning, of) for name, meaning in said.items()}, {"classes": model.classes_.tolist()}
+    )
 
 
-def _of_regressor(model: Regressor, hard: bool, dtype: torch.dtype) -> _Plan:
+def _of_regressor(model: Regressor, hard: bool) -> _Plan:
     if hard:
         raise ValueError("hard: a regressor predicts numbers, there is no choice to make")
-    head = model._head
-    location, scale = (_constant(number, dtype) for number in (model.target_location_, model.target_scale_))
-    levels = np.atleast_1d(np.asarray(model._levels, dtype=np.float64))
-
-    def quantiles(outputs: Tensor) -> Tensor:
-        if isinstance(head, Quantiles):
-            values = head.values(outputs)
-            return torch.stack([values[:, head.levels.index(level)] for level in levels.tolist()], dim=-1)
-        normals = _constant(head.quantiles(np.zeros((1, 2)), levels)[0], dtype)
-        return outputs[:, :1] + outputs[:, 1:].exp() * normals
-
-    centre = head.levels.index(0.5) if isinstance(head, Quantiles) else 0
-    answers = {"prediction": _Answer("[N], in the targets' unit", lambda z: location + scale * z[:, centre])}
+    known = model.fitted_.about
+    answers = {"prediction": _Answer("[N], in the targets' unit", known.prediction)}
     about: dict[str, Any] = {}
-    if model.conformal_ is not None:
+    if known.conformal is not None:
         about["conformal"] = dict(
-            zip(("coverages", "widenings"), (part.tolist() for part in model.conformal_), strict=True)
+            zip(("coverages", "widenings"), (part.tolist() for part in known.conformal), strict=True)
         )
-    if not isinstance(head, Quantiles | Normal):
-        return _of_estimator(model, answers, about)
-    spread = _Answer("[N, L], at the levels of quantiles", lambda z: location + scale * quantiles(z))
-    return _of_estimator(model, {**answers, "quantiles": spread}, {**about, "quantiles": levels.tolist()})
+    if known.head.widest is not None:
+        levels = np.array(known.levels)
+        of = functools.partial(known.quantiles, levels=levels)
+        answers["quantiles"] = _Answer("[N, L], at the levels of quantiles", of)
+        about["quantiles"] = levels.tolist()
+    return _of_estimator(model, answers, about)
 
 
 def _of_estimator(model: Classifier | Regressor, answers: dict[str, _Answer], about: dict[str, Any]) -> _Plan:
     names = getattr(model, "feature_names_in_", None)
     about = {**about, "feature_names": None if names is None else names.tolist()}
-    standardizer = model._standardizer if model._standardizer.count else None
-    return _Plan(model.network_, model.n_features_in_, standardizer, answers, about)
+    training = model.fitted_.training
+    standardizer = training.standardizer if training.standardizer.count else None
+    return _Plan(training.network, model.n_features_in_, standardizer, answers, about)
 
 
 def _of_policy(agent: PolicyGradient, hard: bool) -> _Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,11 @@ from torch import nn
 
 from agents import digits
 from rlce import Classifier, calibration, targets
-from rlce.data import Standardizer
+from rlce.data import batches_of
+from rlce.supervised import fitting
+from rlce.supervised.classes import Labels
+from rlce.supervised.fitting import Rows
+from rlce.supervised.loss import Batch, read_rules
 
 BLOBS = make_blobs(200, centers=3, cluster_std=1.5, random_state=0)
 
@@ -81,19 +86,19 @@ def test_a_weight_is_a_repeated_row_in_the_expected_gradient_of_minibatches(rule
     weight = np.random.default_rng(0).integers(1, 4, len(X)).astype(float)
 
     def mean_gradient(X: Any, y: Any, sample_weight: Any) -> torch.Tensor:
-        one = Classifier(hidden=(), rule=rule, batch_size=8, standardize=False, optimizer="sgd", random_state=0)
-        rows = one._read(X, y, sample_weight, fresh=True)
-        one._standardizer = Standardizer(2)
+        one = Classifier(rule=rule, random_state=0)
+        weights = np.ones(len(X)) if sample_weight is None else sample_weight
+        rules, rows = read_rules(rule), Rows(X.astype(np.float32), y, weights)
+        _, task = one._task(rows, Labels(np.arange(3), False, False), rules)
         network = nn.Linear(2, 3)
         with torch.no_grad():
             network.weight.copy_(torch.tensor([[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2]]))
             network.bias.zero_()
-        one._prepare(rows, torch.Generator())
-        batch = one._batch(one._standardized(rows, double=False))
+        batch = fitting._batch(task, rows, "cpu")
         generator, count, batches = torch.Generator().manual_seed(0), 400, 0
-        for epoch in one._epochs(batch, 8, generator, count):
-            for part in epoch.batches:
-                one._loss(network, part)[0].backward()
+        for _ in range(count):
+            for part in batches_of(batch, len(X), 8, generator, task.probabilities):
+                task.step(network, Batch(*part), generator)[0].backward()
                 batches += 1
         return network.weight.grad / batches  # type: ignore[operator]
 
@@ -331,9 +336,10 @@ def test_temperature_scaling_on_held_out_rows() -> None:
     sure = Classifier(**settings).fit(X[:200], y[:200])
     scaled = Classifier(temperature="validation", **settings).fit(X[:200], y[:200], validation_set=held)
     assert scaled.temperature_ > 1.2
-    loss = {}
-    for temperature in (scaled.temperature_ / 1.05, scaled.temperature_, scaled.temperature_ * 1.05):
-        scaled.temperature_ = temperature
+    loss, best = {}, scaled.temperature_
+    for temperature in (best / 1.05, best, best * 1.05):
+        about = dataclasses.replace(scaled.fitted_.about, temperature=temperature)
+        scaled.fitted_ = dataclasses.replace(scaled.fitted_, about=about)
         loss[temperature] = calibration.log_loss(held[1], scaled.predict_proba(held[0]))
     assert sorted(loss, key=lambda each: loss[each])[0] == list(loss)[1]
     softer = Classifier(temperature=2.0, **settings).fit(X[:200], y[:200])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import pickle
 from pathlib import Path
@@ -21,6 +22,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from rlce import Classifier, Optimization, Regressor, Stopping, checkpoint, targets
+from rlce.supervised.fitting import plan_of
 
 X, LABELS = make_blobs(120, centers=3, cluster_std=1.5, random_state=0)
 NUMBERS = X[:, 0] - 2.0 * X[:, 1]
@@ -149,11 +151,11 @@ def test_validation_set_in_place_of_a_split(kind: type, y: Any) -> None:
 @both
 def test_of_several_restarts_the_best_is_kept(kind: type, y: Any, tmp_path: Path) -> None:
     one = small(kind, restarts=3, epochs=2, validation_split=0.3)
+    watched, pick = ("val/accuracy", max) if kind is Classifier else ("val/loss", min)
     tries: list[float] = []
-    fitted = one.fit(X, y, callback=lambda progress: tries.append(progress.scalars[one._watched[0]]), log_dir=tmp_path)
-    pick = max if one._watched[1] else min
+    fitted = one.fit(X, y, callback=lambda progress: tries.append(progress.scalars[watched]), log_dir=tmp_path)
     assert len(tries) == 6
-    assert pick(epoch[one._watched[0]] for epoch in fitted.history_) == pick(tries)
+    assert pick(epoch[watched] for epoch in fitted.history_) == pick(tries)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["restart-1", "restart-2", "restart-3"]
 
 
@@ -165,8 +167,8 @@ def test_partial_fit_learns_over_calls_and_standardises_by_all_rows(kind: type, 
         one.partial_fit(X[part], y[part], **({"classes": [0, 1, 2]} if kind is Classifier else {}))
     assert one.score(X, y) > 0.7
     assert one.n_epochs_ == 60
-    np.testing.assert_allclose(one._standardizer.mean, X.mean(axis=0), atol=1e-12)
-    np.testing.assert_allclose(one._standardizer.variance, X.var(axis=0), atol=1e-12)
+    np.testing.assert_allclose(one.fitted_.training.standardizer.mean, X.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(one.fitted_.training.standardizer.variance, X.var(axis=0), atol=1e-12)
 
 
 def test_partial_fit_keeps_the_optimiser_s_moments() -> None:
@@ -174,10 +176,11 @@ def test_partial_fit_keeps_the_optimiser_s_moments() -> None:
     settings: dict[str, Any] = {"hidden": (), "batch_size": 200, "standardize": False, "random_state": 0}
     twice = Regressor(**settings).partial_fit(X, NUMBERS).partial_fit(X, NUMBERS)
     network = Regressor(**settings).partial_fit(X, NUMBERS)
-    network._optimizer_state = {}
+    anew = dataclasses.replace(network.fitted_.training, optimizer_state={})
+    network.fitted_ = dataclasses.replace(network.fitted_, training=anew)
     network.partial_fit(X, NUMBERS)
     assert np.abs(twice.predict(X) - network.predict(X)).max() > 1e-6
-    assert float(twice._optimizer_state["step"]) == 2.0
+    assert float(twice.fitted_.training.optimizer_state["step"]) == 2.0
 
 
 def test_classes_of_partial_fit_are_those_of_the_first_call() -> None:
@@ -211,7 +214,8 @@ def test_training_stops_on_a_small_decrease_or_a_small_step(kind: type, y: Any) 
 
 @both
 def test_large_inputs_take_larger_batches_and_are_predicted_in_parts(kind: type, y: Any) -> None:
-    assert [small(kind)._batch_size(rows) for rows in (10, 32_767, 32_768, 200_000, 10**7)] == [64, 64, 128, 512, 1_024]
+    plan = plan_of(small(kind).get_params())
+    assert [plan.rows_a_step(rows) for rows in (10, 32_767, 32_768, 200_000, 10**7)] == [64, 64, 128, 512, 1_024]
     fitted = small(kind).fit(X, y)
     many = np.tile(X, (150, 1))
     assert len(many) > 2 * 8_192
@@ -300,7 +304,8 @@ def test_a_refit_is_the_same_fit(kind: type, y: Any) -> None:
 def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
     frame = pd.DataFrame(X, columns=["a", "b"])
     fitted = small(kind).fit(frame, y)
-    before, statistics = fitted.predict(frame), fitted._standardizer.mean.copy()
+    before, value = fitted.predict(frame), fitted.fitted_
+    statistics = value.training.standardizer.mean.copy()
     bad = np.zeros(len(X)) if kind is Classifier else np.array(["x"] * len(X))
     for call in (
         lambda: fitted.fit(frame[["b", "a"]], bad),
@@ -311,7 +316,9 @@ def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
         with pytest.raises(ValueError, match=r"y|dropout|network"):
             call()
         np.testing.assert_array_equal(fitted.set_params(network=None).predict(frame), before)
-    np.testing.assert_array_equal(fitted._standardizer.mean, statistics)
+        assert fitted.fitted_ is value
+        assert fitted.feature_names_in_.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(value.training.standardizer.mean, statistics)
 
 
 @both
@@ -334,7 +341,7 @@ def test_an_interrupted_fit_can_be_pickled_and_goes_on(kind: Any, y: Any) -> Non
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(one)).predict(X), one.predict(X))
     one.partial_fit(X, y)
     if kind is Classifier:
-        assert one._counts.sum() == 2 * len(X)
+        assert one.fitted_.about.counts.sum() == 2 * len(X)
 
 
 @both

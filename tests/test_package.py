@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 GROUND = ("objective", "network", "data", "checkpoint", "optimization", "tracking")
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("targets", "weights", "returns", "binding"),
-    "supervised": ("calibration", "tables", "composition", "costs", "files", "estimator", "classifier", "regressor"),
+    "supervised": ("calibration", "tables", "loss", "fitting", "classes", "files", "estimator",
+                   "classifier", "regressor"),
     "reinforcement": ("masks", "spaces", "environments", "credit", "rollout", "methods", "evaluation", "loss",
                       "policy_gradient"),
 }  # fmt: skip

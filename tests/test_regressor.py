@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlce import Regressor
-from rlce.heads import squared
-from rlce.supervised.costs import Normal, Point, Quantiles, absolute, huber, pinball, quantile_levels
+from rlce.heads import Gaussian, Point, Quantiles, absolute, huber, pinball, quantile_levels, squared
 from rlce.supervised.regressor import _weighted_quantiles
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -80,9 +79,9 @@ def test_quantiles_never_cross_whatever_the_outputs(outputs: list[float]) -> Non
     values = head.values(double(*outputs))
     assert (values.diff() >= 0).all()
     assert values[2] == outputs[2]
-    grid = head.quantiles(np.array([outputs]), np.linspace(0.05, 0.95, 19))
-    assert (np.diff(grid) >= -1e-9).all()
-    np.testing.assert_allclose(grid[0, [0, 4, 9, 14, 18]], values, rtol=1e-12, atol=1e-9)
+    grid = head.quantiles(double(*outputs), np.linspace(0.05, 0.95, 19))
+    assert (grid.diff() >= -1e-9).all()
+    np.testing.assert_allclose(grid[[0, 4, 9, 14, 18]], values, rtol=1e-12, atol=1e-9)
 
 
 def test_any_rising_quantiles_can_be_said() -> None:
@@ -98,15 +97,16 @@ def test_quantiles_cost_is_the_sum_of_pinballs() -> None:
     expected = sum(
         pinball(value, target[0], level) for value, level in zip(head.values(outputs), head.levels, strict=True)
     )
-    torch.testing.assert_close(head.cost(outputs, target[0]), expected)
+    torch.testing.assert_close(head.cost(outputs, target), expected)
 
 
-def test_normal_head_is_scipy_s() -> None:
+def test_a_gaussian_head_that_learns_its_scale_is_scipy_s() -> None:
     outputs, target = np.array([[1.0, 0.5], [-2.0, -1.0]]), np.array([0.3, -2.5])
     law = stats.norm(outputs[:, 0], np.exp(outputs[:, 1]))
-    cost = Normal().cost(torch.from_numpy(outputs), torch.from_numpy(target))
+    head = Gaussian(scale=None)
+    cost = head.cost(torch.from_numpy(outputs), torch.from_numpy(target)[:, None])
     np.testing.assert_allclose(cost, -law.logpdf(target))
-    found = Normal().quantiles(outputs, np.array(LEVELS))
+    found = head.quantiles(torch.from_numpy(outputs), np.array(LEVELS))
     np.testing.assert_allclose(found, np.stack([law.ppf(level) for level in LEVELS], axis=1))
 
 
@@ -114,7 +114,7 @@ def test_levels_always_hold_the_median() -> None:
     assert quantile_levels(0.5) == (0.5,)
     assert quantile_levels([0.9, 0.9, 0.8]) == (0.5, 0.8, 0.9)
     only = Quantiles((0.5,))
-    np.testing.assert_array_equal(only.quantiles(np.array([[3.0]]), np.array([0.5])), [[3.0]])
+    np.testing.assert_array_equal(only.quantiles(torch.tensor([[3.0]]), np.array([0.5])), [[3.0]])
 
 
 # --------------------------------------------------------------------------------------------------- estimator
@@ -297,7 +297,7 @@ def test_bad_input() -> None:
         model.predict_interval(X, 1.0)
     with pytest.raises(ValueError, match='cost: this one says nothing about spread; train with cost="quantile"'):
         fit(X, y, epochs=1).predict_quantiles(X)
-    assert isinstance(fit(X, y, epochs=1)._head, Point)
+    assert isinstance(fit(X, y, epochs=1).fitted_.about.head, Point)
 
 
 def test_parameters_set_after_a_fit_do_not_re_label_it() -> None:

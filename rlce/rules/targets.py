@@ -29,7 +29,8 @@ gradient flows through them (tier A). Rules of the current outputs reproduce the
 parameters: they are recomputed at every step, and the value of the objective is not that loss (tier C).
 
 ``labels`` and ``targets`` are class indices, int64 ``[...]``, or rows of target weights, floating point ``[..., K]``.
-If labels are known only up to probabilities q, q is the target. ``counts`` are sums of sample weights.
+If labels are known only up to probabilities q, q is the target. ``counts`` are sums of sample weights;
+``dtype`` is the network's number type, which a rule of labels may name so that it loses no precision.
 """
 
 from __future__ import annotations
@@ -41,15 +42,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rlce.heads import Bernoulli
+
 # ------------------------------------------------------------------------------------------------------- targets
 
 
-def one_hot(labels: Tensor, classes: int) -> Tensor:
+def one_hot(labels: Tensor, classes: int, dtype: torch.dtype | None = None) -> Tensor:
     """Weights w = e_y: all weight on the label (tier A: the loss is cross-entropy).
 
     Args:
         labels: class indices, int64 ``[...]``; or rows of target weights, ``[..., K]``, returned unchanged.
         classes: K.
+        dtype: of the weights, where labels are indices; torch's default if None.
 
     Returns:
         ``[..., K]``.
@@ -66,16 +70,17 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
         if labels.shape[-1] != classes:
             raise ValueError(f"labels: target weights must have shape [..., {classes}], got {list(labels.shape)}")
         return labels
-    return F.one_hot(labels, classes).to(torch.get_default_dtype())
+    return F.one_hot(labels, classes).to(torch.get_default_dtype() if dtype is None else dtype)
 
 
-def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
+def smooth(labels: Tensor, classes: int, epsilon: float = 0.1, dtype: torch.dtype | None = None) -> Tensor:
     """Weights w = (1−ε) e_y + ε/K: a share ε is spread over all classes (tier A: smoothed cross-entropy).
 
     Args:
         labels: class indices, int64 ``[...]``, or rows of probabilities ``[..., K]``.
         classes: K.
         epsilon: ε in [0, 1].
+        dtype: of the weights, where labels are indices; torch's default if None.
 
     Returns:
         ``[..., K]``; rows sum to 1.
@@ -91,10 +96,10 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
         tensor([[0.7500, 0.2500]])
     """
     _in_unit_interval("epsilon", epsilon)
-    return (1.0 - epsilon) * one_hot(labels, classes) + epsilon / classes
+    return (1.0 - epsilon) * one_hot(labels, classes, dtype) + epsilon / classes
 
 
-def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tensor:
+def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1, dtype: torch.dtype | None = None) -> Tensor:
     """Weights w_y = 1−ε, and ε/(K−1) on the other classes: the label keeps exactly 1−ε (tier A).
 
     It equals `smooth` with ε' = εK/(K−1).
@@ -103,6 +108,7 @@ def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tens
         labels: class indices, int64 ``[...]``, or rows of probabilities ``[..., K]``.
         classes: K >= 2.
         epsilon: ε in [0, 1].
+        dtype: of the weights, where labels are indices; torch's default if None.
 
     Returns:
         ``[..., K]``; rows sum to 1.
@@ -120,7 +126,7 @@ def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1) -> Tens
     _in_unit_interval("epsilon", epsilon)
     if classes < 2:
         raise ValueError(f"smoothing over the other classes needs classes >= 2, got {classes}")
-    label = one_hot(labels, classes)
+    label = one_hot(labels, classes, dtype)
     return (1.0 - epsilon) * label + epsilon / (classes - 1) * (1.0 - label)
 
 
@@ -156,7 +162,13 @@ def drawn_smoothing(labels: Tensor, classes: int, generator: torch.Generator, ep
     return torch.where(replaced.to(rows.device).unsqueeze(-1), one_hot(drawn, classes).to(rows), rows)
 
 
-def mix_labels(labels: Tensor, classes: int, partner_labels: Tensor, share: float | Tensor) -> Tensor:
+def mix_labels(
+    labels: Tensor,
+    classes: int,
+    partner_labels: Tensor,
+    share: float | Tensor,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """Weights w = λ e_y + (1−λ) e_y': the labels of inputs λx + (1−λ)x' (tier A).
 
     Args:
@@ -164,6 +176,7 @@ def mix_labels(labels: Tensor, classes: int, partner_labels: Tensor, share: floa
         classes: K.
         partner_labels: the labels y' of the inputs x', like ``labels``.
         share: λ in [0, 1], a number or one a row, ``[...]``; it must be the λ of the inputs.
+        dtype: of the weights, where labels are indices; torch's default if None.
 
     Returns:
         ``[..., K]``; rows sum to 1.
@@ -182,11 +195,12 @@ def mix_labels(labels: Tensor, classes: int, partner_labels: Tensor, share: floa
         raise ValueError(
             f"partner_labels must have the shape of labels, {list(labels.shape)}, got {list(partner_labels.shape)}"
         )
-    part = torch.as_tensor(share, dtype=torch.get_default_dtype(), device=labels.device)
+    one, other = one_hot(labels, classes, dtype), one_hot(partner_labels, classes, dtype)
+    part = torch.as_tensor(share, dtype=one.dtype, device=labels.device)
     if not ((part >= 0) & (part <= 1)).all():
         raise ValueError(f"share must lie in [0, 1], got {share}")
     part = part.unsqueeze(-1)
-    return part * one_hot(labels, classes) + (1.0 - part) * one_hot(partner_labels, classes)
+    return part * one + (1.0 - part) * other
 
 
 def mixup(
@@ -226,8 +240,8 @@ def mixup(
     pair = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator)
     share = float(pair[0] / pair.sum()) if pair.sum() > 0 else 1.0
     partner = torch.randperm(len(inputs), generator=generator).to(inputs.device)
-    mixed = mix_labels(targets, classes, targets[partner], share)
-    return share * inputs + (1.0 - share) * inputs[partner], mixed, weights * weights[partner]
+    mixed = share * inputs + (1.0 - share) * inputs[partner]
+    return mixed, mix_labels(targets, classes, targets[partner], share, mixed.dtype), weights * weights[partner]
 
 
 def distill(teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -288,7 +302,11 @@ def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> T
 
 
 def class_weighted(
-    labels: Tensor, classes: int, class_weights: Tensor | Sequence[float], epsilon: float = 0.0
+    labels: Tensor,
+    classes: int,
+    class_weights: Tensor | Sequence[float],
+    epsilon: float = 0.0,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Weights w_k = c_k ((1−ε)1[k=y] + ε/K): class weights with smoothing, combined as in PyTorch (tier A).
 
@@ -299,6 +317,7 @@ def class_weighted(
         classes: K.
         class_weights: c, ``[K]``, for example from `class_balanced`.
         epsilon: ε in [0, 1].
+        dtype: of the weights, where labels are indices; torch's default if None.
 
     Returns:
         ``[..., K]``; w = c_y e_y at ε = 0.
@@ -314,7 +333,7 @@ def class_weighted(
         tensor([[1., 0.],
                 [0., 3.]])
     """
-    return scale_classes(smooth(labels, classes, epsilon), class_weights)
+    return scale_classes(smooth(labels, classes, epsilon, dtype), class_weights)
 
 
 # ---------------------------------------------------------------------------------------------- which rows are drawn
@@ -677,7 +696,7 @@ def two_class_rows(logits: Tensor) -> Tensor:
         tensor([[[ 0.,  1.],
                  [ 0., -1.]]])
     """
-    return torch.stack([torch.zeros_like(logits), logits], dim=-1)
+    return Bernoulli(logits.shape[-1]).rows(logits)
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:
@@ -692,9 +711,13 @@ def _scaled_targets(targets: Tensor, factor: Tensor) -> Tensor:
 
 
 def _counts(counts: Tensor | Sequence[float], like: Tensor | None = None) -> Tensor:
-    """Checked counts ``[..., K]``, with dtype, device and K of the logits ``like``."""
-    dtype, device = (like.dtype, like.device) if like is not None else (torch.get_default_dtype(), None)
-    number = torch.as_tensor(counts, dtype=dtype, device=device)
+    """Checked counts ``[..., K]``: dtype, device and K of the logits ``like``; else a tensor's own floating dtype."""
+    if like is not None:
+        number = torch.as_tensor(counts, dtype=like.dtype, device=like.device)
+    elif isinstance(counts, Tensor) and counts.is_floating_point():
+        number = counts
+    else:
+        number = torch.as_tensor(counts, dtype=torch.get_default_dtype())
     if number.ndim == 0 or (like is not None and number.shape != like.shape[like.ndim - number.ndim :]):
         wanted = "[..., K]" if like is None else f"[K] = {list(like.shape[-1:])}"
         raise ValueError(f"counts must have shape {wanted}, got {list(number.shape)}")

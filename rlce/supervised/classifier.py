@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -10,18 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_random_state
 from torch import Tensor, nn
 
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization
-from rlce.supervised import calibration
-from rlce.supervised.composition import Composition, Rule, from_json, to_json
-from rlce.supervised.estimator import Batch, Rows, Supervised, number
-from rlce.trainer import Stopping
+from rlce.rules.binding import Rule
+from rlce.supervised import files, fitting
+from rlce.supervised.classes import ClassModel, Labels, check_class_weight, chosen, class_values, learn_labels
+from rlce.supervised.estimator import Estimator
+from rlce.supervised.fitting import Fitted, Rows, Task, Watch
+from rlce.supervised.loss import Batch, Loss, Rules, class_loss, counts_of, prior_of, read_rules
+from rlce.trainer import Callback, Stopping
 
 
-class Classifier(ClassifierMixin, Supervised):
+class Classifier(ClassifierMixin, Estimator):
     """A multilayer perceptron classifier with scikit-learn's interface; the loss is a rule away.
 
     ``y`` is one label a row, of any kind, ``[N]``; zeros and ones ``[N, M]`` for any subset of M labels (an output of
@@ -82,8 +88,6 @@ class Classifier(ClassifierMixin, Supervised):
         ['a', 'a', 'b', 'b']
     """
 
-    _watched = ("val/accuracy", True)
-
     def __init__(
         self,
         hidden: Sequence[int] = (128,),
@@ -131,6 +135,66 @@ class Classifier(ClassifierMixin, Supervised):
 
     # --------------------------------------------------------------------------------------------------------- training
 
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation_set: tuple[Any, ...] | None = None,
+        callback: Callback | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
+        verbose: bool = False,
+    ) -> Self:
+        """Train anew.
+
+        Args:
+            X: ``[N, D]``: an array, a list of rows, a DataFrame of numbers.
+            y: the targets, ``[N]`` (see the class for other shapes).
+            sample_weight: one number >= 0 a row, ``[N]``. A weight of 2 counts as a repeated row, 0 as no row at all.
+            validation_set: ``(X, y)`` or ``(X, y, sample_weight)`` to watch, in place of ``validation_split``.
+            callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops (of several restarts,
+                the present one).
+            log_dir: TensorBoard directory of this run (of each restart's, in folders of its own); None for none.
+            verbose: show a progress bar.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: NaN or infinity, empty or ill-shaped arrays, negative or all-zero sample weights, a setting
+                that makes no sense, targets that do not fit; the message names the argument.
+        """
+        plan, rules = fitting.plan_of(self.get_params(deep=False)), read_rules(self.rule)
+        reader = copy.copy(self)
+        rows = fitting.read(reader, X, y, sample_weight, fresh=True)
+        self._check_parameters()
+        labels, target = learn_labels(rows.target, self.soft_targets, rules.one_vs_all)
+
+        def held_out(*given: Any) -> Rows:
+            more = fitting.read(reader, *given)
+            return more._replace(target=labels.encode(more.target, self.soft_targets))
+
+        random = check_random_state(self.random_state)
+        rows, validation = fitting.split(plan, rows._replace(target=target), validation_set, random, held_out)
+        if self.temperature == "validation" and validation is None:
+            raise ValueError('temperature="validation" needs held-out rows: validation_split or validation_set')
+        start, seeds = fitting.begin(plan, rows, labels.head.n_outputs, random)
+        # The rows as they came are not held any longer: there may be many.
+        rows, validation = start.standardized(rows), validation and start.standardized(validation)
+        model, task = self._task(rows, labels, rules)
+        settings = files.settings(self.get_params(deep=False))
+        config = {**settings, "rows": len(rows.target), "features": rows.inputs.shape[1]}
+        watch = Watch(callback, log_dir, verbose, config)
+        outcome = fitting.train(plan, start, seeds, task, rows, validation, watch)
+        if self.temperature == "validation" and validation is not None and outcome.held_out is not None:
+            temperature = model.fitted_temperature(outcome.held_out, validation)
+            model = dataclasses.replace(model, temperature=temperature)
+        self._keep(reader, Fitted(outcome.training, model, settings))
+        if outcome.error is not None:
+            raise outcome.error
+        return self
+
     def partial_fit(
         self,
         X: ArrayLike,
@@ -154,231 +218,111 @@ class Classifier(ClassifierMixin, Supervised):
         Raises:
             ValueError: as `fit`; or a label that was not among the first call's classes.
         """
-        if not hasattr(self, "network_"):
-            self._announced = None if classes is None else np.unique(np.asarray(classes))
-        elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
-            raise ValueError(f"classes must be those of the first call, {self.classes_.tolist()}, got {classes!r}")
-        self._earlier = getattr(self, "_counts", None) if hasattr(self, "network_") else None
-        try:
-            return self._partial_fit(X, y, sample_weight)
-        finally:
-            for name in ("_announced", "_earlier", "_rules"):
-                self.__dict__.pop(name, None)
-
-    def _n_outputs(self) -> int:
-        return len(self.classes_)
-
-    def _encode(self, y: NDArray[Any], weight: NDArray[np.float64], fresh: bool) -> NDArray[Any]:
+        plan, rules = fitting.plan_of(self.get_params(deep=False)).once_more(), read_rules(self.rule)
+        before: Fitted[ClassModel] | None = getattr(self, "fitted_", None)
+        announced = None if classes is None else np.unique(np.asarray(classes))
+        if before is not None and announced is not None:
+            known = before.about.labels.classes
+            if not np.array_equal(announced, known):
+                raise ValueError(f"classes must be those of the first call, {known.tolist()}, got {classes!r}")
+        reader = copy.copy(self)
+        rows = fitting.read(reader, X, y, sample_weight, fresh=before is None)
         self._check_parameters()
-        if self.soft_targets:
-            return self._encode_soft(y, fresh)
-        check_classification_targets(y)
-        several = y.ndim == 2
-        if several and type_of_target(y, input_name="y") != "multilabel-indicator":
-            raise ValueError("y: several labels a row must be zeros and ones, [N, M]; for probabilities: soft_targets")
-        # Sorted once, whatever follows: a million labels of text take a while.
-        found, indices = (np.arange(y.shape[1]), y) if several else np.unique(y, return_inverse=True)
-        if fresh:
-            announced = getattr(self, "_announced", None)
-            classes = found if several or announced is None else announced
-            if len(classes) < 2 and not several:
-                raise ValueError(f"y must hold at least 2 classes, got one class: {classes.tolist()}")
-            self.classes_, self._several, self._all_alone = classes, several, self._one_vs_all
-        if several != self._several or (several and y.shape[1] != len(self.classes_)):
-            raise ValueError(f"y must hold labels of {len(self.classes_)} classes as in training, got shape {y.shape}")
-        if several:
-            return np.ascontiguousarray(indices, dtype=np.int64)
-        unseen = np.setdiff1d(found, self.classes_)
-        if len(unseen):
-            raise ValueError(f"y: labels that were not in training: {unseen[:5].tolist()}")
-        positions: NDArray[np.int64] = np.asarray(np.searchsorted(self.classes_, found), dtype=np.int64)
-        labels = positions[indices]
-        return np.eye(len(self.classes_), dtype=np.int64)[labels] if self._all_alone else labels
-
-    def _encode_soft(self, y: NDArray[Any], fresh: bool) -> NDArray[Any]:
-        if y.ndim != 2 or y.dtype.kind not in "fiub":
-            got = f"{y.dtype} {list(y.shape)}"
-            raise ValueError(f"y must hold rows of probabilities, [N, K], with soft_targets, got {got}")
-        y = y.astype(np.float64)
-        if fresh:
-            self._several, self._all_alone, self.classes_ = False, self._one_vs_all, np.arange(y.shape[1])
-        if y.shape[1] != len(self.classes_):
-            raise ValueError(f"y must hold rows of {len(self.classes_)} probabilities, got {y.shape[1]}")
-        if (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-4):
-            row = int(np.argmax((y < 0).any(axis=1) | (np.abs(y.sum(axis=1) - 1.0) > 1e-4)))
-            raise ValueError(f"y: rows must be probabilities that sum to 1, got {y[row].tolist()} in row {row}")
-        return np.stack([1.0 - y, y], axis=-1) if self._all_alone else y
-
-    @property
-    def _one_vs_all(self) -> bool:
-        return Composition(self.rule).one_vs_all
-
-    @property
-    def _sigmoids(self) -> bool:
-        return self._several or self._all_alone
-
-    @property
-    def _watched_in_training(self) -> tuple[str, bool]:
-        # Where weights look at the outputs, the objective's value says nothing.
-        return "train/cross_entropy" if self._rules.of_outputs else "train/loss", False
+        if before is None:
+            labels, target = learn_labels(rows.target, self.soft_targets, rules.one_vs_all, announced)
+        else:
+            labels = before.about.labels
+            target = labels.encode(rows.target, self.soft_targets)
+        rows = rows._replace(target=target)
+        training = None if before is None else before.training
+        start, seeds = fitting.go_on(plan, rows, labels.head.n_outputs, training, self.random_state)
+        rows = start.standardized(rows)
+        model, task = self._task(rows, labels, rules, None if before is None else before.about.counts)
+        outcome = fitting.train(plan, start, seeds, task, rows, None, Watch())
+        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
+        self._keep(reader, Fitted(outcome.training, model, settings))
+        if outcome.error is not None:
+            raise outcome.error
+        return self
 
     def _check_parameters(self) -> None:
-        kinds = self.class_weight is None or self.class_weight == "balanced" or isinstance(self.class_weight, Mapping)
-        if not kinds:
-            raise ValueError(f'class_weight must be a dict, "balanced" or None, got {self.class_weight!r}')
+        check_class_weight(self.class_weight)
         if isinstance(self.temperature, str):
             if self.temperature != "validation":
                 raise ValueError(f'temperature must be a positive number or "validation", got {self.temperature!r}')
         else:
             wanted = 'be a positive number or "validation"'
-            number("temperature", self.temperature, lambda value: 0 < value < np.inf, wanted)
+            fitting.number("temperature", self.temperature, lambda value: 0 < value < np.inf, wanted)
 
-    def _prepare(self, rows: Rows, generator: torch.Generator) -> None:
-        self._rules = Composition(self.rule, generator)
-        labels, weight = torch.tensor(rows.target), torch.tensor(rows.weight)
-        classes = 2 if self._sigmoids else len(self.classes_)
-        self._rules.prepare(labels, weight, classes, self._class_factors, earlier=getattr(self, "_earlier", None))
-        self._counts: Tensor = self._rules.counts
-        self.temperature_ = 1.0 if isinstance(self.temperature, str) else float(self.temperature)
-        self.class_prior_ = self.network_prior_ = None
-        if not self._sigmoids:
-            self.class_prior_ = (self._counts / self._counts.sum()).numpy()
-            self.network_prior_ = self._rules.prior(labels)
-        wanted = self._wanted_prior()
-        if wanted is not None:
-            _log_ratio(wanted, self.network_prior_)  # what cannot be asked for is refused before training
-        self._rules.to(torch.device(self.device))
-
-    def _class_factors(self, counts: Tensor) -> Tensor | None:
-        """``class_weight`` as factors of the counts' shape; None where it is none, or one of whole rows."""
-        if self.class_weight is None or self._all_alone:
-            return None
-        if self._several and self.class_weight != "balanced":
-            raise ValueError('class_weight must be "balanced" or None where a row has several labels')
-        return self._class_values(counts)
-
-    def _class_values(self, counts: Tensor) -> Tensor:
-        """``class_weight`` as numbers, ``[..., K]``."""
-        if self.class_weight == "balanced":
-            mean = counts.sum(dim=-1, keepdim=True) / counts.shape[-1]
-            return torch.where(counts > 0, mean / counts, 1.0)
-        given, labels = dict(self.class_weight), self.classes_.tolist()  # type: ignore[arg-type]
-        absent = [label for label in given if label not in labels]
-        if absent:
-            raise ValueError(f"class_weight: the classes {absent} are not in y, which holds {labels}")
-        for label, value in given.items():
-            number(f"class_weight[{label!r}]", value, lambda value: 0 <= value < np.inf, "be a finite number >= 0")
-        return torch.tensor([float(given.get(label, 1.0)) for label in labels], dtype=torch.float64)
-
-    def _batch(self, rows: Rows) -> Batch:
-        if self._all_alone and self.class_weight is not None:
+    def _task(self, rows: Rows, labels: Labels, rules: Rules, earlier: Tensor | None = None) -> tuple[ClassModel, Task]:
+        """What is known of the classes, and what to train for; ``earlier`` are counts of rows that are gone."""
+        head, target, weight = labels.head, torch.tensor(rows.target), torch.tensor(rows.weight)
+        counts = counts_of(target, weight, head)
+        counts = counts if earlier is None else counts + earlier
+        weights, factors = rows.weight, None
+        if self.class_weight is not None and labels.one_vs_all:
             # Every class has a sigmoid, and every row counts in all of them, by its own class's weight.
             yes = rows.target[..., 1] if rows.target.dtype.kind == "f" else rows.target
-            values = self._class_values(self._counts[:, 1]).numpy()
-            rows = rows._replace(weight=rows.weight * (yes @ values))
-        return super()._batch(rows)
+            weights = rows.weight * (yes @ class_values(self.class_weight, labels.classes, counts[:, 1]).numpy())
+        elif self.class_weight is not None:
+            if labels.several and self.class_weight != "balanced":
+                raise ValueError('class_weight must be "balanced" or None where a row has several labels')
+            factors = class_values(self.class_weight, labels.classes, counts)
+        like = torch.from_numpy(rows.inputs[:0]).to(self.device)
+        loss = class_loss(head, rules, target, weight, counts, factors, like)
+        temperature = 1.0 if isinstance(self.temperature, str) else float(self.temperature)
+        model = ClassModel(labels, counts, temperature)
+        if not labels.sigmoids:
+            class_prior = (counts / counts.sum()).numpy()
+            model = dataclasses.replace(model, class_prior=class_prior, network_prior=prior_of(loss, target))
+        # What cannot be asked for is refused before training.
+        validate = functools.partial(model.held_out, answers=model.answers(self.prior))
+        # Where weights look at the outputs, the objective's value says nothing.
+        watched = "train/cross_entropy" if loss.of_outputs else "train/loss"
+        step = functools.partial(_step, loss)
+        task = Task(head.n_outputs, rows.target, weights, step, validate, ("val/accuracy", True), watched)
+        return model, task._replace(probabilities=loss.probabilities)
 
-    def _check_held_out(self, held_out: bool) -> None:
-        if self.temperature == "validation" and not held_out:
-            raise ValueError('temperature="validation" needs held-out rows: validation_split or validation_set')
+    # ----------------------------------------------------------------------------------------------- what was learnt
 
-    def _probabilities_of_rows(self) -> Tensor | None:
-        return self._rules.probabilities
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels, sorted, ``[K]``."""
+        return self.fitted_.about.labels.classes
 
-    def _loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective on the rules' targets."""
-        loss, outputs, target, plain = self._rules.loss(network, batch.inputs, batch.target, batch.weight)
-        if self._rules.counts.ndim > 1:
-            yes = target[..., 1] > 0.5 if target.is_floating_point() else target > 0
-            right = ((outputs > 0) == yes).all(dim=-1)
-        else:
-            right = outputs.argmax(dim=-1) == (target.argmax(dim=-1) if target.is_floating_point() else target)
-        scalars = {"train/accuracy": right.float().mean()}
-        return loss, scalars | ({"train/cross_entropy": plain} if self._rules.of_outputs else {})
+    @property
+    def temperature_(self) -> float:
+        """T of the probabilities."""
+        return self.fitted_.about.temperature
 
-    def _validate(self, outputs: NDArray[Any], rows: Rows) -> dict[str, float]:
-        share = rows.weight / rows.weight.sum()
-        cost = -(self._rows_of(rows.target) * calibration.log_softmax(self._logits(outputs))).sum(axis=-1)
-        predicted, wanted = self._decide(outputs), rows.target
-        if wanted.dtype.kind == "f":
-            wanted = wanted[..., 1] > 0.5 if self._sigmoids else wanted.argmax(axis=-1)
-        right = predicted == wanted
-        if right.ndim == 2:
-            cost, right = cost.sum(axis=-1), right.all(axis=-1)
-        return {"val/loss": float(share @ cost), "val/accuracy": float(share @ right)}
+    @property
+    def class_prior_(self) -> NDArray[np.float64] | None:
+        """Class frequencies of the training rows, ``[K]``."""
+        return self.fitted_.about.class_prior
 
-    def _calibrate(self, outputs: NDArray[Any] | None, rows: Rows | None) -> None:
-        self.__dict__.pop("_rules", None)  # functions that no pickle could hold
-        if outputs is None or rows is None or self.temperature != "validation":
-            return
-        shift = None
-        if self.class_prior_ is not None and self.network_prior_ is not None:
-            # Held-out rows come with the training rows' class frequencies.
-            shift = _log_ratio(self.class_prior_, self.network_prior_)
-        logits = self._logits(outputs)
-        weight = np.broadcast_to(rows.weight.reshape(-1, *[1] * (logits.ndim - 2)), logits.shape[:-1])
-        self.temperature_ = calibration.fit_temperature(logits, rows.target, weight, shift)
+    @property
+    def network_prior_(self) -> NDArray[np.float64] | None:
+        """The class frequencies that the network's own probabilities are for, ``[K]``."""
+        return self.fitted_.about.network_prior
 
     # ------------------------------------------------------------------------------------------------------ predicting
 
-    def _logits(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
-        """``[N, K]``, or a row of two for every sigmoid, ``[N, M, 2]``."""
-        outputs = outputs.astype(np.float64)
-        return np.stack([np.zeros_like(outputs), outputs], axis=-1) if self._sigmoids else outputs
-
-    def _rows_of(self, target: NDArray[Any]) -> NDArray[np.float64]:
-        """Targets as rows of weights of the logits' shape."""
-        return target if target.dtype.kind == "f" else np.eye(2 if self._sigmoids else len(self.classes_))[target]
-
-    def _adjusted(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logits at the temperature, for the class frequencies that are wanted."""
-        wanted = self._wanted_prior()
-        logits = logits / self.temperature_
-        return logits if wanted is None else logits + _log_ratio(wanted, self.network_prior_)
-
-    def _decide(self, outputs: NDArray[Any]) -> NDArray[np.int64]:
-        """The choice that `predict` makes, in the targets' encoding."""
-        return (outputs > 0).astype(np.int64) if self._sigmoids else self._adjusted(outputs).argmax(axis=-1)
-
-    def _wanted_prior(self) -> NDArray[np.float64] | None:
-        if self.prior is None:
-            return None
-        if self._sigmoids:
-            raise ValueError("prior must be None where every output is a sigmoid of its own")
-        if self.network_prior_ is None:
-            raise ValueError("prior must be None with a rule that does more to the logits than shift each class's")
-        if isinstance(self.prior, str):
-            if self.prior != "training":
-                raise ValueError(f'prior must be "training", {len(self.classes_)} numbers or None, got {self.prior!r}')
-            return self.class_prior_
-        if not isinstance(self.prior, Sequence | np.ndarray):
-            raise ValueError(f"prior must hold {len(self.classes_)} numbers, got {self.prior!r}")
-        wanted = np.asarray(self.prior, dtype=np.float64)
-        if wanted.shape != self.classes_.shape or not (wanted >= 0).all() or not 0 < wanted.sum() < np.inf:
-            raise ValueError(f"prior must hold {len(self.classes_)} numbers >= 0, not all zero, got {self.prior!r}")
-        return wanted / wanted.sum()
-
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities, ``[N, D]`` → ``[N, K]``, in the order of ``classes_``; ``[N, M]`` of a yes for M labels."""
-        logits = self._adjusted(self._logits(self._outputs(X)))
-        if self._sigmoids and not self._several:
-            # σ(z_k) / Σ_j σ(z_j), which all of them near zero would make 0/0 of.
-            return calibration.softmax(calibration.log_softmax(logits)[..., 1])
-        probabilities = calibration.softmax(logits)
-        return probabilities[..., 1] if self._several else probabilities
+        outputs = self._outputs(X, masks=True)
+        return self.fitted_.about.answers(self.prior).probabilities(outputs).numpy()
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The most probable labels: ``[N, D]`` → ``[N]``; zeros and ones ``[N, M]`` for several labels a row."""
+        outputs = self._outputs(X, masks=True)
+        choices = self.fitted_.about.answers(self.prior).choices(outputs).numpy()
+        return choices if self.fitted_.about.labels.several else self.classes_[choices]
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy, all labels of a row being right; for rows of probabilities, of their most probable class."""
         if self.soft_targets and np.ndim(y) == 2:
             y = np.asarray(y).argmax(axis=1)
         return float(super().score(X, y, sample_weight))
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable labels: ``[N, D]`` → ``[N]``; zeros and ones ``[N, M]`` for several labels a row."""
-        probabilities = self.predict_proba(X)
-        if self._several:
-            return (probabilities > 0.5).astype(np.int64)
-        return self.classes_[probabilities.argmax(axis=1)]
 
     # --------------------------------------------------------------------------------------------- saving and loading
 
@@ -406,47 +350,7 @@ class Classifier(ClassifierMixin, Supervised):
             FileNotFoundError: there is no such file.
             ValueError: it is no such file, is damaged, or needs ``network``.
         """
-        return cls._load(path, network, device, {} if rule is None else {"rule": rule})
-
-    @classmethod
-    def _parameters(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        weights = settings["class_weight"]
-        named = dict(weights) if isinstance(weights, list) else weights
-        return {"rule": from_json(settings["rule"]), "class_weight": named}
-
-    def _settings(self) -> dict[str, Any]:
-        weights, prior = self.class_weight, self.prior
-        return super()._settings() | {
-            "rule": to_json(self.rule),
-            "class_weight": [list(pair) for pair in weights.items()] if isinstance(weights, Mapping) else weights,
-            "prior": prior if prior is None or isinstance(prior, str) else np.asarray(prior).tolist(),
-        }
-
-    def _state(self) -> dict[str, Any]:
-        if self.classes_.dtype.kind not in "biufUO" or not all(
-            isinstance(label, bool | int | float | str) for label in self.classes_.tolist()
-        ):
-            raise ValueError(f"y: labels of dtype {self.classes_.dtype} cannot be saved; use numbers or strings")
-        priors = (self.class_prior_, self.network_prior_)
-        return {
-            "classes": self.classes_.tolist(),
-            "dtype": self.classes_.dtype.str,
-            "several": self._several,
-            "sigmoids": self._all_alone,
-            "counts": self._counts.tolist(),
-            "temperature": self.temperature_,
-            "priors": [None if prior is None else prior.tolist() for prior in priors],
-        }
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.classes_ = np.array(state["classes"], dtype=np.dtype(state["dtype"]))
-        self._several, self._all_alone = bool(state["several"]), bool(state["sigmoids"])
-        number("temperature", state["temperature"], lambda value: 0 < value < np.inf, "be positive")
-        self.temperature_ = float(state["temperature"])
-        self._counts = torch.tensor(state["counts"], dtype=torch.float64)
-        self.class_prior_, self.network_prior_ = (
-            None if p is None else np.array(p, dtype=np.float64).reshape(self.classes_.shape) for p in state["priors"]
-        )
+        return files.load(cls, ClassModel, path, network, device, {} if rule is None else {"rule": rule})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -454,11 +358,11 @@ class Classifier(ClassifierMixin, Supervised):
         return tags
 
 
-def _log_ratio(wanted: NDArray[np.float64], trained: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """What is added to the logits of a network for one prior to make it one for another; −∞ where none is wanted."""
-    assert trained is not None
-    if ((trained == 0) & (wanted > 0)).any():
-        absent = np.flatnonzero((trained == 0) & (wanted > 0)).tolist()
-        raise ValueError(f"prior: classes {absent} had no weight in training, so nothing is known of them")
-    with np.errstate(divide="ignore"):
-        return np.where(wanted > 0, np.log(wanted) - np.log(np.where(trained > 0, trained, 1.0)), -np.inf)
+def _step(loss: Loss, network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """The objective of a batch, and what to log."""
+    computed = loss(network, batch, generator)
+    head = loss.class_head
+    right = head.mode(computed.outputs) == chosen(head, computed.target)
+    right = right if right.ndim == 1 else right.all(dim=-1)
+    scalars = {"train/accuracy": right.float().mean()}
+    return computed.loss, scalars | ({"train/cross_entropy": computed.watched} if loss.of_outputs else {})

@@ -1,10 +1,10 @@
-"""Files of fitted estimators: parameters and what was learnt, as JSON beside the network's tensors."""
+"""Files of fitted estimators: parameters and what was learnt, as JSON beside the network's tensors; both ways."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,38 +14,90 @@ from rlce import checkpoint
 from rlce.data import Standardizer
 from rlce.network import NetworkFactory, number_type
 from rlce.optimization import Optimization
+from rlce.supervised.fitting import Fitted, Training, architecture_of
+from rlce.supervised.loss import from_json, to_json
 from rlce.trainer import Stopping
 
+# Parameters that were set after the fit do not describe what was fitted.
 _DESCRIBE_THE_NETWORK = ("hidden", "activation", "network", "cost", "quantiles", "delta")
 
 
+def _group(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+# How JSON says parameters that it cannot hold as they are; what it cannot say at all is "foreign" or None.
+_SAID: dict[str, Callable[[Any], Any]] = {
+    "hidden": lambda widths: [int(width) for width in widths],
+    "rule": to_json,
+    "class_weight": lambda given: [list(pair) for pair in given.items()] if isinstance(given, Mapping) else given,
+    "prior": lambda prior: prior if prior is None or isinstance(prior, str) else np.asarray(prior).tolist(),
+    "quantiles": lambda levels: np.atleast_1d(np.asarray(levels)).tolist(),
+    "optimizer": _group,
+    "stopping": _group,
+    "network": lambda factory: None if factory is None else "foreign",
+    "device": str,
+    "random_state": lambda seed: int(seed) if isinstance(seed, int | np.integer) else None,
+}
+_READ: dict[str, Callable[[Any], Any]] = {
+    "hidden": tuple,
+    "rule": from_json,
+    "class_weight": lambda said: dict(said) if isinstance(said, list) else said,
+    "quantiles": tuple,
+    "optimizer": lambda said: Optimization(**said) if isinstance(said, Mapping) else said,
+    "stopping": lambda said: Stopping(**said) if isinstance(said, Mapping) else said,
+}
+
+
+def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """An estimator's parameters, as far as JSON can say them.
+
+    Example:
+        >>> settings({"hidden": (8,), "epochs": 3, "network": None, "stopping": Stopping(patience=2).patience})
+        {'hidden': [8], 'epochs': 3, 'network': None, 'stopping': 2}
+    """
+    return {name: _SAID.get(name, lambda same: same)(value) for name, value in parameters.items()}
+
+
 def save(estimator: Any, path: str | os.PathLike[str], extra: Mapping[str, Any] | None) -> None:
-    """Write a fitted estimator; `rlce.supervised.Supervised.save` documents it."""
+    """Write a fitted estimator; `rlce.Classifier.save` documents it."""
     checkpoint.check_json("extra", extra)
+    fitted: Fitted[Any] = estimator.fitted_
+    training = fitted.training
     state = {
         "features": estimator.n_features_in_,
         "feature_names": getattr(estimator, "feature_names_in_", np.array([])).tolist() or None,
-        "history": estimator.history_,
-        "samples_seen": estimator._samples_seen,
-        "double": number_type(estimator.network_) is np.float64,
-        **estimator._state(),
+        "history": training.history,
+        "samples_seen": training.samples_seen,
+        "double": number_type(training.network) is np.float64,
+        **fitted.about.to_json(),
     }
-    tensors = {f"network.{name}": tensor for name, tensor in estimator.network_.state_dict().items()}
-    tensors |= {f"standardizer.{name}": tensor for name, tensor in estimator._standardizer.state_dict().items()}
-    # Parameters that were set after the fit do not describe what was fitted.
-    fitted = {name: value for name, value in estimator._as_fitted.items() if name in _DESCRIBE_THE_NETWORK}
-    config = {"settings": estimator._settings() | fitted, "state": state, "extra": dict(extra or {})}
-    checkpoint.save(path, type(estimator).__name__, config, tensors)
+    tensors = {f"network.{name}": tensor for name, tensor in training.network.state_dict().items()}
+    tensors |= {f"standardizer.{name}": tensor for name, tensor in training.standardizer.state_dict().items()}
+    as_fitted = {name: value for name, value in fitted.settings.items() if name in _DESCRIBE_THE_NETWORK}
+    said = settings(estimator.get_params(deep=False)) | as_fitted
+    checkpoint.save(
+        path, type(estimator).__name__, {"settings": said, "state": state, "extra": dict(extra or {})}, tensors
+    )
 
 
 def load(
     kind: type[Any],
+    about: type[Any],
     path: str | os.PathLike[str],
     network: NetworkFactory | None,
     device: str,
     given: Mapping[str, Any],
 ) -> Any:
-    """A fitted estimator of a kind; ``given`` replaces saved parameters.
+    """A fitted estimator.
+
+    Args:
+        kind: the estimator's class.
+        about: the class of what it knows beside its network.
+        path: the file.
+        network: the factory, where the saved network is not the library's MLP.
+        device: where the network lives.
+        given: parameters in place of saved ones.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -53,31 +105,31 @@ def load(
     """
     config, tensors = checkpoint.load(path, kind.__name__)
     try:
-        settings, state = config["settings"], config["state"]
-        if settings["network"] is not None and network is None:
+        said, state = config["settings"], config["state"]
+        if said["network"] is not None and network is None:
             raise checkpoint.foreign_network(path)
-        for name, group in (("optimizer", Optimization), ("stopping", Stopping)):
-            if isinstance(settings[name], Mapping):
-                settings[name] = group(**settings[name])
-        settings |= {"hidden": tuple(settings["hidden"]), "network": network, "device": device}
-        estimator = kind(**{**settings, **kind._parameters(settings), **given})
+        read = {name: _READ.get(name, lambda same: same)(value) for name, value in said.items()}
+        estimator = kind(**{**read, "network": network, "device": device, **given})
+        known = about.from_json(state, read)
+        if tensors["standardizer.mean"].shape != (state["features"],):
+            raise ValueError(f"path: is damaged: it says {state['features']} columns, and has statistics of others")
+        if network is None:
+            _check_widths(said["hidden"], state["features"], tensors)
+        standardizer = Standardizer(state["features"])
+        standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
+        made = architecture_of(estimator.get_params(deep=False)).make(
+            state["features"], known.head.n_outputs, 0, state["double"]
+        )
+        made.load_state_dict(checkpoint.section(tensors, "network."))
         estimator.n_features_in_ = state["features"]
         if state["feature_names"]:
             estimator.feature_names_in_ = np.array(state["feature_names"], dtype=object)
-        estimator.history_, estimator.n_epochs_ = state["history"], len(state["history"])
+        random, seen = check_random_state(estimator.random_state), int(state["samples_seen"])
+        training = Training(made.eval(), standardizer, random, [dict(epoch) for epoch in state["history"]], {}, seen)
+        estimator.fitted_ = Fitted(training, known, settings(estimator.get_params(deep=False)))
         estimator.extra_ = config["extra"]
-        estimator._optimizer_state, estimator._random = {}, check_random_state(estimator.random_state)
-        estimator._samples_seen, estimator._as_fitted = int(state["samples_seen"]), estimator._settings()
-        estimator._restore(state)
-        if network is None:
-            _check_widths(settings["hidden"], state["features"], tensors)
-        made = estimator._make_network(state["features"], 0, state["double"])
-        made.load_state_dict(checkpoint.section(tensors, "network."))
-        standardizer = Standardizer(state["features"])
-        standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
     except (KeyError, TypeError, AttributeError, RuntimeError, IndexError, OverflowError) as error:
         raise ValueError(f"path: {str(path)!r} is damaged, or does not fit the network it names: {error}") from error
-    estimator.network_, estimator._standardizer = made.eval(), standardizer
     return estimator
 
 
@@ -87,18 +139,3 @@ def _check_widths(hidden: Any, features: Any, tensors: Mapping[str, Any]) -> Non
     found = [list(tensors[f"network.layers.{i}.weight"].shape) for i in range(len(widths))]
     if [columns for _, columns in found] != widths or [rows for rows, _ in found[:-1]] != list(hidden):
         raise ValueError(f"path: is damaged: the file says widths {widths}, its tensors have shapes {found}")
-
-
-def settings(estimator: Any) -> dict[str, Any]:
-    """An estimator's parameters, as far as JSON can say them; what it cannot is named "foreign" or None."""
-    plain = estimator.get_params(deep=False)
-    for name in ("optimizer", "stopping"):
-        if dataclasses.is_dataclass(plain[name]):
-            plain[name] = dataclasses.asdict(plain[name])
-    return {
-        **plain,
-        "hidden": [int(width) for width in estimator.hidden],
-        "network": None if estimator.network is None else "foreign",
-        "device": str(estimator.device),
-        "random_state": int(plain["random_state"]) if isinstance(plain["random_state"], int | np.integer) else None,
-    }

@@ -2,32 +2,142 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor, nn
 
-from rlce.heads import squared
+from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels, squared
 from rlce.network import NetworkFactory
-from rlce.objective import weighted_mean
 from rlce.optimization import Optimization
-from rlce.supervised.costs import Normal, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels
-from rlce.supervised.estimator import Batch, Rows, Supervised, number
-from rlce.trainer import Stopping
+from rlce.supervised import files, fitting
+from rlce.supervised.estimator import Estimator
+from rlce.supervised.fitting import Fitted, Rows, Task, Watch
+from rlce.supervised.loss import Batch, Loss
+from rlce.trainer import Callback, Stopping
 
 # Coverages that held-out rows are asked about; between them is interpolated.
 _COVERAGES = np.concatenate([np.arange(1, 100) / 100, [0.995, 0.999]])
 _COSTS = ("squared", "absolute", "huber", "quantile", "gaussian")
 
 
-class Regressor(RegressorMixin, Supervised):
+def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
+    """The head of a cost by name.
+
+    Raises:
+        ValueError: an unknown cost, levels outside (0, 1), or δ not positive.
+
+    Example:
+        >>> head_of("quantile", [0.9], 1.0)
+        Quantiles(levels=(0.5, 0.9))
+    """
+    if cost not in _COSTS:
+        raise ValueError(f"cost must be one of {', '.join(_COSTS)}, got {cost!r}")
+    levels = quantile_levels(quantiles)
+    fitting.number("delta", delta, lambda value: 0 < value < np.inf, "be positive and finite")
+    if cost == "gaussian":
+        return Gaussian(scale=None)
+    if cost == "quantile":
+        return Quantiles(levels)
+    if cost == "huber":
+        return Point(functools.partial(huber, delta=delta))
+    return Point(squared if cost == "squared" else absolute)
+
+
+@dataclass(frozen=True, eq=False)
+class NumberModel:
+    """What a regressor knows beside its network: what outputs mean, and in which unit.
+
+    Attributes:
+        head: what the outputs mean.
+        levels: of the quantiles asked for at the fit, ``[L]``.
+        location: what is taken from the targets.
+        scale: what they are divided by.
+        conformal: coverages and by how much intervals of each are widened, two arrays ``[G]``, or None.
+
+    Example:
+        >>> model = NumberModel(Point(), (0.5,), location=100.0, scale=10.0)
+        >>> model.prediction(torch.tensor([[0.5]]))
+        tensor([105.])
+    """
+
+    head: RegressionHead
+    levels: tuple[float, ...]
+    location: float = 0.0
+    scale: float = 1.0
+    conformal: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    def standardized(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Targets in the network's unit: ``[N]`` → ``[N, 1]``."""
+        return ((y - self.location) / self.scale)[:, None]
+
+    def in_their_unit(self, standardized: Tensor) -> Tensor:
+        """Numbers in the targets' unit; same shapes in and out."""
+        # An exporter writes Python's numbers in float32, whatever they meet.
+        location, scale = (torch.tensor(value, dtype=torch.float64) for value in (self.location, self.scale))
+        return location.to(standardized) + scale.to(standardized) * standardized
+
+    def prediction(self, outputs: Tensor) -> Tensor:
+        """``[N, n_outputs]`` → ``[N]``."""
+        return self.in_their_unit(self.head.mode(outputs)[..., 0])
+
+    def quantiles(self, outputs: Tensor, levels: NDArray[np.float64]) -> Tensor:
+        """``[N, n_outputs]`` and ``[L]`` → ``[N, L]``."""
+        return self.in_their_unit(self.head.quantiles(outputs, levels))
+
+    def interval(self, outputs: Tensor, coverage: float) -> NDArray[np.float64]:
+        """Lower and upper bound as the head has them: ``[N, n_outputs]`` → ``[N, 2]``."""
+        return self.in_their_unit(self.head.interval(outputs, coverage)).numpy()
+
+    def held_out(self, outputs: NDArray[Any], rows: Rows) -> dict[str, float]:
+        """The cost of held-out rows."""
+        target = torch.from_numpy(self.standardized(rows.target))
+        cost = self.head.cost(torch.from_numpy(outputs).double(), target).numpy()
+        return {"val/loss": float(rows.weight @ cost / rows.weight.sum())}
+
+    def conformed(self, outputs: NDArray[Any], rows: Rows) -> NumberModel:
+        """The same with intervals as wide as held-out rows want them."""
+        count, widest = len(rows.target), self.head.widest
+        # One more row, the one to come, is as likely to be anywhere among them; beyond the last nothing is known.
+        ranks = _COVERAGES * (1.0 + 1.0 / count)
+        known = (ranks <= 1.0) & ((1.0 if widest is None else widest) + 1e-9 >= _COVERAGES)
+        widenings, tensor = [], torch.from_numpy(outputs)
+        for coverage, rank in zip(_COVERAGES[known], ranks[known], strict=True):
+            low, high = self.interval(tensor, coverage).T
+            widenings += _weighted_quantiles(np.maximum(low - rows.target, rows.target - high), rows.weight, [rank])
+        return dataclasses.replace(self, conformal=(_COVERAGES[known], np.array(widenings)))
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file must hold."""
+        conformal = None if self.conformal is None else [part.tolist() for part in self.conformal]
+        return {"location": self.location, "scale": self.scale, "conformal": conformal}
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any], parameters: Mapping[str, Any]) -> NumberModel:
+        """What `to_json` said, with what the parameters say of the head.
+
+        Raises:
+            ValueError: something in it cannot be.
+        """
+        head = head_of(parameters["cost"], parameters["quantiles"], parameters["delta"])
+        location, scale, conformal = float(state["location"]), float(state["scale"]), state["conformal"]
+        if not 0 < scale < np.inf:
+            raise ValueError(f"scale must be positive and finite, got {scale}")
+        arrays = None if conformal is None else (np.array(conformal[0]), np.array(conformal[1]))
+        return cls(head, _levels(parameters["quantiles"]), location, scale, arrays)
+
+
+class Regressor(RegressorMixin, Estimator):
     """A multilayer perceptron regressor with scikit-learn's interface.
 
     Targets are shifted and scaled inside, by mean and standard deviation for "squared" and "gaussian", else by the
@@ -83,8 +193,6 @@ class Regressor(RegressorMixin, Supervised):
         array([1.5])
     """
 
-    _watched = ("val/loss", False)
-
     def __init__(
         self,
         hidden: Sequence[int] = (128,),
@@ -130,6 +238,66 @@ class Regressor(RegressorMixin, Supervised):
 
     # --------------------------------------------------------------------------------------------------------- training
 
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation_set: tuple[Any, ...] | None = None,
+        callback: Callback | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
+        verbose: bool = False,
+    ) -> Self:
+        """Train anew.
+
+        Args:
+            X: ``[N, D]``: an array, a list of rows, a DataFrame of numbers.
+            y: the targets, ``[N]`` (see the class for other shapes).
+            sample_weight: one number >= 0 a row, ``[N]``. A weight of 2 counts as a repeated row, 0 as no row at all.
+            validation_set: ``(X, y)`` or ``(X, y, sample_weight)`` to watch, in place of ``validation_split``.
+            callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops (of several restarts,
+                the present one).
+            log_dir: TensorBoard directory of this run (of each restart's, in folders of its own); None for none.
+            verbose: show a progress bar.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: NaN or infinity, empty or ill-shaped arrays, negative or all-zero sample weights, a setting
+                that makes no sense, targets that do not fit; the message names the argument.
+        """
+        plan = fitting.plan_of(self.get_params(deep=False))
+        reader = copy.copy(self)
+
+        def numbers(*given: Any, fresh: bool = False) -> Rows:
+            rows = fitting.read(reader, *given, fresh=fresh)
+            return rows._replace(target=_numbers(rows.target))
+
+        rows = numbers(X, y, sample_weight, fresh=True)
+        model = NumberModel(head_of(self.cost, self.quantiles, self.delta), _levels(self.quantiles))
+        random = check_random_state(self.random_state)
+        rows, validation = fitting.split(plan, rows, validation_set, random, numbers)
+        if self.conformal and validation is None:
+            raise ValueError("conformal needs held-out rows: validation_split or validation_set")
+        if self.conformal and model.head.widest is not None and model.head.widest < _COVERAGES[0]:
+            raise ValueError(f"conformal needs quantiles on both sides of the median, got {self.quantiles!r}")
+        start, seeds = fitting.begin(plan, rows, model.head.n_outputs, random)
+        # The rows as they came are not held any longer: there may be many.
+        rows, validation = start.standardized(rows), validation and start.standardized(validation)
+        model = self._in_unit_of(rows, model)
+        settings = files.settings(self.get_params(deep=False))
+        config = {**settings, "rows": len(rows.target), "features": rows.inputs.shape[1]}
+        watch = Watch(callback, log_dir, verbose, config)
+        outcome = fitting.train(plan, start, seeds, _task(model, rows), rows, validation, watch)
+        if self.conformal and validation is not None and outcome.held_out is not None:
+            model = model.conformed(outcome.held_out, validation)
+        self._keep(reader, Fitted(outcome.training, model, settings))
+        if outcome.error is not None:
+            raise outcome.error
+        return self
+
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over these rows, going on from what was learnt before.
 
@@ -147,41 +315,28 @@ class Regressor(RegressorMixin, Supervised):
         Raises:
             ValueError: as `fit`.
         """
-        return self._partial_fit(X, y, sample_weight)
+        plan = fitting.plan_of(self.get_params(deep=False)).once_more()
+        before: Fitted[NumberModel] | None = getattr(self, "fitted_", None)
+        reader = copy.copy(self)
+        rows = fitting.read(reader, X, y, sample_weight, fresh=before is None)
+        rows = rows._replace(target=_numbers(rows.target))
+        if before is None:
+            head = head_of(self.cost, self.quantiles, self.delta)
+            model = self._in_unit_of(rows, NumberModel(head, _levels(self.quantiles)))
+        else:
+            model = dataclasses.replace(before.about, conformal=None)
+        training = None if before is None else before.training
+        start, seeds = fitting.go_on(plan, rows, model.head.n_outputs, training, self.random_state)
+        rows = start.standardized(rows)
+        outcome = fitting.train(plan, start, seeds, _task(model, rows), rows, None, Watch())
+        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
+        self._keep(reader, Fitted(outcome.training, model, settings))
+        if outcome.error is not None:
+            raise outcome.error
+        return self
 
-    def _made_head(self) -> RegressionHead:
-        """What the parameters say now; a fitted estimator goes on with the head that it was fitted with."""
-        if self.cost not in _COSTS:
-            raise ValueError(f"cost must be one of {', '.join(_COSTS)}, got {self.cost!r}")
-        levels = quantile_levels(self.quantiles)
-        number("delta", self.delta, lambda value: 0 < value < np.inf, "be positive and finite")
-        if self.cost == "gaussian":
-            return Normal()
-        if self.cost == "quantile":
-            return Quantiles(levels)
-        if self.cost == "huber":
-            return Point(functools.partial(huber, delta=self.delta))
-        return Point(squared if self.cost == "squared" else absolute)
-
-    def _n_outputs(self) -> int:
-        return self._head.n_outputs
-
-    def _encode(self, y: NDArray[Any], weight: NDArray[np.float64], fresh: bool) -> NDArray[Any]:
-        if y.ndim != 1:
-            raise ValueError(f"y must hold one number a row, [N], got shape {list(y.shape)}")
-        if y.dtype.kind not in "biufO":
-            raise ValueError(f"y must hold numbers, got {y.dtype}")
-        y = y.astype(np.float64)
-        if not np.isfinite(y).all():
-            raise ValueError("Input y contains NaN or infinity.")
-        if fresh:
-            self._head = self._made_head()
-            self._levels = tuple(np.atleast_1d(np.asarray(self.quantiles, dtype=np.float64)).tolist())
-        return y
-
-    def _prepare(self, rows: Rows, generator: torch.Generator) -> None:
-        if hasattr(self, "network_"):
-            return
+    def _in_unit_of(self, rows: Rows, model: NumberModel) -> NumberModel:
+        """The model with the location and the scale of these rows' targets."""
         y, weight = rows.target, rows.weight
         if self.cost in ("squared", "gaussian"):
             location = float(weight @ y / weight.sum())
@@ -193,49 +348,32 @@ class Regressor(RegressorMixin, Supervised):
             scale = (high - low) / 1.349 or float(weight @ np.abs(y - location) / weight.sum())
         if not np.isfinite([location, scale]).all():
             raise ValueError(f"y: its values are too large to be scaled, up to {np.abs(y).max()}")
-        self.target_location_, self.target_scale_ = location, scale if scale > 1e-12 * abs(location) else 1.0
+        scale = scale if scale > 1e-12 * abs(location) else 1.0
+        return dataclasses.replace(model, location=location, scale=scale)
 
-    def _targets(self, target: NDArray[Any]) -> NDArray[Any]:
-        return (target - self.target_location_) / self.target_scale_
+    # ----------------------------------------------------------------------------------------------- what was learnt
 
-    def _loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective on the cost of a row."""
-        return weighted_mean(self._head.cost(network(batch.inputs), batch.target), batch.weight), {}
+    @property
+    def target_location_(self) -> float:
+        """What was taken from the targets."""
+        return self.fitted_.about.location
 
-    def _validate(self, outputs: NDArray[Any], rows: Rows) -> dict[str, float]:
-        target = torch.from_numpy(self._targets(rows.target))
-        cost = self._head.cost(torch.from_numpy(outputs).double(), target).numpy()
-        return {"val/loss": float(rows.weight @ cost / rows.weight.sum())}
+    @property
+    def target_scale_(self) -> float:
+        """What they were divided by."""
+        return self.fitted_.about.scale
 
-    def _check_held_out(self, held_out: bool) -> None:
-        if self.conformal and not held_out:
-            raise ValueError("conformal needs held-out rows: validation_split or validation_set")
-        if self.conformal and self._head.widest is not None and self._head.widest < _COVERAGES[0]:
-            raise ValueError(f"conformal needs quantiles on both sides of the median, got {self.quantiles!r}")
-
-    def _calibrate(self, outputs: NDArray[Any] | None, rows: Rows | None) -> None:
-        self.conformal_: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-        if not self.conformal or outputs is None or rows is None:
-            return
-        count, widest = len(rows.target), self._head.widest
-        # One more row, the one to come, is as likely to be anywhere among them; beyond the last nothing is known.
-        ranks = _COVERAGES * (1.0 + 1.0 / count)
-        known = (ranks <= 1.0) & ((1.0 if widest is None else widest) + 1e-9 >= _COVERAGES)
-        widenings = []
-        for coverage, rank in zip(_COVERAGES[known], ranks[known], strict=True):
-            low, high = self._in_their_unit(self._head.interval(outputs, coverage)).T
-            widenings += _weighted_quantiles(np.maximum(low - rows.target, rows.target - high), rows.weight, [rank])
-        self.conformal_ = _COVERAGES[known], np.array(widenings)
+    @property
+    def conformal_(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Coverages and by how much intervals of each are widened, two arrays ``[G]``, or None."""
+        return self.fitted_.about.conformal
 
     # ------------------------------------------------------------------------------------------------------ predicting
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """The mean, or the median for "absolute" and "quantile": ``[N, D]`` → ``[N]``, in the targets' unit."""
         outputs = self._outputs(X)
-        return self._in_their_unit(self._head.centre(outputs))
-
-    def _in_their_unit(self, standardized: NDArray[Any]) -> NDArray[np.float64]:
-        return self.target_location_ + self.target_scale_ * standardized
+        return self.fitted_.about.prediction(outputs).numpy()
 
     def predict_quantiles(self, X: ArrayLike, quantiles: Sequence[float] | None = None) -> NDArray[np.float64]:
         """Quantiles of the target given the input, which never cross: ``[N, D]`` → ``[N, L]``.
@@ -252,11 +390,10 @@ class Regressor(RegressorMixin, Supervised):
             ValueError: a level outside (0, 1) or outside the trained ones, or a cost that says nothing about spread.
         """
         check_is_fitted(self)
-        wanted = self._levels if quantiles is None else quantiles
+        model = self.fitted_.about
+        wanted = model.levels if quantiles is None else quantiles
         quantile_levels(wanted)
-        levels = np.atleast_1d(np.asarray(wanted, dtype=np.float64))
-        outputs = self._outputs(X)
-        return self._in_their_unit(self._head.quantiles(outputs, levels))
+        return model.quantiles(self._outputs(X), np.array(_levels(wanted))).numpy()
 
     def predict_interval(self, X: ArrayLike, coverage: float = 0.9) -> NDArray[np.float64]:
         """The interval that leaves out as much below as above: ``[N, D]`` → lower and upper bound, ``[N, 2]``.
@@ -275,8 +412,9 @@ class Regressor(RegressorMixin, Supervised):
         Source:
             Romano, Patterson and Candès (2019), "Conformalized quantile regression", arXiv 1905.03222.
         """
-        number("coverage", coverage, lambda value: 0 < value < 1, "lie in (0, 1)")
-        outputs, head = self._outputs(X), self._head
+        fitting.number("coverage", coverage, lambda value: 0 < value < 1, "lie in (0, 1)")
+        outputs = self._outputs(X)
+        model, head = self.fitted_.about, self.fitted_.about.head
         if head.widest is None and self.conformal_ is None:
             raise ValueError(f'cost "{self.cost}" says nothing about spread: take "quantile", "gaussian" or conformal')
         if head.widest is not None and coverage > head.widest + 1e-9:
@@ -286,7 +424,7 @@ class Regressor(RegressorMixin, Supervised):
             raise ValueError(
                 f"coverage: the held-out rows are too few for {coverage}, the most they can tell is {most}"
             )
-        interval = self._in_their_unit(head.interval(outputs, coverage))
+        interval = model.interval(outputs, coverage)
         if self.conformal_ is not None:
             widening, middle = np.interp(coverage, *self.conformal_), interval.mean(axis=1)
             # Where it narrows, bounds meet in the middle rather than cross.
@@ -312,27 +450,35 @@ class Regressor(RegressorMixin, Supervised):
             FileNotFoundError: there is no such file.
             ValueError: it is no such file, is damaged, or needs ``network``.
         """
-        return cls._load(path, network, device, {})
+        return files.load(cls, NumberModel, path, network, device, {})
 
-    @classmethod
-    def _parameters(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {"quantiles": tuple(settings["quantiles"])}
 
-    def _settings(self) -> dict[str, Any]:
-        return super()._settings() | {"quantiles": np.atleast_1d(np.asarray(self.quantiles)).tolist()}
+def _numbers(y: NDArray[Any]) -> NDArray[np.float64]:
+    """Targets as float64, ``[N]``."""
+    if y.ndim != 1:
+        raise ValueError(f"y must hold one number a row, [N], got shape {list(y.shape)}")
+    if y.dtype.kind not in "biufO":
+        raise ValueError(f"y must hold numbers, got {y.dtype}")
+    y = y.astype(np.float64)
+    if not np.isfinite(y).all():
+        raise ValueError("Input y contains NaN or infinity.")
+    return y
 
-    def _state(self) -> dict[str, Any]:
-        conformal = None if self.conformal_ is None else [part.tolist() for part in self.conformal_]
-        return {"location": self.target_location_, "scale": self.target_scale_, "conformal": conformal}
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._head = self._made_head()
-        self._levels = tuple(self.quantiles)
-        self.target_location_, self.target_scale_ = float(state["location"]), float(state["scale"])
-        if not 0 < self.target_scale_ < np.inf:
-            raise ValueError(f"scale must be positive and finite, got {self.target_scale_}")
-        conformal = state["conformal"]
-        self.conformal_ = None if conformal is None else (np.array(conformal[0]), np.array(conformal[1]))
+def _levels(quantiles: Any) -> tuple[float, ...]:
+    """In the order asked for."""
+    return tuple(np.atleast_1d(np.asarray(quantiles, dtype=np.float64)).tolist())
+
+
+def _task(model: NumberModel, rows: Rows) -> Task:
+    """What to train for."""
+    loss = Loss(model.head)
+
+    def step(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss(network, batch, generator).loss, {}
+
+    target = model.standardized(rows.target)
+    return Task(model.head.n_outputs, target, rows.weight, step, model.held_out, ("val/loss", False))
 
 
 def _weighted_quantiles(
