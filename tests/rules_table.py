@@ -621,7 +621,8 @@ TABLE = [
     ),
     Row(
         "reverse KL", "β p_k (log ref_k − log p_k)", "C",
-        "the policy's Z and rows' weights; closed form for a Gaussian", "1909.08593", "autograd of KL(p‖ref)", cases=("grpo", "gspo: groups"),
+        "the policy's Z and rows' weights; closed form for a Gaussian", "1909.08593", "autograd of KL(p‖ref)",
+        cases=("grpo", "gspo: groups"),
     ),
     Row(
         "forward KL", "β ref_k", "A", "Z = rows; the value less β times the reference's entropy", "1503.02531",
