@@ -42,8 +42,8 @@ are of arXiv.
 
 **Z.** A row is a row of X: several labels of it, or several components of an action, are summed. So where M labels are
 M rows of two classes, `[B, M, 2]`, training has Z = B. `weighted_cross_entropy` divides by default by all the rows that
-it is given, B·M, and says an M-th of it; with `normalizer=B` both say the same. All terms of a policy's loss have one Z;
-the critic has its own, its rows.
+it is given, B·M, and says an M-th of it; with `normalizer=B` both say the same. All terms of a policy's loss have one
+Z; the critic has its own, its rows.
 
 """
 
