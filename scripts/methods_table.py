@@ -32,9 +32,18 @@ taken, ρ = π(a|s) now / π(a|s) when a was taken, sg is "no gradient through t
 * **C**: the gradient at the current parameters only. Weights must be made anew at every step; value, curvature, line
   search and early stopping on L are wrong.
 
-The difference is the largest absolute one of the gradients with respect to the logits, in float64, over random logits,
-a single row, a single step, tied classes, p within 1e-13 of 0 and 1, a masked class, and equal rewards, rounded up to
-a power of ten. Sources that are numbers are of arXiv.
+Every row is held as users train it, in float64. A supervised rule is trained by `rlce.Classifier`: one step of plain
+gradient descent on a table of logits *is* the gradient, and the difference is the largest absolute one from the
+published loss's, over random logits, a single row, a single step, tied classes, p within 1e-13 of 0 and 1 and a masked
+class. A policy-gradient method is trained by `rlce.PolicyGradient` for some rounds, on episodes of different lengths
+that end in every way. Beside it the published method is trained on the same data, and the difference is the largest of
+any parameter afterwards, in units of the learning rate. Both are rounded up to a power of ten. Sources that are numbers
+are of arXiv.
+
+**Z.** A row is a row of X: several labels of it, or several components of an action, are summed. So where M labels are
+M rows of two classes, `[B, M, 2]`, training has Z = B. `weighted_cross_entropy` divides by default by all the rows that
+it is given, B·M, and says an M-th of it; with `normalizer=B` both say the same. All terms of a policy's loss have one
+Z; the critic has its own, its rows.
 
 """
 

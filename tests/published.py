@@ -141,12 +141,34 @@ def sequence_clip(rows: Rows, clip: float) -> Tensor:
     return total
 
 
+def tapered(rows: Rows) -> Tensor:
+    """−R log π(o) where R ≥ 0, −sg(min(ρ(o), 1)) R log π(o) where R < 0 (Le Roux et al. 2025, with a = 0, b = 1)."""
+    total = torch.zeros((), dtype=torch.float64)
+    for episode in sorted(set(rows.episode)):
+        mine = torch.tensor([number == episode for number in rows.episode])
+        R, whole = rows.advantage[mine][0], rows.log_prob[mine].sum()
+        ratio = (whole.detach() - rows.behaviour_log_prob[mine].sum()).exp()
+        total = total - (R if R >= 0 else ratio.clamp(max=1.0) * R) * whole
+    return total
+
+
+def own_log_probability(rows: Rows, coefficient: float) -> Tensor:
+    """c sg(log π) log π: the score-function estimate of −c H (Williams and Peng 1991)."""
+    return coefficient * (rows.log_prob.detach() * rows.log_prob).sum()
+
+
+def clip_and_estimated_divergence(rows: Rows, clip: float, coefficient: float) -> Tensor:
+    """PPO's surrogate and β (q/π − log(q/π) − 1), q = π_old here (Shao et al. 2024, equation 4)."""
+    difference = rows.behaviour_log_prob - rows.log_prob
+    return clipped_surrogate(rows, clip) + coefficient * (difference.exp() - difference - 1).sum()
+
+
 def value_beside(rows: Rows, share: float) -> Tensor:
     """−sg(A π + share · V) log π: no paper's, to hold what a user's rule may name."""
     return -((rows.advantage * rows.log_prob.detach().exp() + share * rows.value) * rows.log_prob).sum()
 
 
-def importance_sampled(rows: Rows) -> Tensor:
+def importance_weighted(rows: Rows) -> Tensor:
     """−ρA (Jie and Abbeel 2010)."""
     return -(rows.ratio * rows.advantage).sum()
 
@@ -344,6 +366,31 @@ def elite(quantile: float, **rest: Any) -> Published:
     return Published(partial(best_episodes, quantile=quantile), score_function, False, **rest)
 
 
+def topr(discount: float, **rest: Any) -> Published:
+    """Tapered off-policy REINFORCE."""
+    credit = partial(monte_carlo, discount=discount, baseline="none", whole_return=True)
+    return Published(credit, tapered, False, "episodes", ratio=True, **rest)
+
+
+def importance_sampled(discount: float, trace: float, **rest: Any) -> Published:
+    """PPO without its clip."""
+    credit = partial(generalized_advantage, discount=discount, trace=trace)
+    return Published(credit, importance_weighted, True, ratio=True, standardize=True, **rest)
+
+
+def sampled_entropy(discount: float, trace: float, coefficient: float, **rest: Any) -> Published:
+    """The entropy bonus of the action taken, alone."""
+    credit = partial(generalized_advantage, discount=discount, trace=trace)
+    return Published(credit, partial(own_log_probability, coefficient=coefficient), True, **rest)
+
+
+def sampled_kl(discount: float, trace: float, clip: float, coefficient: float, **rest: Any) -> Published:
+    """PPO with GRPO's penalty."""
+    credit = partial(generalized_advantage, discount=discount, trace=trace)
+    loss = partial(clip_and_estimated_divergence, clip=clip, coefficient=coefficient)
+    return Published(credit, loss, True, ratio=True, standardize=True, **rest)
+
+
 def with_value(discount: float, trace: float, share: float, **rest: Any) -> Published:
     """A user's rule that names ``value``."""
     credit = partial(generalized_advantage, discount=discount, trace=trace)
@@ -353,7 +400,7 @@ def with_value(discount: float, trace: float, share: float, **rest: Any) -> Publ
 def by_position(discount: float, trace: float, **rest: Any) -> Published:
     """A user's rule of three parameters."""
     credit = partial(generalized_advantage, discount=discount, trace=trace)
-    return Published(credit, importance_sampled, True, ratio=True, **rest)
+    return Published(credit, importance_weighted, True, ratio=True, **rest)
 
 
 # ------------------------------------------------------------------------------------------------------- distributions

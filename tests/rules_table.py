@@ -1,6 +1,8 @@
-"""The table of rules: for each method the library's weights, and its published form written out afresh.
+"""The table of rules: for each method the library's weights, as trained, and its published form written out afresh.
 
-One `Row` a method. `tests/test_target_rules.py` holds each row's two losses against each other, and
+One `Row` a method. A supervised rule is trained by `rlce.Classifier`: one batch, one step of plain gradient descent on
+a table of logits, and the step is the gradient. A policy-gradient method is trained by `rlce.PolicyGradient`, in the
+cases of `tests/training_cases.py`. `tests/test_target_rules.py` holds the rows against their published forms, and
 `scripts/methods_table.py` writes `docs/methods.md` from the same list, so nothing is claimed without its test.
 
 Data of a case are time-major, ``[T, N]``: for supervised rows simply T·N rows. Everything is float64.
@@ -9,24 +11,24 @@ Data of a case are time-major, ``[T, N]``: for supervised rows simply T·N rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional as F
 
 import rlce
-from rlce import returns, targets, weights
-from rlce.objective import cross_entropy
+from rlce import Optimization, targets, weights
+from tests import training_cases
 
-CLASSES, DISCOUNT, TRACE, CLIP = 5, 0.9, 0.8, 0.2
+CLASSES = 5
 
 
 # ---------------------------------------------------------------------------------------------------- the cases
@@ -145,81 +147,141 @@ CASES = {
 Loss = Callable[[Case, Tensor], Tensor]
 
 
+class Trained(NamedTuple):
+    """What one gradient step of a training did."""
+
+    value: float  # of the loss, as it was logged
+    gradient: Tensor  # [T, N, K] in the logits
+
+    def times(self, factor: float, less: float = 0.0) -> Trained:
+        """The same of a multiple of the loss, less a constant."""
+        return Trained(factor * self.value - less, factor * self.gradient)
+
+
 class Row(NamedTuple):
-    """A method. Its two losses are functions of (case, logits ``[T, N, K]``) and give a scalar."""
+    """A method, trained by the library, and its published form.
+
+    Attributes:
+        method: its name.
+        weights: w_ik.
+        tier: A, B or C.
+        remarks: Z, and what else must be known.
+        source: where it was published.
+        reference: what training is held against.
+        ours: for a supervised rule, trained on a case.
+        published: the same rule's loss, (case, logits ``[T, N, K]``) → scalar.
+        cases: for a policy-gradient method, how the names of its cases in `tests.training_cases.CASES` begin.
+        masks: "raise" where the rule puts weight on a masked class, "none" where masks make no sense.
+        unit: where the numbers of tier A hold only for a batch or an iteration.
+    """
 
     method: str
-    weights: str  # w_ik
+    weights: str
     tier: Literal["A", "B", "C"]
-    remarks: str  # Z, and what else must be known
+    remarks: str
     source: str
-    reference: str  # what the rule is held against
-    ours: Loss
-    published: Loss
-    masks: Literal["agree", "raise", "none"] = "agree"  # "raise": the rule puts weight on a masked class
-    needs_two: bool = False  # compares the episodes of a group, and one alone is an error
-    level: bool = False  # equal rewards give no gradient at all
-    unit: str = ""  # where the numbers of tier A hold only for a batch or an iteration
+    reference: str
+    ours: Callable[[Case], Trained] | None = None
+    published: Loss | None = None
+    cases: tuple[str, ...] = ()
+    masks: Literal["agree", "raise", "none"] = "agree"
+    unit: str = ""
 
 
-@contextmanager
-def double_precision() -> Iterator[None]:
-    """Supervised rules make targets of the default dtype."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+# ----------------------------------------------------------------------------------------------- as the library trains
+
+
+class Table(nn.Module):
+    """Logits of each row, looked up by the row's number, which is where its one-hot input is largest."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits[x.argmax(dim=-1)]
+
+
+def trained(case: Case, y: Tensor | None = None, sample_weight: Tensor | None = None, **settings: Any) -> Trained:
+    """One step of `rlce.Classifier` over all rows of a case, with step size 1: what the logits lost is the gradient.
+
+    Args:
+        case: the data.
+        y: targets ``[T, N]`` or ``[T, N, K]``; the labels by default.
+        sample_weight: ``[T, N]``.
+        settings: parameters of the classifier.
+    """
+    last = torch.arange(CLASSES) == CLASSES - 1
+    logits = case.logits.masked_fill(last & case.masked, -math.inf).flatten(0, 1)
+    target = (case.labels if y is None else y).flatten(0, 1).numpy()
+    classifier = rlce.Classifier(
+        network=lambda n_inputs, n_outputs: Table(logits),
+        optimizer=Optimization("sgd", learning_rate=1.0, momentum=0.0),
+        batch_size=len(logits),
+        standardize=False,
+        random_state=0,
+        **settings,
+    )
+    # One epoch; unlike fit it is told the classes, all of which no small case has.
+    classes = np.arange(CLASSES) if target.ndim == 1 else None
+    weight = None if sample_weight is None else sample_weight.flatten().numpy()
+    classifier.partial_fit(np.eye(len(logits)), target, classes, weight)
+    after = classifier.network_.logits.detach()
+    gradient = torch.where(logits == after, 0.0, logits - after)  # −inf stays where it is
+    return Trained(classifier.history_[-1]["train/loss"], gradient.view_as(case.logits))
+
+
+def of_rows(table: Callable[[Case], Tensor]) -> Callable[[Case], Any]:
+    """A rule that gives every row its own target weights, ``[T, N, K]``, whatever batch it comes in."""
+
+    def rule(case: Case) -> Any:
+        rows = flat(table(case))
+
+        def mixed(inputs: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return inputs, rows[inputs.argmax(dim=-1)], weights
+
+        return mixed
+
+    return rule
 
 
 def compare(row: Row, case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Our loss and gradient, the published loss and gradient; a published form never sees a masked class."""
+    """Our value and gradient, the published ones; a published form never sees a masked class."""
+    assert row.ours is not None
+    assert row.published is not None
+    found = row.ours(case)
     leaf = case.logits.clone().requires_grad_()
-    last = torch.arange(CLASSES) == CLASSES - 1
-    with double_precision():
-        ours = row.ours(case, leaf.masked_fill(last & case.masked, -math.inf))
-        published = (
-            row.published(case.without_last_class(), leaf[..., :-1]) if case.masked else row.published(case, leaf)
-        )
-    found, expected = (torch.autograd.grad(loss, leaf)[0] for loss in (ours, published))
-    return ours.detach(), found, published.detach(), expected
+    published = row.published(case.without_last_class(), leaf[..., :-1]) if case.masked else row.published(case, leaf)
+    (expected,) = torch.autograd.grad(published, leaf)
+    return torch.tensor(found.value, dtype=torch.float64), found.gradient, published.detach(), expected
 
 
 def applies(row: Row, name: str) -> bool:
     """Whether the row's two losses can be compared on the case of that name."""
-    return not (CASES[name].masked and row.masks != "agree") and not (row.needs_two and name == "one row")
+    return not (CASES[name].masked and row.masks != "agree")
+
+
+def training_cases_of(row: Row) -> list[training_cases.Case]:
+    """The runs of `rlce.PolicyGradient` that hold a row.
+
+    Raises:
+        ValueError: there is none of a name.
+    """
+    found = []
+    for name in row.cases:
+        of_name = [case for case in training_cases.CASES if case.name.startswith(name)]
+        if not of_name:
+            raise ValueError(f"{row.method}: no training case is named {name}…")
+        found += of_name
+    return found
 
 
 def largest_difference(row: Row) -> float:
-    """The largest absolute difference of the gradients over all cases."""
+    """The largest absolute difference of the gradients (or of what a run moved) over all cases."""
+    if row.ours is None:
+        return max(map(training_cases.largest_difference, training_cases_of(row)))
     pairs = [compare(row, case) for name, case in CASES.items() if applies(row, name)]
     return max(float((found - expected).abs().max()) for _, found, _, expected in pairs)
-
-
-# ------------------------------------------------------------------------------------------------ how both are built
-
-
-def supervised(rule: Callable[[Case, Tensor], Tensor], normalizer: Callable[[Case], Any] = lambda _: None) -> Loss:
-    """The objective on a rule's targets."""
-    return lambda case, logits: rlce.weighted_cross_entropy(logits, rule(case, logits), normalizer=normalizer(case))
-
-
-def on_action(rule: Callable[[Case, Tensor, Tensor], Tensor], per_episode: bool = False) -> Loss:
-    """The objective on the actions taken; the rule is a function of (case, log π now, log π then), ``[T, N]`` each."""
-
-    def loss(case: Case, logits: Tensor) -> Tensor:
-        now, then = (-cross_entropy(outputs.detach(), case.labels) for outputs in (logits, case.behaviour_logits))
-        weight = rule(case, now, then)
-        normalizer = len(case.lengths) if per_episode else None
-        return rlce.weighted_cross_entropy(logits, case.labels, weight, normalizer=normalizer)
-
-    return loss
-
-
-def in_episode(case: Case, advantage: NDArray[np.floating[Any]]) -> Tensor:
-    """One number an episode, ``[N]``, for each of its steps; 0 after its end: ``[T, N]``."""
-    return torch.from_numpy(np.where(case.valid, advantage, 0.0))
 
 
 def flat(logits: Tensor) -> Tensor:
@@ -232,18 +294,6 @@ def chosen(case: Case, logits: Tensor) -> Tensor:
     return Categorical(logits=logits).log_prob(case.labels)
 
 
-def ratio(case: Case, logits: Tensor) -> Tensor:
-    """π(a|s)/μ(a|s) as a quotient of probabilities, with its graph, ``[T, N]``."""
-    index = case.labels.unsqueeze(-1)
-    now, then = (x.softmax(dim=-1).gather(-1, index).squeeze(-1) for x in (logits, case.behaviour_logits))
-    return now / then
-
-
-def episodes(case: Case) -> Iterator[tuple[int, int]]:
-    """Number and length of every episode, where a column is one."""
-    yield from ((number, int(length)) for number, length in enumerate(case.lengths))
-
-
 # ------------------------------------------------------------------------------------------------- published forms
 
 
@@ -254,13 +304,12 @@ def off_class_smoothing(case: Case, logits: Tensor) -> Tensor:
     return ((1 - epsilon - part) * nll - part * log_p.sum(dim=-1)).mean()
 
 
-def weighted_by_counts(class_weights: Callable[[Case], NDArray[np.float64]]) -> Loss:
-    """PyTorch's cross-entropy with class weights scaled to sum K; its sum is divided by N."""
+def summed_by_torch(class_weights: Callable[[Case], Any], **settings: Any) -> Loss:
+    """PyTorch's cross-entropy with class weights; its sum is divided by N."""
 
     def loss(case: Case, logits: Tensor) -> Tensor:
-        relative = class_weights(case)
-        weight = torch.from_numpy(relative / relative.sum() * len(relative))
-        total = F.cross_entropy(flat(logits), case.labels.flatten(), weight=weight, reduction="sum")
+        weight = torch.as_tensor(class_weights(case))
+        total = F.cross_entropy(flat(logits), case.labels.flatten(), weight=weight, reduction="sum", **settings)
         return total / case.labels.numel()
 
     return loss
@@ -268,12 +317,14 @@ def weighted_by_counts(class_weights: Callable[[Case], NDArray[np.float64]]) -> 
 
 def balanced_by_scikit_learn(case: Case) -> NDArray[np.float64]:
     classes = np.arange(len(case.counts))
-    return compute_class_weight("balanced", classes=classes, y=np.repeat(classes, case.counts.int().numpy()))
+    relative = compute_class_weight("balanced", classes=classes, y=np.repeat(classes, case.counts.int().numpy()))
+    return relative / relative.sum() * len(relative)
 
 
 def effective_number(case: Case) -> NDArray[np.float64]:
     beta = 0.99
-    return (1.0 - beta) / (1.0 - np.power(beta, case.counts.numpy()))
+    relative = (1.0 - beta) / (1.0 - np.power(beta, case.counts.numpy()))
+    return relative / relative.sum() * len(relative)
 
 
 def distillation(case: Case, logits: Tensor) -> Tensor:
@@ -281,194 +332,17 @@ def distillation(case: Case, logits: Tensor) -> Tensor:
     return 9.0 * F.kl_div(student.log_softmax(dim=-1), teacher.softmax(dim=-1), reduction="batchmean")
 
 
-def our_distillation(case: Case, logits: Tensor) -> Tensor:
+def our_distillation(case: Case) -> Trained:
     target = targets.distill(case.teacher_logits, 3.0)
-    rows = case.labels.numel()
-    loss = rlce.weighted_cross_entropy(targets.tempered(logits, 3.0), target, normalizer=rows / 9.0)
-    return loss - 9.0 * Categorical(probs=target).entropy().mean()
+    found = trained(case, target, soft_targets=True, rule=partial(targets.tempered, temperature=3.0))
+    return found.times(9.0, less=9.0 * float(Categorical(probs=target).entropy().mean()))
 
 
-def our_forward_kl(case: Case, logits: Tensor) -> Tensor:
+def our_forward_kl(case: Case) -> Trained:
     target = weights.forward_kl(case.reference_logits, 0.7)
-    return rlce.weighted_cross_entropy(logits, target) - 0.7 * Categorical(probs=target).entropy().mean()
-
-
-def filtered_cloning(case: Case, logits: Tensor) -> Tensor:
-    """Maximum likelihood on the best episodes alone: of N, all that reach the ⌈0.7N⌉-th smallest return."""
-    log_prob, total = chosen(case, logits), logits.new_zeros(())
-    bar = sorted(case.returns)[-(-7 * len(case.lengths) // 10) - 1]
-    for number, length in episodes(case):
-        if case.returns[number] >= bar:
-            total = total - log_prob[:length, number].sum()
-    return total / len(case.lengths)
-
-
-def reward_weighted_likelihood(case: Case, logits: Tensor) -> Tensor:
-    log_prob, total = chosen(case, logits), logits.new_zeros(())
-    for number, length in episodes(case):
-        total = total - math.exp(0.5 * case.returns[number]) * log_prob[:length, number].sum()
-    return total / len(case.lengths)
-
-
-def advantage_weighted_likelihood(case: Case, logits: Tensor) -> Tensor:
-    terms = [
-        -min(math.exp(float(a) / 0.5), 3.0) * log_p
-        for a, log_p in zip(case.advantage.flatten(), chosen(case, logits).flatten(), strict=True)
-    ]
-    return torch.stack(terms).mean()
-
-
-def later(case: Case, t: int, n: int) -> Iterator[int]:
-    """Rows t, t+1, ... to the end of the episode or of the data."""
-    for row in range(t, len(case.reward)):
-        yield row
-        if case.done[row, n]:
-            return
-
-
-def reinforce_with_baseline(case: Case, logits: Tensor) -> Tensor:
-    """Σ of later rewards less V, by the double sum; episodes end where they are cut."""
-    log_prob, total = chosen(case, logits), logits.new_zeros(())
-    for t, n in np.ndindex(*case.reward.shape):
-        returned = sum(DISCOUNT ** (row - t) * case.reward[row, n] for row in later(case, t, n))
-        total = total - (returned - case.value[t, n]) * log_prob[t, n]
-    return total / len(case.lengths)
-
-
-def temporal_difference(case: Case, t: int, n: int) -> float:
-    following = 0.0 if case.terminated[t, n] else case.next_value[t, n]
-    return float(case.reward[t, n] + DISCOUNT * following - case.value[t, n])
-
-
-def generalized_advantage(case: Case, logits: Tensor) -> Tensor:
-    log_prob, total = chosen(case, logits), logits.new_zeros(())
-    for t, n in np.ndindex(*case.reward.shape):
-        parts = ((DISCOUNT * TRACE) ** (row - t) * temporal_difference(case, row, n) for row in later(case, t, n))
-        total = total - sum(parts) * log_prob[t, n]
-    return total / log_prob.numel()
-
-
-def leave_one_out(case: Case, logits: Tensor) -> Tensor:
-    log_prob, total = chosen(case, logits), logits.new_zeros(())
-    for number, length in episodes(case):
-        others = [float(r) for other, r in enumerate(case.returns) if other != number]
-        advantage = float(case.returns[number]) - sum(others) / len(others)
-        total = total - advantage * log_prob[:length, number].sum()
-    return total / len(case.lengths)
-
-
-def grpo(by_length: bool = True, by_deviation: bool = True, kl: float = 0.0) -> Loss:
-    """Equations 3 and 4 of the paper, episode by episode and token by token."""
-
-    def loss(case: Case, logits: Tensor) -> Tensor:
-        rewards = torch.from_numpy(case.returns)
-        advantages = rewards - rewards.mean()
-        if by_deviation:
-            advantages = advantages / (rewards.std() + 1e-4)
-        quotient, log_prob = ratio(case, logits), chosen(case, logits)
-        reference = Categorical(logits=case.reference_logits).log_prob(case.labels)
-        total = logits.new_zeros(())
-        for number, length in episodes(case):
-            tokens = logits.new_zeros(())
-            for t in range(length):
-                rho, a = quotient[t, number], advantages[number]
-                difference = reference[t, number] - log_prob[t, number]
-                tokens = tokens + torch.min(rho * a, rho.clamp(1 - CLIP, 1 + CLIP) * a)
-                tokens = tokens - kl * (difference.exp() - difference - 1)
-            total = total - (tokens / length if by_length else tokens)
-        return total / len(case.lengths)
-
-    return loss
-
-
-def our_grpo(kl: float = 0.0) -> Loss:
-    def rule(case: Case, now: Tensor, then: Tensor) -> Tensor:
-        advantage = in_episode(case, returns.group_standardized(case.returns, case.lengths, floor=1e-4))
-        reference = -cross_entropy(case.reference_logits, case.labels)
-        penalty = weights.sampled_kl(now, reference, kl) * in_episode(case, 1.0 / case.lengths)
-        return weights.clipped_ratio(advantage, now, then, CLIP) + penalty
-
-    return on_action(rule, per_episode=True)
-
-
-def v_trace_actor(case: Case, logits: Tensor) -> Tensor:
-    """Targets by the sum of products of the paper's equation 1."""
-    rho = ratio(case, logits).detach()
-    bounded, trace = rho.clamp(max=1.2).tolist(), rho.clamp(max=0.9).tolist()
-
-    def target(t: int, n: int) -> float:
-        total, product = float(case.value[t, n]), 1.0
-        for row in later(case, t, n):
-            total += product * bounded[row][n] * temporal_difference(case, row, n)
-            product *= DISCOUNT * trace[row][n]
-        return total
-
-    log_prob, loss = chosen(case, logits), logits.new_zeros(())
-    for t, n in np.ndindex(*case.reward.shape):
-        if case.terminated[t, n]:
-            following = 0.0
-        elif case.done[t, n] or t + 1 == len(case.reward):
-            following = float(case.next_value[t, n])
-        else:
-            following = target(t + 1, n)
-        advantage = case.reward[t, n] + DISCOUNT * following - case.value[t, n]
-        loss = loss - bounded[t][n] * advantage * log_prob[t, n]
-    return loss / log_prob.numel()
-
-
-def our_v_trace(case: Case, now: Tensor, then: Tensor) -> Tensor:
-    _, advantage = returns.vtrace(
-        case.reward,
-        case.value,
-        case.next_value,
-        case.terminated,
-        case.done,
-        (now - then).exp().numpy(),
-        DISCOUNT,
-        ratio_bound=1.2,
-        trace_bound=0.9,
-    )
-    return weights.v_trace(torch.from_numpy(advantage), now, then, bound=1.2)
-
-
-def tapered(case: Case, logits: Tensor) -> Tensor:
-    """The ratio of an episode is the product over its actions."""
-    quotient, log_prob, total = ratio(case, logits).detach(), chosen(case, logits), logits.new_zeros(())
-    for number, length in episodes(case):
-        factor = float(case.returns[number])
-        if factor < 0:
-            factor *= min(math.prod(quotient[:length, number].tolist()), 1.0)
-        total = total - factor * log_prob[:length, number].sum()
-    return total / len(case.lengths)
-
-
-def our_topr(case: Case, now: Tensor, then: Tensor) -> Tensor:
-    valid, weight = torch.from_numpy(case.valid), torch.zeros_like(now)
-    episode = torch.arange(len(case.lengths)).expand_as(now)
-    rows = (x[valid] for x in (in_episode(case, case.returns), now, then, episode))
-    weight[valid] = weights.topr(*rows)
-    return weight
-
-
-def clipped_objective(case: Case, logits: Tensor) -> Tensor:
-    quotient, advantage = ratio(case, logits), case.advantage
-    return -torch.min(quotient * advantage, quotient.clamp(1 - CLIP, 1 + CLIP) * advantage).mean()
-
-
-def our_sampled_entropy(case: Case, logits: Tensor) -> Tensor:
-    """Its expectation over the action: every action that can be drawn, times how likely it is."""
-    total = logits.new_zeros(())
-    for action in range(CLASSES - case.masked):
-        taken = torch.full_like(case.labels, action)
-        log_prob = -cross_entropy(logits.detach(), taken)
-        weight = log_prob.exp() * weights.sampled_entropy(log_prob, 0.3)
-        total = total + rlce.weighted_cross_entropy(logits, taken, weight)
-    return total
-
-
-def kl_estimate(case: Case, logits: Tensor) -> Tensor:
-    quotient = Categorical(logits=case.reference_logits).log_prob(case.labels) - chosen(case, logits)
-    return 0.3 * (quotient.exp() - quotient - 1).mean()
+    entropy = Categorical(probs=target / 0.7).entropy().mean()
+    found = trained(case, rule=of_rows(lambda case: weights.forward_kl(case.reference_logits, 0.7))(case))
+    return found.times(1.0, less=0.7 * float(entropy))
 
 
 def adjusted_softmax(case: Case, logits: Tensor) -> Tensor:
@@ -490,159 +364,96 @@ def label_distribution_aware_margin(case: Case, logits: Tensor) -> Tensor:
 
 TABLE = [
     Row(
-        "cross-entropy",
-        "e_y",
-        "A",
-        "Z = N",
-        "–",
-        "torch cross_entropy",
-        supervised(lambda case, _: targets.one_hot(case.labels, CLASSES)),
+        "cross-entropy", "e_y", "A", "Z = N", "–", "torch cross_entropy",
+        trained,
         lambda case, logits: F.cross_entropy(flat(logits), case.labels.flatten()),
     ),
     Row(
-        "sample weights",
-        "s_i e_y",
-        "A",
-        "Z = N, the default",
-        "–",
+        "sample weights", "s_i e_y", "A", "Z = Σ s_i: weights are scaled to mean 1 over the training rows", "–",
         "torch cross_entropy(reduction='none')",
-        lambda case, logits: rlce.weighted_cross_entropy(logits, case.labels, case.sample_weights),
-        lambda case, logits: (
-            F.cross_entropy(flat(logits), case.labels.flatten(), reduction="none") * case.sample_weights.flatten()
-        ).mean(),
-    ),
-    Row(
-        "sample weights, their mean",
-        "s_i e_y",
-        "A",
-        "Z = Σ s_i, as `normalizer`",
-        "–",
-        "torch cross_entropy(reduction='none')",
-        lambda case, logits: rlce.weighted_cross_entropy(
-            logits, case.labels, case.sample_weights, normalizer=case.sample_weights.sum()
-        ),
+        lambda case: trained(case, sample_weight=case.sample_weights),
         lambda case, logits: (
             F.cross_entropy(flat(logits), case.labels.flatten(), reduction="none")
             @ (case.sample_weights.flatten() / case.sample_weights.sum())
         ),
     ),
     Row(
-        "class weights, index targets",
-        "c_y e_y",
-        "A",
-        "Z = Σ_i c_{y_i}: `class_weight_sum`",
-        "PyTorch's documentation",
-        "torch cross_entropy(weight=c)",
-        supervised(
-            lambda case, _: targets.class_weighted(case.labels, CLASSES, case.class_weights),
-            lambda case: targets.class_weight_sum(case.labels, case.class_weights),
-        ),
-        lambda case, logits: F.cross_entropy(flat(logits), case.labels.flatten(), weight=case.class_weights),
+        "class weights, index targets", "c_y e_y", "A",
+        "Z = N; PyTorch's Z is Σ_i c_{y_i}: `class_weight_sum`", "PyTorch's documentation",
+        "torch cross_entropy(weight=c), its sum",
+        lambda case: trained(case, class_weight=dict(enumerate(case.class_weights.tolist()))),
+        summed_by_torch(lambda case: case.class_weights),
     ),
     Row(
-        "class weights, probability targets",
-        "c_k q_k",
-        "A",
-        "Z = N, so PyTorch's two forms differ on one-hot q",
-        "PyTorch's documentation",
+        "class weights, probability targets", "c_k q_k", "A",
+        "Z = N, so PyTorch's two forms differ on one-hot q", "PyTorch's documentation",
         "torch cross_entropy(weight=c), probabilities",
-        supervised(lambda case, _: targets.scale_classes(case.teacher_logits.softmax(dim=-1), case.class_weights)),
+        lambda case: trained(
+            case,
+            case.teacher_logits.softmax(dim=-1),
+            soft_targets=True,
+            rule=partial(targets.scale_classes, class_weights=case.class_weights),
+        ),
         lambda case, logits: F.cross_entropy(
             flat(logits), flat(case.teacher_logits).softmax(dim=-1), weight=case.class_weights
         ),
     ),
     Row(
-        "inverse class frequency",
-        "c_y e_y, c_k ∝ 1/n_k",
-        "A",
-        "Z = N; c scaled to sum K",
-        "1901.05555",
+        "inverse class frequency", "c_y e_y, c_k ∝ 1/n_k", "A", "Z = N; c scaled to sum K", "1901.05555",
         "scikit-learn's compute_class_weight, torch cross_entropy",
-        supervised(
-            lambda case, _: targets.class_weighted(case.labels, CLASSES, targets.inverse_frequency(case.counts))
-        ),
-        weighted_by_counts(balanced_by_scikit_learn),
+        lambda case: trained(case, rule=lambda counts: targets.inverse_frequency(case.counts)),
+        summed_by_torch(balanced_by_scikit_learn),
         masks="none",
     ),
     Row(
-        "class-balanced",
-        "c_y e_y, c_k ∝ (1−β)/(1−β^{n_k})",
-        "A",
-        "Z = N; c scaled to sum K",
-        "1901.05555",
+        "class-balanced", "c_y e_y, c_k ∝ (1−β)/(1−β^{n_k})", "A", "Z = N; c scaled to sum K", "1901.05555",
         "the paper's formula in NumPy, torch cross_entropy",
-        supervised(
-            lambda case, _: targets.class_weighted(case.labels, CLASSES, targets.class_balanced(case.counts, 0.99))
-        ),
-        weighted_by_counts(effective_number),
+        lambda case: trained(case, rule=lambda counts: targets.class_balanced(case.counts, 0.99)),
+        summed_by_torch(effective_number),
         masks="none",
     ),
     Row(
-        "label smoothing",
-        "(1−ε) e_y + ε/K",
-        "A",
-        "Z = N",
-        "1512.00567",
-        "torch cross_entropy(label_smoothing=ε)",
-        supervised(lambda case, _: targets.smooth(case.labels, CLASSES, 0.3)),
+        "label smoothing", "(1−ε) e_y + ε/K", "A", "Z = N", "1512.00567", "torch cross_entropy(label_smoothing=ε)",
+        lambda case: trained(case, rule=partial(targets.smooth, epsilon=0.3)),
         lambda case, logits: F.cross_entropy(flat(logits), case.labels.flatten(), label_smoothing=0.3),
         masks="raise",
     ),
     Row(
-        "label smoothing off the class",
-        "(1−ε) e_y + ε/(K−1) (1 − e_y)",
-        "A",
-        "Z = N; the other convention",
-        "fairseq",
+        "label smoothing off the class", "(1−ε) e_y + ε/(K−1) (1 − e_y)", "A", "Z = N; the other convention", "fairseq",
         "its two-term form written out",
-        supervised(lambda case, _: targets.smooth_off_class(case.labels, CLASSES, 0.3)),
+        lambda case: trained(case, rule=partial(targets.smooth_off_class, epsilon=0.3)),
         off_class_smoothing,
         masks="raise",
     ),
     Row(
-        "smoothing with class weights",
-        "c_k((1−ε)1[k=y] + ε/K)",
-        "A",
-        "Z = Σ_i c_{y_i}; not c_y times the smoothed row",
-        "PyTorch's documentation",
-        "torch cross_entropy(weight=c, label_smoothing=ε)",
-        supervised(
-            lambda case, _: targets.class_weighted(case.labels, CLASSES, case.class_weights, 0.3),
-            lambda case: targets.class_weight_sum(case.labels, case.class_weights),
+        "smoothing with class weights", "c_k((1−ε)1[k=y] + ε/K)", "A",
+        "Z = N, PyTorch's Σ_i c_{y_i}; not c_y times the smoothed row", "PyTorch's documentation",
+        "torch cross_entropy(weight=c, label_smoothing=ε), its sum",
+        lambda case: trained(
+            case, rule=partial(targets.class_weighted, class_weights=case.class_weights, epsilon=0.3)
         ),
-        lambda case, logits: F.cross_entropy(
-            flat(logits), case.labels.flatten(), weight=case.class_weights, label_smoothing=0.3
-        ),
+        summed_by_torch(lambda case: case.class_weights, label_smoothing=0.3),
         masks="raise",
     ),
     Row(
-        "uncertain labels",
-        "q_k",
-        "A",
-        "Z = N; q itself is the target",
-        "–",
-        "torch cross_entropy, probabilities",
-        supervised(lambda case, _: case.teacher_logits.softmax(dim=-1)),
+        "uncertain labels", "q_k", "A", "Z = N; q itself is the target", "–", "torch cross_entropy, probabilities",
+        lambda case: trained(case, case.teacher_logits.softmax(dim=-1), soft_targets=True),
         lambda case, logits: F.cross_entropy(flat(logits), flat(case.teacher_logits).softmax(dim=-1)),
     ),
     Row(
-        "distillation",
-        "softmax(teacher/T)_k on z/T",
-        "A",
-        "Z = N/T²; the value less T² times the teacher's entropy",
-        "1503.02531",
+        "distillation", "softmax(teacher/T)_k on z/T", "A",
+        "Z = N; times T² to keep the gradient's size; the value less the teacher's entropy", "1503.02531",
         "torch kl_div",
         our_distillation,
         distillation,
     ),
     Row(
-        "mixup",
-        "λ e_y + (1−λ) e_y'",
-        "A",
-        "Z = N; inputs mixed with the same λ",
-        "1710.09412",
+        "mixup", "λ e_y + (1−λ) e_y'", "A", "Z = N; inputs mixed with the same λ", "1710.09412",
         "two torch cross_entropy",
-        supervised(lambda case, _: targets.mix_labels(case.labels, CLASSES, case.partner_labels, case.share)),
+        lambda case: trained(
+            case, targets.mix_labels(case.labels, CLASSES, case.partner_labels, case.share, torch.float64),
+            soft_targets=True,
+        ),
         lambda case, logits: (
             case.share.flatten() * F.cross_entropy(flat(logits), case.labels.flatten(), reduction="none")
             + (1 - case.share.flatten())
@@ -650,341 +461,171 @@ TABLE = [
         ).mean(),
     ),
     Row(
-        "logit adjustment, balanced softmax",
-        "e_y on z_k + τ log π_k",
-        "A",
-        "Z = N; a transform of the logits, not a weight; τ = 1 is balanced softmax",
-        "2007.07314, 2007.10740",
+        "logit adjustment, balanced softmax", "e_y on z_k + τ log π_k", "A",
+        "Z = N; a transform of the logits, not a weight; τ = 1 is balanced softmax", "2007.07314, 2007.10740",
         "the papers' quotient by logsumexp",
-        lambda case, logits: rlce.weighted_cross_entropy(
-            targets.logit_adjusted(logits, case.counts[: logits.shape[-1]], 1.5), case.labels
-        ),
+        lambda case: trained(case, rule=partial(targets.logit_adjusted, counts=case.counts, tau=1.5)),
         adjusted_softmax,
     ),
     Row(
-        "LDAM",
-        "e_y on s(z_k − Δ_k 1[k=y]), Δ_k ∝ n_k^{−1/4}",
-        "A",
-        "Z = N; a transform of the logits",
-        "1906.07413",
+        "LDAM", "e_y on s(z_k − Δ_k 1[k=y]), Δ_k ∝ n_k^{−1/4}", "A", "Z = N; a transform of the logits", "1906.07413",
         "the authors' steps in NumPy, torch cross_entropy",
-        lambda case, logits: rlce.weighted_cross_entropy(
-            targets.label_margin(logits, case.labels, case.counts, largest=0.5, scale=3.0), case.labels
-        ),
+        lambda case: trained(case, rule=partial(targets.label_margin, counts=case.counts, largest=0.5, scale=3.0)),
         label_distribution_aware_margin,
     ),
     Row(
-        "multi-label, one-vs-all sigmoids",
-        "e_{y_m} on (0, z_m), a row a label",
-        "A",
-        "Z = rows × labels",
-        "–",
-        "torch binary_cross_entropy_with_logits",
-        lambda case, logits: rlce.weighted_cross_entropy(targets.two_class_rows(logits), case.multi_hot),
-        lambda case, logits: F.binary_cross_entropy_with_logits(logits, case.multi_hot.double()),
+        "multi-label, one-vs-all sigmoids", "e_{y_m} on (0, z_m), a row a label", "A",
+        "Z = N: a row's labels are summed", "–", "torch binary_cross_entropy_with_logits",
+        lambda case: trained(case, case.multi_hot),
+        lambda case, logits: F.binary_cross_entropy_with_logits(
+            flat(logits), flat(case.multi_hot).double(), reduction="sum"
+        ) / case.labels.numel(),
         masks="none",
     ),
     Row(
-        "generalised cross-entropy",
-        "p_y^q e_y",
-        "C",
-        "Z = N",
-        "1805.07836",
-        "autograd of (1 − p_y^q)/q",
-        supervised(lambda case, logits: targets.generalized_cross_entropy(case.labels, logits, 0.7)),
+        "one-vs-all sigmoids of one label", "e_{1[k=y]} on (0, z_k), a row a class", "A",
+        "Z = N: a row's classes are summed", "–", "torch binary_cross_entropy_with_logits",
+        lambda case: trained(case, rule=targets.two_class_rows),
+        lambda case, logits: F.binary_cross_entropy_with_logits(
+            flat(logits), F.one_hot(case.labels.flatten(), CLASSES).double(), reduction="sum"
+        ) / case.labels.numel(),
+        masks="none",
+    ),
+    Row(
+        "generalised cross-entropy", "p_y^q e_y", "C", "Z = N", "1805.07836", "autograd of (1 − p_y^q)/q",
+        lambda case: trained(case, rule=partial(targets.generalized_cross_entropy, q=0.7)),
         lambda case, logits: ((1 - chosen(case, logits).exp() ** 0.7) / 0.7).mean(),
     ),
     Row(
-        "Poly-1",
-        "(1 + ε p_y) e_y",
-        "C",
-        "Z = N",
-        "2204.12511",
-        "autograd of −log p_y + ε(1 − p_y)",
-        supervised(lambda case, logits: targets.poly_one(case.labels, logits, 2.0)),
+        "Poly-1", "(1 + ε p_y) e_y", "C", "Z = N", "2204.12511", "autograd of −log p_y + ε(1 − p_y)",
+        lambda case: trained(case, rule=partial(targets.poly_one, epsilon=2.0)),
         lambda case, logits: (
             F.cross_entropy(flat(logits), case.labels.flatten()) + 2.0 * (1 - chosen(case, logits).exp()).mean()
         ),
     ),
     Row(
-        "focal loss",
-        "[(1−p)^γ − γ p (1−p)^{γ−1} log p] e_y",
-        "C",
-        "Z = N",
-        "1708.02002",
+        "focal loss", "[(1−p)^γ − γ p (1−p)^{γ−1} log p] e_y", "C", "Z = N", "1708.02002",
         "autograd of −(1−p)^γ log p",
-        supervised(lambda case, logits: targets.focal(case.labels, logits, 2.0)),
+        lambda case: trained(case, rule=partial(targets.focal, gamma=2.0)),
         lambda case, logits: -((1 - chosen(case, logits).exp()) ** 2.0 * chosen(case, logits)).mean(),
     ),
     Row(
-        "focal factor, detached",
-        "(1−p)^γ e_y",
-        "B",
-        "Z = N; not focal loss: its weight is 1.5, 2.4, 2.9 times this at p = .1, .5, .9 (γ = 2)",
-        "–",
+        "focal factor, detached", "(1−p)^γ e_y", "B",
+        "Z = N; not focal loss: its weight is 1.5, 2.4, 2.9 times this at p = .1, .5, .9 (γ = 2)", "–",
         "autograd of −sg((1−p)^γ) log p",
-        supervised(lambda case, logits: targets.focal_modulated(case.labels, logits, 2.0)),
+        lambda case: trained(case, rule=partial(targets.focal_modulated, gamma=2.0)),
         lambda case, logits: -(((1 - chosen(case, logits).exp()) ** 2.0).detach() * chosen(case, logits)).mean(),
     ),
     Row(
-        "squared error on softmax",
-        "(q_k − p_k) p_k",
-        "C",
-        "Z = N; on two-class rows it is squared error on sigmoids",
-        "Brier 1950",
-        "autograd of ½ Σ_k (p_k − q_k)²",
-        supervised(lambda case, logits: targets.squared_error(case.teacher_logits.softmax(dim=-1), logits)),
+        "squared error on softmax", "(q_k − p_k) p_k", "C", "Z = N; on two-class rows it is squared error on sigmoids",
+        "Brier 1950", "autograd of ½ Σ_k (p_k − q_k)²",
+        lambda case: trained(
+            case, case.teacher_logits.softmax(dim=-1), soft_targets=True, rule=targets.squared_error
+        ),
         lambda case, logits: (
             0.5 * (flat(logits).softmax(dim=-1) - flat(case.teacher_logits).softmax(dim=-1)).square().sum(dim=-1).mean()
         ),
     ),
     Row(
-        "expected accuracy",
-        "p_y e_y",
-        "C",
-        "Z = N; all-action gradient with reward 1[k=y]",
-        "–",
-        "autograd of −p_y",
-        supervised(lambda case, logits: targets.expected_accuracy(case.labels, logits)),
+        "expected accuracy", "p_y e_y", "C", "Z = N; all-action gradient with reward 1[k=y]", "–", "autograd of −p_y",
+        lambda case: trained(case, rule=targets.expected_accuracy),
         lambda case, logits: -flat(logits).softmax(dim=-1).gather(-1, case.labels.reshape(-1, 1)).mean(),
     ),
     Row(
-        "elite filtering, cross-entropy method on episodes",
-        "1[R_i ≥ quantile] e_a",
-        "A",
-        "Z = episodes, those left out included; over whole episodes",
-        "de Boer et al. 2005",
-        "maximum likelihood on the best episodes, in loops",
-        on_action(lambda case, *_: in_episode(case, returns.elite(case.returns, 0.7)), per_episode=True),
-        filtered_cloning,
-        unit="batch",
+        "elite filtering, cross-entropy method on episodes", "1[R_i ≥ quantile] e_a", "A",
+        "Z = rows, those left out included; over whole episodes", "de Boer et al. 2005",
+        "maximum likelihood on the best episodes, in loops", cases=("elite",), unit="batch",
     ),
     Row(
-        "reward-weighted regression",
-        "f(R_i) e_a, f ≥ 0",
-        "A",
-        "Z = episodes; EM's M-step",
-        "Peters and Schaal 2007",
-        "weighted likelihood in loops",
-        on_action(
-            lambda case, *_: (
-                weights.reward_weighted(torch.from_numpy(case.returns), lambda r: (0.5 * r).exp())
-                * torch.from_numpy(case.valid)
-            ),
-            per_episode=True,
-        ),
-        reward_weighted_likelihood,
-        unit="iteration",
+        "reward-weighted regression", "exp(G/β) e_a, G standardised", "A", "Z = rows; EM's M-step",
+        "Peters and Schaal 2007", "weighted likelihood in loops", cases=("reward_weighted",), unit="iteration",
     ),
     Row(
-        "advantage-weighted regression",
-        "min(exp((R−V)/β), w_max) e_a",
-        "A",
-        "Z = rows; V detached",
-        "1910.00177",
-        "weighted likelihood in loops",
-        on_action(lambda case, *_: weights.advantage_weighted(case.advantage, temperature=0.5, bound=3.0)),
-        advantage_weighted_likelihood,
-        unit="iteration",
+        "advantage-weighted regression", "min(exp((R−V)/β), w_max) e_a", "A", "Z = rows; V detached", "1910.00177",
+        "weighted likelihood in loops", cases=("advantage_weighted",), unit="iteration",
     ),
     Row(
-        "REINFORCE, reward-to-go",
-        "(Σ_{t'≥t} γ^{t'−t} r_{t'} − b(s_t)) e_a",
-        "B",
-        "Z = episodes for ∇J; γ^t more for the discounted objective",
-        "Williams 1992",
-        "the double sum in loops",
-        on_action(
-            lambda case, *_: weights.score(
-                torch.from_numpy(returns.reward_to_go(case.reward, case.terminated, case.done, DISCOUNT) - case.value)
-            ),
-            per_episode=True,
-        ),
-        reinforce_with_baseline,
+        "REINFORCE", "(Σ_{t'≥t} γ^{t'−t} r_{t'} − b(s_t)) e_a", "B",
+        "Z = rows, or episodes for ∇J; whole returns, γ^t and four baselines likewise", "Williams 1992",
+        "sums over episodes in loops", cases=("reinforce",),
     ),
     Row(
-        "actor-critic, GAE",
-        "sg(A_t) e_a",
-        "B",
-        "Z = rows; the critic is a regression of its own",
-        "1506.02438",
-        "the double sum of γλ-discounted errors in loops",
-        on_action(
-            lambda case, *_: weights.score(
-                torch.from_numpy(
-                    returns.gae(case.reward, case.value, case.next_value, case.terminated, case.done, DISCOUNT, TRACE)
-                )
-            )
-        ),
-        generalized_advantage,
+        "actor-critic, GAE", "sg(A_t) e_a", "B", "Z = rows; the critic is a regression of its own", "1506.02438",
+        "the double sum of γλ-discounted errors in loops", cases=("actor_critic",),
     ),
     Row(
-        "RLOO",
-        "(r_j − mean of the other G−1) e_a",
-        "B",
-        "Z = G; = G/(G−1) (r_j − mean)",
-        "2402.14740",
-        "mean of the others in loops",
-        on_action(
-            lambda case, *_: weights.score(in_episode(case, case.returns - returns.leave_one_out(case.returns))),
-            per_episode=True,
-        ),
-        leave_one_out,
-        needs_two=True,
-        level=True,
+        "RLOO", "(r_j − mean of the other G−1) e_a", "B", "Z = rows, or episodes; = G/(G−1) (r_j − mean)", "2402.14740",
+        "mean of the others in loops", cases=("rloo",),
     ),
     Row(
-        "self-imitation",
-        "max(R−V, 0) e_a",
-        "B",
-        "Z = rows; replayed without a ratio",
-        "1806.05635",
-        "relu, torch cross_entropy",
-        on_action(lambda case, *_: weights.self_imitation(case.advantage)),
-        lambda case, logits: (
-            F.cross_entropy(flat(logits), case.labels.flatten(), reduction="none") * case.advantage.flatten().relu()
-        ).mean(),
+        "self-imitation", "max(R−V, 0) e_a", "B", "Z = rows; replayed without a ratio", "1806.05635",
+        "the positive part, in loops", cases=("self_imitation",),
     ),
     Row(
-        "V-trace actor",
-        "min(ρ̄, sg(ρ)) (r + γ v' − V) e_a",
-        "B",
-        "Z = rows; v' never crosses episodes",
-        "1802.01561",
-        "the paper's sum of products in loops",
-        on_action(our_v_trace),
-        v_trace_actor,
+        "V-trace", "min(ρ̄, sg(ρ)) (r + γ v' − V) e_a", "B", "Z = rows; v' never crosses episodes", "1802.01561",
+        "the paper's sum of products in loops", cases=("v_trace",),
     ),
     Row(
-        "CISPO",
-        "sg(clip(ρ, 1−ε_low, 1+ε_high)) A e_a",
-        "B",
-        "Z = rows; no row is dropped",
-        "2506.13585",
-        "autograd of −sg(clip(ρ)) A log π",
-        on_action(lambda case, now, then: weights.cispo(case.advantage, now, then, low=0.3, high=0.2)),
-        lambda case, logits: (
-            -(ratio(case, logits).clamp(0.7, 1.2).detach() * case.advantage * chosen(case, logits)).mean()
-        ),
+        "CISPO", "sg(clip(ρ, 1−ε_low, 1+ε_high)) A e_a", "B", "Z = rows; no row is dropped", "2506.13585",
+        "autograd of −sg(clip(ρ)) A log π", cases=("cispo",),
     ),
     Row(
-        "TOPR",
-        "R e_a where R ≥ 0, else sg(min(ρ(τ), 1)) R e_a",
-        "B",
-        "Z = episodes; ρ(τ) is of the whole episode",
-        "2503.14286",
-        "products of ratios in loops",
-        on_action(our_topr, per_episode=True),
-        tapered,
+        "TOPR", "R e_a where R ≥ 0, else sg(min(ρ(τ), 1)) R e_a", "B", "Z = episodes; ρ(τ) is of the whole episode",
+        "2503.14286", "sums of log-ratios in loops", cases=("topr",),
     ),
     Row(
-        "importance-sampled policy gradient",
-        "sg(ρ) A e_a",
-        "C",
-        "Z = rows",
-        "Jie and Abbeel 2010",
-        "autograd of −ρA",
-        on_action(lambda case, now, then: weights.importance_sampled(case.advantage, now, then)),
-        lambda case, logits: -(ratio(case, logits) * case.advantage).mean(),
+        "importance-sampled policy gradient", "sg(ρ) A e_a", "C", "Z = rows", "Jie and Abbeel 2010",
+        "autograd of −ρA", cases=("importance_sampled", "by_position"),
     ),
     Row(
-        "PPO's clip",
-        "sg(ρ) A e_a · 1[not ((A>0 and ρ>1+ε) or (A<0 and ρ<1−ε))]",
-        "C",
-        "Z = rows; ρ and mask anew in each minibatch",
-        "1707.06347",
-        "autograd of −min(ρA, clip(ρ)A)",
-        on_action(lambda case, now, then: weights.clipped_ratio(case.advantage, now, then, CLIP)),
-        clipped_objective,
+        "PPO's clip", "sg(ρ) A e_a · 1[not ((A>0 and ρ>1+ε) or (A<0 and ρ<1−ε))]", "C",
+        "Z = rows; ρ and mask anew in each minibatch", "1707.06347", "autograd of −min(ρA, clip(ρ)A)", cases=("ppo",),
     ),
     Row(
-        "GRPO",
-        "sg(ρ m)(r_j − mean)/(std+δ)/len_j · e_a, m = PPO's mask",
-        "C",
-        "Z = G; std of a sample (G−1)",
-        "2402.03300",
-        "autograd of the paper's sum in loops",
-        our_grpo(),
-        grpo(),
-        needs_two=True,
-        level=True,
+        "GRPO", "sg(ρ m)(r_j − mean)/(std+δ)/len_j · e_a, m = PPO's mask", "C",
+        "Z = episodes; std of a sample (G−1); penalty and bonus carry 1/len_j, too", "2402.03300",
+        "autograd of the paper's sum, KL in closed form",
+        cases=("grpo: groups of two", "grpo: deviations", "grpo: masks"),
     ),
     Row(
-        "GRPO with its KL",
-        "as above, plus β(ref/p − 1)/len_j · e_a",
-        "C",
-        "Z = G; the KL stands inside the mean over the episode",
-        "2402.03300",
-        "autograd of the paper's sum in loops",
-        our_grpo(kl=0.3),
-        grpo(kl=0.3),
-        needs_two=True,
+        "Dr. GRPO", "sg(ρ m)(r_j − mean) e_a", "C", "Z = episodes; (G−1)/G of RLOO at ρ = 1", "2503.20783",
+        "autograd of the paper's sum", cases=("grpo: Dr. GRPO", "grpo: a group of equal returns"),
     ),
     Row(
-        "Dr. GRPO",
-        "sg(ρ m)(r_j − mean) e_a",
-        "C",
-        "Z = G; (G−1)/G of RLOO at ρ = 1",
-        "2503.20783",
-        "autograd of the paper's sum in loops",
-        on_action(
-            lambda case, now, then: weights.clipped_ratio(
-                in_episode(case, returns.group_centred(case.returns)), now, then, CLIP
-            ),
-            per_episode=True,
-        ),
-        grpo(by_length=False, by_deviation=False),
-        needs_two=True,
-        level=True,
+        "GSPO, as a user's rule", "s m(s) A / len_j · e_a, s = (Π ρ)^{1/len_j}", "C",
+        "Z = episodes of the minibatch, which holds whole ones", "2507.18071",
+        "autograd of −Σ min(s A, clip(s) A) over episodes", cases=("gspo",),
     ),
     Row(
-        "all-action policy gradient",
-        "sg(p_k Q_k)",
-        "C",
-        "Z = rows",
-        "Sutton et al. 2000",
+        "all-action policy gradient", "sg(p_k Q_k)", "C", "Z = rows", "Sutton et al. 2000",
         "autograd of −Σ_k p_k Q_k",
-        supervised(lambda case, logits: weights.all_action(logits, case.action_values)),
-        lambda case, logits: -(logits.softmax(dim=-1) * case.action_values).sum(dim=-1).mean(),
-    ),
-    Row(
-        "entropy bonus",
-        "−c p_k log p_k",
-        "C",
-        "Z = rows",
-        "Williams and Peng 1991, 1701.06548",
-        "autograd of −c torch.distributions' entropy",
-        supervised(lambda case, logits: weights.entropy_bonus(logits, 0.3)),
-        lambda case, logits: -0.3 * Categorical(logits=logits).entropy().mean(),
-    ),
-    Row(
-        "entropy bonus, sampled",
-        "−c sg(log p_a) e_a",
-        "B",
-        "Z = rows; here its expectation over a ~ p. The naive −log p_a has zero mean gradient",
-        "Williams and Peng 1991",
-        "autograd of −c torch.distributions' entropy",
-        our_sampled_entropy,
-        lambda case, logits: -0.3 * Categorical(logits=logits).entropy().mean(),
-    ),
-    Row(
-        "reverse KL",
-        "β p_k (log ref_k − log p_k)",
-        "C",
-        "Z = rows",
-        "1909.08593",
-        "autograd of torch.distributions' KL(p‖ref)",
-        supervised(lambda case, logits: weights.reverse_kl(logits, case.reference_logits, 0.7)),
+        lambda case: trained(
+            case,
+            rule=[
+                of_rows(lambda case: case.action_values)(case),
+                lambda targets, logits: weights.all_action(logits, targets),
+            ],
+        ),
         lambda case, logits: (
-            0.7 * kl_divergence(Categorical(logits=logits), Categorical(logits=case.reference_logits)).mean()
+            -(logits.softmax(dim=-1) * case.action_values[..., : logits.shape[-1]]).sum(dim=-1).mean()
         ),
     ),
     Row(
-        "forward KL",
-        "β ref_k",
-        "A",
-        "Z = rows; the value less β times the reference's entropy",
-        "1503.02531",
+        "entropy bonus", "−c p_k log p_k", "C", "the policy's Z and rows' weights; closed form for a Gaussian",
+        "Williams and Peng 1991, 1701.06548", "autograd of −c torch.distributions' entropy",
+        cases=("actor_critic", "reinforce: critic", "ppo: minibatches", "grpo"),
+    ),
+    Row(
+        "entropy bonus, sampled", "−c sg(log p_a) e_a", "B", "Z = rows. The naive −log p_a has zero mean gradient",
+        "Williams and Peng 1991", "autograd of c sg(log π) log π", cases=("sampled_entropy",),
+    ),
+    Row(
+        "reverse KL", "β p_k (log ref_k − log p_k)", "C",
+        "the policy's Z and rows' weights; closed form for a Gaussian", "1909.08593", "autograd of KL(p‖ref)",
+        cases=("grpo", "gspo: groups"),
+    ),
+    Row(
+        "forward KL", "β ref_k", "A", "Z = rows; the value less β times the reference's entropy", "1503.02531",
         "torch.distributions' KL(ref‖p)",
         our_forward_kl,
         lambda case, logits: (
@@ -992,15 +633,8 @@ TABLE = [
         ),
     ),
     Row(
-        "KL penalty, sampled (k3)",
-        "β(ref/p − 1) e_a",
-        "C",
-        "Z = rows; its mean gradient over a ~ p is forward KL's, not reverse KL's",
-        "2402.03300",
-        "autograd of β(ref/p − log(ref/p) − 1)",
-        on_action(
-            lambda case, now, _: weights.sampled_kl(now, -cross_entropy(case.reference_logits, case.labels), 0.3)
-        ),
-        kl_estimate,
+        "KL penalty, sampled (k3)", "β(ref/p − 1) e_a", "C",
+        "Z = rows; its mean gradient over a ~ p is forward KL's, not reverse KL's", "2402.03300",
+        "autograd of β(ref/p − log(ref/p) − 1)", cases=("sampled_kl",),
     ),
-]
+]  # fmt: skip

@@ -16,9 +16,10 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 import rlce
+from rlce import weights
 from rlce.reinforcement.credit import grouped
 from tests import published
-from tests.training import Run, Setting, Task, record, scripts
+from tests.training import Run, Script, Setting, Task, record, scripts
 
 DISCRETE = spaces.Discrete(3, start=2)
 PAIR = spaces.MultiDiscrete([2, 4])
@@ -68,6 +69,14 @@ def stream(action_space: spaces.Space[Any] = DISCRETE, copies: int = 3, seed: in
     return Task(action_space, scripts(copies, seed, endings=endings), **rest)
 
 
+EQUAL_RETURNS = (
+    (Script((1.0, 0.5), "terminated"), Script((0.25,), "truncated")),
+    (Script((1.5,), "truncated"), Script((-1.0, 1.0, 0.25), "terminated")),
+    (Script((2.0, -1.0, 0.5), "terminated"),),
+    (Script((-1.0, 0.5, 0.25, 0.25), "truncated"),),
+)  # of the first two copies, whatever the round
+
+
 def _case(name: str, method: str, task: Task, arguments: Mapping[str, Any], **setting: Any) -> Case:
     return Case(f"{method}: {name}", method, Setting(task, **setting), arguments)
 
@@ -106,7 +115,41 @@ def position_method(**rest: Any) -> rlce.Method:
     return replace(rlce.methods.ppo(**rest), weight=lambda a, now, then: a * (now - then).exp(), name="by_position")
 
 
+def topr_method(**rest: Any) -> rlce.Method:
+    """Tapered off-policy REINFORCE on whole returns."""
+    method = rlce.methods.reinforce(baseline="none", whole_return=True, discount=rest.pop("discount"), episodes=8)
+    return replace(method, weight=weights.topr, ratio=True, name="topr", **rest)
+
+
+def importance_method(**rest: Any) -> rlce.Method:
+    """PPO without its clip."""
+    return replace(rlce.methods.ppo(**rest), weight=weights.importance_sampled, name="importance_sampled")
+
+
+def sampled_entropy_method(coefficient: float, **rest: Any) -> rlce.Method:
+    """A bonus alone, estimated from the action taken."""
+
+    def weight(log_prob: Tensor) -> Tensor:
+        return weights.sampled_entropy(log_prob, coefficient)
+
+    return replace(rlce.methods.actor_critic(**rest), weight=weight, name="sampled_entropy")
+
+
+def sampled_kl_method(coefficient: float, clip: float, **rest: Any) -> rlce.Method:
+    """PPO with GRPO's estimated penalty; the policy that acted is what it holds on to."""
+
+    def weight(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
+        penalty = weights.sampled_kl(log_prob, behaviour_log_prob, coefficient)
+        return weights.clipped_ratio(advantage, log_prob, behaviour_log_prob, clip) + penalty
+
+    return replace(rlce.methods.ppo(clip=clip, **rest), weight=weight, name="sampled_kl")
+
+
 USERS: Mapping[str, Callable[..., rlce.Method]] = {
+    "topr": topr_method,
+    "importance_sampled": importance_method,
+    "sampled_entropy": sampled_entropy_method,
+    "sampled_kl": sampled_kl_method,
     "gspo": gspo_method,
     "with_value": value_method,
     "by_position": position_method,
@@ -274,10 +317,20 @@ CASES = (
         learning_rate=0.05,
     ),
     _case(
-        "masks",
+        "masks, running statistics",
         "grpo",
         whole(PAIR, masked=True),
         {"clip": 0.2, "discount": 1.0, "episodes": 6, **_AGAIN, "biased": True, "kl_weight": 0.3},
+        learning_rate=0.1,
+        normalize_observations=True,
+        scale_rewards=True,
+    ),
+    _case(
+        "a group of equal returns",
+        "grpo",
+        Task(DISCRETE, EQUAL_RETURNS),
+        {"clip": 0.1, "discount": 1.0, "episodes": 4, "group_size": 2, **_AGAIN, "biased": False, "kl_weight": 0.3},
+        learning_rate=0.3,
     ),
     _case(
         "Dr. GRPO",
@@ -379,6 +432,15 @@ CASES = (
         },
     ),
     _case(
+        "running statistics",
+        "self_imitation",
+        whole(BOX, mode=SAME),
+        {"discount": 0.9, "episodes": 6, "replay": 1, "entropy_weight": 0.1, "value_weight": 0.3},
+        learning_rate=0.05,
+        normalize_observations=True,
+        scale_rewards=True,
+    ),
+    _case(
         "the best third",
         "elite",
         whole(PAIR),
@@ -405,6 +467,16 @@ CASES = (
             "kl_weight": 0.1,
             "entropy_weight": 0.1,
         },
+    ),
+    _case("episode's ratio", "topr", whole(), {"discount": 0.9, "episodes": 8, "epochs": 4, "minibatch_size": 12}),
+    _case("no clip", "importance_sampled", stream(LABELS), {**_GAE, **_AGAIN, "value_weight": 0.3}, learning_rate=0.5),
+    _case("alone", "sampled_entropy", stream(masked=True), {**_GAE, "coefficient": 0.8, "value_weight": 0.3}),
+    _case(
+        "beside a clip",
+        "sampled_kl",
+        stream(PAIR),
+        {**_GAE, **_AGAIN, "clip": 0.2, "coefficient": 0.7, "value_weight": 0.3},
+        learning_rate=0.5,
     ),
     _case("V(s)", "with_value", stream(), {**_GAE, "share": 0.3, "value_weight": 0.3}),
     _case("three parameters", "by_position", stream(), {**_GAE, **_AGAIN, "standardize": True, "value_weight": 0.3}),

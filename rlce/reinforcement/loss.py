@@ -1,7 +1,7 @@
 """From a rollout to gradient steps: credit, minibatches, and the one loss of every policy-gradient method.
 
-rollout ─► credit ─► rows ─► minibatches ─► weights of the action, the entropy and the penalty ─► objective
-value, target ─► objective (critic)
+rollout ─► credit ─► rows ─► minibatches ─┬─► weights of the action, the entropy, the penalty ─► objective ─┐
+                                          └─► the critic's targets ─────────────────────────► objective ─┴─► loss
 """
 
 from __future__ import annotations
@@ -333,11 +333,11 @@ def _regularized(
         per_row = (-1, *(1,) * (logits.ndim - 1))  # one number for all classes of a row
         share = share.view(per_row)
         dense = weight.view(per_row) * F.one_hot(rows.action, logits.shape[-1])
-        dense = dense + weights.entropy_bonus(logits, bonus) * share
+        dense = dense + weights.entropy_bonus(logits, bonus * share)
         if held is not None:
             reference = head.rows(held)
             assert reference is not None
-            dense = dense + weights.reverse_kl(logits, reference, penalty) * share
+            dense = dense + weights.reverse_kl(logits, reference, penalty * share)
         return objective(head.cost, outputs, dense, normalizer=normalizer)
 
     def costs(outputs: Tensor, action: Tensor) -> Tensor:

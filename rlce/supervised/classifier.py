@@ -183,17 +183,12 @@ class Classifier(ClassifierMixin, Estimator):
         # The rows as they came are not held any longer: there may be many.
         rows, validation = start.standardized(rows), validation and start.standardized(validation)
         model, task = self._task(rows, labels, rules)
-        settings = files.settings(self.get_params(deep=False))
-        config = {**settings, "rows": len(rows.target), "features": rows.inputs.shape[1]}
-        watch = Watch(callback, log_dir, verbose, config)
+        watch = Watch(callback, log_dir, verbose, files.settings(self.get_params(deep=False)))
         outcome = fitting.train(plan, start, seeds, task, rows, validation, watch)
         if self.temperature == "validation" and validation is not None and outcome.held_out is not None:
             temperature = model.fitted_temperature(outcome.held_out, validation)
             model = dataclasses.replace(model, temperature=temperature)
-        self._keep(reader, Fitted(outcome.training, model, settings))
-        if outcome.error is not None:
-            raise outcome.error
-        return self
+        return self._keep(reader, outcome, model)
 
     def partial_fit(
         self,
@@ -239,11 +234,7 @@ class Classifier(ClassifierMixin, Estimator):
         rows = start.standardized(rows)
         model, task = self._task(rows, labels, rules, None if before is None else before.about.counts)
         outcome = fitting.train(plan, start, seeds, task, rows, None, Watch())
-        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
-        self._keep(reader, Fitted(outcome.training, model, settings))
-        if outcome.error is not None:
-            raise outcome.error
-        return self
+        return self._keep(reader, outcome, model, before)
 
     def _check_parameters(self) -> None:
         check_class_weight(self.class_weight)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from rlce.supervised import files
-from rlce.supervised.fitting import Fitted
+from rlce.supervised.fitting import Fitted, Outcome
 
 _COLUMNS = ("n_features_in_", "feature_names_in_")
 
@@ -56,14 +56,18 @@ class Estimator(BaseEstimator):
         check_is_fitted(self)
         files.save(self, path, extra)
 
-    def _keep(self, reader: Any, fitted: Fitted[Any]) -> None:
-        """Put in place what was learnt, and the columns that a copy of this estimator read."""
+    def _keep(self, reader: Any, outcome: Outcome, about: Any, before: Fitted[Any] | None = None) -> Self:
+        """Put in place what was learnt and the columns that a copy of this one read; raise what interrupted it."""
         for name in _COLUMNS:
             if hasattr(reader, name):
                 setattr(self, name, getattr(reader, name))
             elif hasattr(self, name):
                 delattr(self, name)
-        self.fitted_ = fitted
+        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
+        self.fitted_ = Fitted(outcome.training, about, settings)
+        if outcome.error is not None:
+            raise outcome.error
+        return self
 
     def _outputs(self, X: Any, *, masks: bool = False) -> Tensor:
         """The network's outputs, ``[N, D]`` → ``[N, n_outputs]`` float64; with ``masks``, −∞ stands for a class masked.

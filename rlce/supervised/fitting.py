@@ -332,7 +332,7 @@ class Watch(NamedTuple):
     callback: Callback | None = None
     log_dir: str | os.PathLike[str] | None = None
     verbose: bool = False
-    config: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = {}  # written beside the scalars
 
 
 class Outcome(NamedTuple):
@@ -405,8 +405,9 @@ class _Run:
             start.network.train()
         self.trainer.optimizer.restore(dict(start.optimizer_state))
         self.trainer.progress.step = start.samples_seen
+        self.config = {**watch.settings, "rows": len(batch.target), "features": start.standardizer.width}
         self.tracker.open()
-        self.tracker.config(watch.config)
+        self.tracker.config(self.config)
 
     @property
     def training(self) -> Training:
@@ -437,7 +438,7 @@ class _Run:
             )
             value = self.history[-1][name] if validation is None else self.trainer.restore_best()
             results = [tag for tag in ("train/accuracy", name) if tag in self.history[-1]]
-            self.tracker.hyperparameters(self.watch.config, results)
+            self.tracker.hyperparameters(self.config, results)
         finally:
             self.tracker.close()
             self.trainer.flat.release()

@@ -287,16 +287,11 @@ class Regressor(RegressorMixin, Estimator):
         # The rows as they came are not held any longer: there may be many.
         rows, validation = start.standardized(rows), validation and start.standardized(validation)
         model = self._in_unit_of(rows, model)
-        settings = files.settings(self.get_params(deep=False))
-        config = {**settings, "rows": len(rows.target), "features": rows.inputs.shape[1]}
-        watch = Watch(callback, log_dir, verbose, config)
+        watch = Watch(callback, log_dir, verbose, files.settings(self.get_params(deep=False)))
         outcome = fitting.train(plan, start, seeds, _task(model, rows), rows, validation, watch)
         if self.conformal and validation is not None and outcome.held_out is not None:
             model = model.conformed(outcome.held_out, validation)
-        self._keep(reader, Fitted(outcome.training, model, settings))
-        if outcome.error is not None:
-            raise outcome.error
-        return self
+        return self._keep(reader, outcome, model)
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over these rows, going on from what was learnt before.
@@ -329,11 +324,7 @@ class Regressor(RegressorMixin, Estimator):
         start, seeds = fitting.go_on(plan, rows, model.head.n_outputs, training, self.random_state)
         rows = start.standardized(rows)
         outcome = fitting.train(plan, start, seeds, _task(model, rows), rows, None, Watch())
-        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
-        self._keep(reader, Fitted(outcome.training, model, settings))
-        if outcome.error is not None:
-            raise outcome.error
-        return self
+        return self._keep(reader, outcome, model, before)
 
     def _in_unit_of(self, rows: Rows, model: NumberModel) -> NumberModel:
         """The model with the location and the scale of these rows' targets."""
