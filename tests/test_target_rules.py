@@ -127,9 +127,10 @@ def test_the_table_names_every_rule() -> None:
     What a rule that draws makes is right in the mean alone: those are in test_supervised_loss. `class_weight_sum` is
     PyTorch's normaliser, for the public objective.
     """
-    from tests import rules_table, test_supervised_loss, training_cases
+    from tests import rules_table, test_supervised_loss, test_supervised_training, training_cases
 
-    source = "".join(map(inspect.getsource, (rules_table, training_cases, methods, policy_loss)))
+    trained = rules_table, training_cases, test_supervised_training, methods, policy_loss
+    source = "".join(map(inspect.getsource, trained))
     in_the_mean = inspect.getsource(test_supervised_loss)
     for module in (targets, weights):
         for name, member in inspect.getmembers(module, inspect.isfunction):

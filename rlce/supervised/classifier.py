@@ -76,6 +76,7 @@ class Classifier(ClassifierMixin, Estimator):
             where a rule does more to the logits than shift them.
         history_: one dict of scalars an epoch, named as in TensorBoard.
         n_epochs_: epochs run.
+        fitted_: all of this as one value, an `rlce.supervised.fitting.Fitted`; it is assigned once a fit.
 
     Raises:
         ValueError: from `fit`: NaN or infinity, empty or ill-shaped arrays, a single class, negative or all-zero sample

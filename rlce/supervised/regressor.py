@@ -181,6 +181,7 @@ class Regressor(RegressorMixin, Estimator):
             two arrays ``[G]``; else None.
         history_: one dict of scalars an epoch, named as in TensorBoard.
         n_epochs_: epochs run.
+        fitted_: all of this as one value, an `rlce.supervised.fitting.Fitted`; it is assigned once a fit.
 
     Raises:
         ValueError: from `fit`: NaN or infinity, empty or ill-shaped arrays, negative or all-zero sample weights, a
