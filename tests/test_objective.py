@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlce import weighted_cross_entropy
-from rlce.objective import cross_entropy, weighted_mean
+from rlce.objective import cross_entropy, objective
 
 INF, NAN = math.inf, math.nan
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
@@ -339,9 +339,23 @@ def test_kernel_cost_is_one_number_a_row() -> None:
     torch.testing.assert_close(cross_entropy(logits, F.one_hot(labels, CLASSES).double()), expected)
 
 
-def test_weighted_mean_serves_any_cost_and_drops_infinite_ones_of_weight_zero() -> None:
-    cost = torch.tensor([[INF, 1.0], [2.0, NAN]], requires_grad=True)
-    value = weighted_mean(cost, torch.tensor([[0.0, 3.0], [-1.0, 0.0]]))
+def as_they_are(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Outputs that are costs already."""
+    return outputs
+
+
+def test_the_objective_serves_any_cost_and_drops_infinite_ones_of_weight_zero() -> None:
+    cost, nothing = torch.tensor([[INF, 1.0], [2.0, NAN]], requires_grad=True), torch.zeros(())
+    value = objective(as_they_are, cost, nothing, torch.tensor([[0.0, 3.0], [-1.0, 0.0]]))
     assert value.item() == 0.25
     assert gradient(value, cost).tolist() == [[0.0, 0.75], [-0.25, 0.0]]
-    assert weighted_mean(torch.tensor([1.0, 2.0, 6.0])).item() == 3.0
+    assert objective(as_they_are, torch.tensor([1.0, 2.0, 6.0]), nothing).item() == 3.0
+    assert objective(as_they_are, torch.tensor([1.0, 2.0, 6.0]), nothing, normalizer=2.0).item() == 4.5
+
+
+def test_the_public_objective_is_the_one_that_trains() -> None:
+    logits, labels = random_logits((5, 3), torch.float64), torch.arange(15).reshape(5, 3) % CLASSES
+    weights = torch.linspace(-1.0, 2.0, 15, dtype=torch.float64).reshape(5, 3)
+    assert weighted_cross_entropy(logits, labels, weights) == objective(cross_entropy, logits, labels, weights)
+    found = weighted_cross_entropy(logits, labels, weights, normalizer=5)
+    assert found == objective(cross_entropy, logits, labels, weights, 5)
