@@ -227,11 +227,9 @@ class ReturnScale:
         self.statistics = Standardizer(1)
         self._so_far: NDArray[np.float64] | None = None
 
-    def update(
-        self, reward: NDArray[Any], done: NDArray[np.bool_], valid: NDArray[np.bool_], fresh: bool = False
-    ) -> None:
-        """Merge a rollout's rewards, all ``[T, N]``; ``fresh`` where its columns are episodes from their start."""
-        so_far = np.zeros(reward.shape[1]) if fresh or self._so_far is None else self._so_far
+    def update(self, reward: NDArray[Any], done: NDArray[np.bool_], valid: NDArray[np.bool_]) -> None:
+        """Merge a rollout's rewards, all ``[T, N]``; a column goes on where the last rollout's stopped."""
+        so_far = np.zeros(reward.shape[1]) if self._so_far is None else self._so_far
         sums = np.empty(reward.shape)
         for t in range(len(reward)):
             sums[t] = so_far = np.where(valid[t], self.discount * so_far + reward[t], so_far)

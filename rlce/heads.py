@@ -54,7 +54,7 @@ class Head(Protocol):
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """−log p(target) in nats, up to a constant: ``[..., n_outputs]`` and ``[..., *A]`` → ``[...]``.
 
-        Class heads also take class weights of the shape of `Distribution.rows`, in floating point.
+        Class heads also take class weights of the shape of `Distribution.logits`, in floating point.
         """
 
     def mode(self, outputs: Values) -> Values:
@@ -68,7 +68,7 @@ class Distribution(Head, Protocol):
     def target_dtype(self) -> type[np.generic]:
         """The NumPy type of a stored target."""
 
-    def rows(self, outputs: Tensor) -> Tensor | None:
+    def logits(self, outputs: Tensor) -> Tensor | None:
         """The logits of each choice among K classes that a target consists of: ``[..., n_outputs]`` → ``[..., *A, K]``.
 
         −inf where a choice has fewer classes than another. None for a density, which has closed forms instead.
@@ -147,13 +147,13 @@ class Categorical:
         """Class indices are int64."""
         return np.int64
 
-    def rows(self, outputs: Tensor) -> Tensor:
+    def logits(self, outputs: Tensor) -> Tensor:
         """The outputs themselves, ``[..., K]``."""
         return outputs
 
-    def outputs_of(self, rows: Tensor) -> Tensor:
-        """The outputs that `rows` made rows of: themselves, ``[..., K]``."""
-        return rows
+    def outputs_of(self, logits: Tensor) -> Tensor:
+        """The outputs with these `logits`: themselves, ``[..., K]``."""
+        return logits
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """−log p(target): ``[..., K]``; target int64 ``[...]`` or class weights ``[..., K]``; → ``[...]``."""
@@ -235,7 +235,7 @@ class MultiCategorical:
         """Class indices are int64."""
         return np.int64
 
-    def rows(self, outputs: Tensor) -> Tensor:
+    def logits(self, outputs: Tensor) -> Tensor:
         """The logits of each component, −inf beyond its own classes: ``[..., ΣK]`` → ``[..., D, max K]``."""
         most = max(self.classes)
         return torch.stack(
@@ -247,15 +247,15 @@ class MultiCategorical:
 
         ``target`` is int64 ``[..., D]``, or class weights ``[..., D, max K]`` in floating point.
         """
-        return cross_entropy(self.rows(outputs), target).sum(dim=-1)
+        return cross_entropy(self.logits(outputs), target).sum(dim=-1)
 
     def entropy(self, outputs: Tensor) -> Tensor:
         """H(p) in nats, the sum of the components': ``[..., ΣK]`` → ``[...]``."""
-        return _entropy(self.rows(outputs)).sum(dim=-1)
+        return _entropy(self.logits(outputs)).sum(dim=-1)
 
     def kl(self, outputs: Tensor, reference: Tensor) -> Tensor:
         """KL(p‖reference) in nats, the sum of the components': ``[..., ΣK]`` twice → ``[...]``."""
-        return _kl(self.rows(outputs), self.rows(reference)).sum(dim=-1)
+        return _kl(self.logits(outputs), self.logits(reference)).sum(dim=-1)
 
     def sample(self, outputs: NDArray[Any], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
         """Every component as `Categorical.sample`: ``[..., ΣK]`` and ``[..., D]`` → class indices ``[..., D]``."""
@@ -316,28 +316,28 @@ class Bernoulli:
         """Zeros and ones as int64."""
         return np.int64
 
-    def rows(self, outputs: Tensor) -> Tensor:
+    def logits(self, outputs: Tensor) -> Tensor:
         """Logits (0, z) of a no and a yes, a row a label: ``[..., L]`` → ``[..., L, 2]``; softmax(0, z) is σ(z)."""
         return torch.stack((torch.zeros_like(outputs), outputs), dim=-1)
 
-    def outputs_of(self, rows: Tensor) -> Tensor:
-        """The logits of a yes that stand for rows of two: ``[..., L, 2]`` → ``[..., L]``."""
-        return rows[..., 1] - rows[..., 0]
+    def outputs_of(self, logits: Tensor) -> Tensor:
+        """The outputs with these `logits`, up to a constant of each label: ``[..., L, 2]`` → ``[..., L]``."""
+        return logits[..., 1] - logits[..., 0]
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """−log p(target), summed over the labels: ``[..., L]`` → ``[...]``.
 
         ``target`` is 0 or 1, int64 ``[..., L]``, or weights of a no and a yes ``[..., L, 2]`` in floating point.
         """
-        return cross_entropy(self.rows(outputs), target).sum(dim=-1)
+        return cross_entropy(self.logits(outputs), target).sum(dim=-1)
 
     def entropy(self, outputs: Tensor) -> Tensor:
         """H(p) in nats, the sum of the labels': ``[..., L]`` → ``[...]``."""
-        return _entropy(self.rows(outputs)).sum(dim=-1)
+        return _entropy(self.logits(outputs)).sum(dim=-1)
 
     def kl(self, outputs: Tensor, reference: Tensor) -> Tensor:
         """KL(p‖reference) in nats, the sum of the labels': ``[..., L]`` twice → ``[...]``."""
-        return _kl(self.rows(outputs), self.rows(reference)).sum(dim=-1)
+        return _kl(self.logits(outputs), self.logits(reference)).sum(dim=-1)
 
     def sample(self, outputs: NDArray[Any], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
         """1 where the uniform lies below the probability of yes: ``[..., L]`` twice → ``[..., L]``."""
@@ -433,7 +433,7 @@ class Gaussian:
         """What is drawn is float32, whatever the environment's type."""
         return np.float32
 
-    def rows(self, outputs: Tensor) -> None:
+    def logits(self, outputs: Tensor) -> None:
         """None: a density has no classes."""
         return
 

@@ -108,9 +108,9 @@ def export(
     ==========================  ===========================================  =====================================
 
     Choices are int64, and a hard output computes no exponential. A policy's inputs are rows as
-    `rlce.spaces.flatten_batch` makes them of observations. Where a part of the observation is a mask, "mask" ``[N, K]``
-    (bool) is a second input; masks that come in an environment's info are no part of the file. Nothing is checked
-    when the file is used: NaN in a row gives NaN, or a choice that means nothing.
+    `rlce.reinforcement.spaces.flatten_batch` makes them of observations. Where a part of the observation is a mask,
+    "mask" ``[N, K]`` (bool) is a second input; masks that come in an environment's info are no part of the file.
+    Nothing is checked when the file is used: NaN in a row gives NaN, or a choice that means nothing.
 
     The file's metadata has one entry, "rlce": JSON with the library's version, the kind of model, names and shapes of
     inputs and outputs, and ``classes``, ``feature_names``, levels of quantiles, conformal widenings (in the targets'

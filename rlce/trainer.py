@@ -204,8 +204,8 @@ class Trainer:
 
         Args:
             rounds: the source of data.
-            loss: batch → (scalar to descend, detached tensors to log by name). What is logged is their mean over the
-                round, each batch counted by the length of its first tensor.
+            loss: batch → (scalar to descend, detached tensors to log by name: scalars, or one number a row). What is
+                logged is their mean over the round, each batch counted by the length of its first tensor.
             total: the x-axis position where ``rounds`` will end: for the progress bar, and for a schedule without
                 ``schedule_timesteps``, which keeps the first call's.
             monitor: what to evaluate and watch, for stop conditions, "plateau" and the best parameters.

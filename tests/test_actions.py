@@ -80,7 +80,9 @@ def test_what_is_sent_lies_in_the_box(name: str, rescale: bool) -> None:
         np.testing.assert_array_equal(corners[2], space.high)
         middle = (space.low.astype(float) + space.high.astype(float)) / 2
         np.testing.assert_allclose(corners[1], middle, atol=0.5 if sent.dtype.kind in "iu" else 1e-4)
-    elif sent.dtype == np.float32:
+    as_tensors = actions.to_environment(torch.from_numpy(stored))  # as an exported policy does it
+    np.testing.assert_array_equal(as_tensors.numpy(), sent)
+    if sent.dtype == np.float32 and not rescale:
         inside = (stored >= space.low.ravel()) & (stored <= space.high.ravel())
         np.testing.assert_array_equal(sent.reshape(stored.shape)[inside], stored[inside])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from envs.identity import Identity
-from rlce import PolicyGradient, methods
+from rlce import MLP, PolicyGradient, methods
+from rlce.network import numpy_forward
 from rlce.reinforcement.methods import OFFERED
 from rlce.rules.binding import bind, name_of
 
@@ -153,3 +155,78 @@ def test_a_log_probability_that_nobody_names_is_not_computed(monkeypatch: pytest
     monkeypatch.setattr(Learner, "log_prob", lambda *_: calls.append("log_prob"))
     PolicyGradient(Identity, methods.actor_critic(), num_envs=2).learn(64)
     assert calls == []
+
+
+def test_methods_and_agents_can_be_pickled() -> None:
+    """Process pools hand them on."""
+    for name in methods._MAKERS:
+        method = methods.named(name)
+        again = pickle.loads(pickle.dumps(method))
+        assert methods.arguments_of(again) == methods.arguments_of(method)
+        assert again.rule.takes == method.rule.takes
+    agent = PolicyGradient("CartPole-v1", "ppo", num_envs=2, hidden=(4,)).learn(64)
+    again = pickle.loads(pickle.dumps(agent))
+    observation = np.zeros((3, 4), np.float32)
+    np.testing.assert_array_equal(again.predict(observation, True), agent.predict(observation, True))
+
+
+def test_a_rule_that_names_episodes_gets_whole_ones_numbered_from_zero() -> None:
+    """In minibatches of at most as many rows as asked for, exactly as many where episodes fill them."""
+    seen: list[Tensor] = []
+
+    def spy(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, episode: Tensor) -> Tensor:
+        seen.append(episode)
+        return advantage
+
+    method = dataclasses.replace(methods.grpo(episodes=5, epochs=1, minibatch_size=8), weight=spy, name="spy")
+    PolicyGradient(lambda: Identity(n=3, length=4), method, num_envs=5, hidden=()).learn(1)
+    assert [len(episode) for episode in seen] == [8, 8, 4]
+    for episode in seen:
+        assert episode.unique().tolist() == list(range(len(episode) // 4))
+        assert (torch.bincount(episode) == 4).all()
+    seen.clear()
+    small = dataclasses.replace(method, minibatch_size=3)  # less than an episode: one episode a minibatch
+    PolicyGradient(lambda: Identity(n=3, length=4), small, num_envs=5, hidden=()).learn(1)
+    assert [len(episode) for episode in seen] == [4] * 5
+
+
+def test_the_first_ratio_is_one_under_dropout() -> None:
+    """What was the probability when the action was taken is that of the policy as it acts, without dropout."""
+    ratios: list[Tensor] = []
+
+    def spy(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
+        ratios.append(behaviour_log_prob)
+        return advantage
+
+    def factory(n_inputs: int, n_outputs: int) -> torch.nn.Module:
+        return MLP(n_inputs, n_outputs, (32,), dropout=0.5, seed=1)
+
+    method = dataclasses.replace(methods.ppo(steps=16, epochs=1, minibatch_size=None), weight=spy, name="spy")
+    agent = PolicyGradient(lambda: Identity(n=3), method, num_envs=4, network=factory)
+    rollouts: list[Any] = []
+    gather = agent._collector.steps  # type: ignore[union-attr]
+    agent._collector.steps = lambda *given: rollouts.append(gather(*given)) or rollouts[-1]  # type: ignore
+    outputs = [numpy_forward(agent.policy)(np.eye(3, dtype=np.float32))]
+    agent.learn(1)
+    (rollout,) = rollouts
+    logits = torch.from_numpy(outputs[0][rollout.observation[rollout.valid].argmax(axis=-1)])
+    expected = torch.distributions.Categorical(logits=logits).log_prob(torch.from_numpy(rollout.action[rollout.valid]))
+    torch.testing.assert_close(ratios[0], expected, rtol=0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_row_weights_that_make_no_sense_are_refused(wrong: float) -> None:
+    base = methods.reward_weighted_regression(episodes=4)
+
+    def credit(experience: methods.Experience) -> methods.Credit:
+        return base.credit(experience)._replace(row_weight=np.full(experience.valid.shape, wrong))
+
+    method = dataclasses.replace(base, credit=credit, name="mine")
+    with pytest.raises(ValueError, match="method mine: its credit rule must give finite row weights of at least 0"):
+        PolicyGradient(Identity, method, num_envs=2).learn(10)
+
+
+def test_a_rule_that_gives_no_tensor_is_named() -> None:
+    method = dataclasses.replace(methods.actor_critic(), weight=lambda advantage: advantage.numpy(), name="mine")
+    with pytest.raises(ValueError, match=r"method mine: its weight rule must give shape \[\d+\], got ndarray"):
+        PolicyGradient(Identity, method, num_envs=2).learn(10)

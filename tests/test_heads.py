@@ -362,7 +362,7 @@ def test_heads_name_what_is_wrong(make: Callable[[], object], message: str) -> N
 def test_rows_are_the_choices_that_a_target_consists_of(head: ClassHead) -> None:
     """By index and as rows of weights, as arrays and as tensors: the same cost, entropy, mode and probabilities."""
     outputs = 2 * normal(4, 2, head.n_outputs)
-    rows = head.rows(outputs)
+    rows = head.logits(outputs)
     target = head.mode(outputs)
     assert rows.shape[:-1] == target.shape == (4, 2, *head.target_shape)
     np.testing.assert_array_equal(target, head.mode(outputs.numpy()))
@@ -383,9 +383,9 @@ def test_rows_are_the_choices_that_a_target_consists_of(head: ClassHead) -> None
 def test_rows_and_outputs_are_each_other_s_inverse() -> None:
     for head in (Categorical(5), Bernoulli(5)):
         outputs = normal(4, 5)
-        torch.testing.assert_close(head.outputs_of(head.rows(outputs)), outputs, rtol=0, atol=0)
-    shifted = Bernoulli(5).rows(normal(4, 5)) + normal(4, 5, 2, seed=1)  # whatever was added to both classes
-    again = Bernoulli(5).rows(Bernoulli(5).outputs_of(shifted))
+        torch.testing.assert_close(head.outputs_of(head.logits(outputs)), outputs, rtol=0, atol=0)
+    shifted = Bernoulli(5).logits(normal(4, 5)) + normal(4, 5, 2, seed=1)  # whatever was added to both classes
+    again = Bernoulli(5).logits(Bernoulli(5).outputs_of(shifted))
     torch.testing.assert_close(again.softmax(-1), shifted.softmax(-1), rtol=1e-13, atol=1e-13)
 
 

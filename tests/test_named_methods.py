@@ -73,6 +73,26 @@ def test_groups_begin_in_the_same_state_and_act_differently() -> None:
     assert len(set(rollout.action[0])) > 4
 
 
+def test_an_agent_s_groups_share_their_reset_seed() -> None:
+    """Equal along a group, different across groups, new in every round."""
+    seeds: list[list[int]] = []
+
+    class Seeded(Identity):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            seeds[-1].append(-1 if seed is None else seed)
+            return super().reset(seed=seed, options=options)
+
+    seeds.append([])
+    agent = PolicyGradient(lambda: Seeded(n=3, length=2), methods.rloo(episodes=6, group_size=3), hidden=(4,))
+    for _ in range(2):
+        seeds.append([])
+        agent.learn(1)
+    for first in (round_seeds[:6] for round_seeds in seeds[1:]):
+        assert min(first) >= 0
+        assert first[0] == first[1] == first[2] != first[3] == first[4] == first[5]
+    assert seeds[1][0] != seeds[2][0]
+
+
 def test_groups_need_copies_seeded_one_by_one() -> None:
     method = methods.rloo(episodes=8, group_size=4)
     agent = PolicyGradient("CartPole-v1", method)

@@ -47,6 +47,7 @@ def imports(path: Path) -> set[str]:
     """Every module that a file imports, inside functions as well."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
+        assert getattr(node, "level", 0) == 0, f"{path.name} imports by a relative name"
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -233,6 +234,6 @@ def test_modules_stay_small(module: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
             documentation = node.body[0]
             code -= set(range(documentation.lineno, (documentation.end_lineno or 0) + 1))
-    # methods.py is a catalogue: it grows by a constructor a method.
-    assert len(code) <= (450 if module == "reinforcement.methods" else 350)
+    # tables.py reads CSV files and makes rows of their columns: two things that must agree about every kind of value.
+    assert len(code) <= (350 if module == "supervised.tables" else 330)
     assert importlib.import_module(f"rlce.{module}").__doc__

@@ -308,6 +308,16 @@ def test_rules_as_json() -> None:
         ),
         (lambda counts: counts.sum(), ValueError, r"rule must give class weights of shape \[2\], got \[\]"),
         (
+            lambda counts: torch.tensor([3.0, -1.0]),
+            ValueError,
+            r"rule must give finite class weights >= 0, not all zero, got -1.0 to 3.0",
+        ),
+        (
+            lambda counts: torch.tensor([3.0, torch.nan]),
+            ValueError,
+            r"rule must give finite class weights >= 0, not all zero, got nan to nan",
+        ),
+        (
             lambda counts: -counts,
             ValueError,
             r"rule must give finite class weights >= 0, not all zero, got -5.0 to -5.0",

@@ -87,7 +87,7 @@ def _case(name: str, method: str, task: Task, arguments: Mapping[str, Any], **se
 def gspo(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, episode: Tensor, clip: float = 0.2) -> Tensor:
     """Weights w = s m(s) A / length, with s the geometric mean of the episode's ratios (Zheng et al. 2025)."""
     number, lengths = torch.unique(episode, return_inverse=True, return_counts=True)[1:]
-    total = torch.zeros(len(lengths), dtype=log_prob.dtype).index_add(0, number, log_prob - behaviour_log_prob)
+    total = log_prob.new_zeros(len(lengths)).index_add(0, number, log_prob - behaviour_log_prob)
     s = (total / lengths).exp()[number]
     inside = (s - 1.0) * advantage.sign() <= clip
     return s * inside * advantage / lengths[number]

@@ -61,18 +61,23 @@ class Learner:
             return observation.astype(self.number, copy=False)
         return self.normalizer(observation, self.number)
 
-    def value(self, observation: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def look(self, rollout: Rollout) -> Rollout:
+        """The rollout with its observations as the networks take them."""
+        seen = self.seen(rollout.observation)
+        following = rollout.next_observation if self.critic is None else self.seen(rollout.next_observation)
+        return rollout._replace(observation=seen, next_observation=following)
+
+    def value(self, seen: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The critic's value of every observation, ``[T, N, D]`` → ``[T, N]``; 0 where it is not valid."""
         assert self.critic is not None
-        rows = self.seen(observation).reshape(-1, observation.shape[-1])
-        return np.where(valid, numpy_forward(self.critic)(rows).reshape(valid.shape), 0.0).astype(np.float64)
+        value = numpy_forward(self.critic)(seen.reshape(-1, seen.shape[-1])).reshape(valid.shape)
+        return np.where(valid, value, 0.0).astype(np.float64)
 
-    def log_prob(self, rollout: Rollout) -> NDArray[np.floating[Any]]:
+    def log_prob(self, seen: Rollout) -> NDArray[np.floating[Any]]:
         """Log π(a|s) of every action under the policy as it is, ``[T, N]``; 0 where it is not valid."""
-        valid = rollout.valid
-        mask = np.empty(0, bool) if rollout.mask is None else rollout.mask[valid]
-        arrays = self.seen(rollout.observation[valid]), rollout.action[valid], mask
-        observation, action, allowed = map(self.tensor, arrays)
+        valid = seen.valid
+        mask = np.empty(0, bool) if seen.mask is None else seen.mask[valid]
+        observation, action, allowed = map(self.tensor, (seen.observation[valid], seen.action[valid], mask))
         result = np.zeros(valid.shape, self.number)
         with evaluation_mode(self.policy), torch.no_grad():  # as it acts
             outputs = _outputs(self.policy, observation, allowed)
@@ -135,12 +140,12 @@ def prepare(
         ValueError: the method's credit rule gives another shape than ``[T, N]``.
         FloatingPointError: an advantage is NaN or infinite; it names the step.
     """
-    valid = rollout.valid
+    seen, valid = learner.look(rollout), rollout.valid
     value = next_value = log_prob = None
     if learner.critic is not None:
-        value, next_value = (learner.value(x, valid) for x in (rollout.observation, rollout.next_observation))
+        value, next_value = learner.value(seen.observation, valid), learner.value(seen.next_observation, valid)
     if method.ratio or method.takes("behaviour_log_prob"):
-        log_prob = learner.log_prob(rollout)
+        log_prob = learner.log_prob(seen)
         behaviour_log_prob = log_prob if behaviour_log_prob is None else behaviour_log_prob
     flags = rollout.terminated, rollout.truncated, valid, rollout.time
     experience = Experience(rollout.reward * reward_factor, *flags, value, next_value, log_prob, behaviour_log_prob)
@@ -159,7 +164,7 @@ def prepare(
 
     nothing = np.empty(0)
     arrays = {
-        "observation": learner.seen(rollout.observation[valid]),
+        "observation": seen.observation[valid],
         "action": rollout.action[valid],
         "advantage": advantage,
         "behaviour_log_prob": nothing if behaviour_log_prob is None else behaviour_log_prob[valid],
@@ -182,6 +187,8 @@ def _check_credit(credit: Credit, experience: Experience, method: Method) -> Non
                 f"method {method.name}: its credit rule must give {name} of shape {list(shape)}, "
                 f"got {list(np.shape(array))}"
             )
+    if credit.row_weight is not None and not ((credit.row_weight >= 0) & (credit.row_weight < np.inf))[valid].all():
+        raise ValueError(f"method {method.name}: its credit rule must give finite row weights of at least 0")
     wrong = ~np.isfinite(credit.advantage) & valid
     if wrong.any():
         t, n = np.argwhere(wrong)[0]
@@ -304,7 +311,7 @@ def _action_weight(rows: Transitions, method: Method, log_prob: Tensor | None) -
     """What the method's rule makes of its rows, checked, times the rows' own weights: ``[B]``."""
     known = {**rows._asdict(), "log_prob": log_prob}
     weight = method.rule.call(known)
-    if getattr(weight, "shape", None) != rows.advantage.shape:
+    if not isinstance(weight, Tensor) or weight.shape != rows.advantage.shape:
         got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         expected = list(rows.advantage.shape)
         raise ValueError(f"method {method.name}: its weight rule must give shape {expected}, got {got}")
@@ -328,14 +335,14 @@ def _regularized(
     rows, normalizer = batch
     share = rows.row_weight if len(rows.row_weight) else torch.ones_like(weight)
     bonus, penalty = method.entropy_weight, method.kl_weight
-    logits = head.rows(outputs.detach())
+    logits = head.logits(outputs.detach())
     if logits is not None:
         per_row = (-1, *(1,) * (logits.ndim - 1))  # one number for all classes of a row
         share = share.view(per_row)
         dense = weight.view(per_row) * F.one_hot(rows.action, logits.shape[-1])
         dense = dense + weights.entropy_bonus(logits, bonus * share)
         if held is not None:
-            reference = head.rows(held)
+            reference = head.logits(held)
             assert reference is not None
             dense = dense + weights.reverse_kl(logits, reference, penalty * share)
         return objective(head.cost, outputs, dense, normalizer=normalizer)

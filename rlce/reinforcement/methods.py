@@ -52,7 +52,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, wraps
-from typing import Any
+from typing import Any, ParamSpec, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -173,41 +173,75 @@ class Method:
         return name in self.rule.takes
 
 
+class Numbers(TypedDict, total=False):
+    """The numbers that methods share (see `rlce.methods`); each method takes some of them."""
+
+    discount: float
+    trace: float
+    steps: int
+    episodes: int | None
+    group_size: int | None
+    epochs: int
+    minibatch_size: int | None
+    replay: int
+    per_episode: bool
+    standardize: bool
+    entropy_weight: float
+    kl_weight: float
+    value_weight: float
+
+
+P = ParamSpec("P")
 _MAKERS: dict[str, Callable[..., Method]] = {}
 
 
-def _library(**defaults: Any) -> Callable[[Callable[..., Method]], Callable[..., Method]]:
-    """Put a constructor into the catalogue: its numbers, all by keyword, have these defaults.
+def _library(**defaults: Any) -> Callable[[Callable[P, Method]], Callable[P, Method]]:
+    """Put a constructor into the catalogue, with these defaults of the shared numbers that it takes.
 
     The method bears the constructor's name and remembers its arguments, so that a file can name it.
     """
 
-    def put(maker: Callable[..., Method]) -> Callable[..., Method]:
-        @wraps(maker)
-        def make(**arguments: Any) -> Method:
-            values = dict(signature.bind(**arguments).kwargs)
-            values = {**defaults, **values}
-            return replace(maker(**values), arguments=values)
+    def put(maker: Callable[P, Method]) -> Callable[P, Method]:
+        build: Callable[..., Method] = maker
+        own = [p for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+            for name, default in defaults.items()
+        ]
+        signature = inspect.Signature([*own, *shared], return_annotation="Method")
 
-        kind = inspect.Parameter.KEYWORD_ONLY
-        numbers = [inspect.Parameter(name, kind, default=default) for name, default in defaults.items()]
-        signature = inspect.Signature(numbers, return_annotation=Method)
+        @wraps(maker)
+        def make(*_: P.args, **arguments: P.kwargs) -> Method:
+            bound = signature.bind(*_, **arguments)
+            bound.apply_defaults()
+            return replace(build(**bound.arguments), arguments=dict(bound.arguments))
+
         make.__signature__ = signature  # type: ignore[attr-defined]
         _MAKERS[maker.__name__] = make
         return make
 
+    hints = Numbers.__annotations__
     return put
+
+
+def _made(name: str, credit: CreditRule, weight: Rule, numbers: Numbers, **own: Any) -> Method:
+    """A method with the shared numbers that `Method` has; γ and λ belong to its credit."""
+    shared = {key: value for key, value in numbers.items() if key not in ("discount", "trace")}
+    return Method(name, credit, weight, **{**shared, **own})
 
 
 # --------------------------------------------------------------------------------------------------- named methods
 
 
 @_library(
-    baseline="value", discount=0.99, whole_return=False, exact_discount=False, episodes=None, steps=32,
-    per_episode=False, standardize=False, entropy_weight=0.0, value_weight=0.5,
+    discount=0.99, episodes=None, steps=32, per_episode=False, standardize=False, entropy_weight=0.0, value_weight=0.5
 )  # fmt: skip
 def reinforce(
-    baseline: Baseline, discount: float, whole_return: bool, exact_discount: bool, episodes: int | None, **numbers: Any
+    *,
+    baseline: Baseline = "value",
+    whole_return: bool = False,
+    exact_discount: bool = False,
+    **numbers: Unpack[Numbers],
 ) -> Method:
     """REINFORCE: w = (G_t − b) on the action taken, each action used once (tier B).
 
@@ -215,8 +249,8 @@ def reinforce(
         baseline: "none", "mean", "leave-one-out" or "value" (see `rlce.reinforcement.credit.monte_carlo`).
         whole_return: the return from the episode's start in place of the reward-to-go.
         exact_discount: weight by γ^t as well.
-        episodes: whole episodes a round. With baseline "value" None is allowed: ``steps`` steps are collected
-            and the cut tail is continued by the critic. Without a critic the default is 16.
+        numbers: with baseline "value" ``episodes`` may be None: ``steps`` steps are collected and the cut tail is
+            continued by the critic. Without a critic the default is 16.
 
     Returns:
         The method.
@@ -233,7 +267,7 @@ def reinforce(
     """
     if baseline not in ("none", "mean", "leave-one-out", "value"):
         raise ValueError(f'baseline must be "none", "mean", "leave-one-out" or "value", got {baseline!r}')
-    critic = baseline == "value"
+    critic, episodes = baseline == "value", numbers["episodes"]
     if episodes is None and not critic:
         episodes = 16
     if whole_return and episodes is None:
@@ -242,18 +276,16 @@ def reinforce(
         raise ValueError(f'baseline "{baseline}" compares episodes of a round and needs episodes >= 2, got 1')
     credit = partial(
         monte_carlo,
-        discount=_in_unit_interval("discount", discount),
+        discount=_discount(numbers),
         baseline=baseline,
         whole_return=whole_return,
         exact_discount=exact_discount,
     )
-    return Method("reinforce", credit, score, critic, episodes, **numbers)
+    return _made("reinforce", credit, score, numbers, critic=critic, episodes=episodes)
 
 
-@_library(
-    discount=0.99, trace=0.95, steps=32, standardize=False, entropy_weight=0.0, value_weight=0.5
-)  # fmt: skip
-def actor_critic(discount: float, trace: float, **numbers: Any) -> Method:
+@_library(discount=0.99, trace=0.95, steps=32, standardize=False, entropy_weight=0.0, value_weight=0.5)
+def actor_critic(**numbers: Unpack[Numbers]) -> Method:
     """Advantage actor-critic: w = A_t from GAE on the action taken, each action used once (tier B).
 
     Returns:
@@ -266,14 +298,14 @@ def actor_critic(discount: float, trace: float, **numbers: Any) -> Method:
         >>> actor_critic(steps=8).epochs
         1
     """
-    return Method("actor_critic", _gae(discount, trace), score, critic=True, **numbers)
+    return _made("actor_critic", _gae(numbers), score, numbers, critic=True)
 
 
 @_library(
-    clip=0.2, discount=0.99, trace=0.95, steps=32, epochs=6, minibatch_size=256, standardize=True,
-    entropy_weight=0.0, value_weight=0.5,
+    discount=0.99, trace=0.95, steps=32, epochs=6, minibatch_size=256, standardize=True, entropy_weight=0.0,
+    value_weight=0.5,
 )  # fmt: skip
-def ppo(clip: float, discount: float, trace: float, **numbers: Any) -> Method:
+def ppo(*, clip: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
     """PPO: GAE, the ratio with a clip as a mask, several epochs of minibatches (tier C).
 
     Args:
@@ -293,13 +325,11 @@ def ppo(clip: float, discount: float, trace: float, **numbers: Any) -> Method:
         0.1
     """
     weight = partial(clipped_ratio, clip=_positive("clip", clip))
-    return Method("ppo", _gae(discount, trace), weight, critic=True, ratio=True, **numbers)
+    return _made("ppo", _gae(numbers), weight, numbers, critic=True, ratio=True)
 
 
-@_library(
-    discount=1.0, episodes=16, group_size=None, per_episode=False, standardize=False, entropy_weight=0.0
-)  # fmt: skip
-def rloo(discount: float, episodes: int, group_size: int | None, **numbers: Any) -> Method:
+@_library(discount=1.0, episodes=16, group_size=None, per_episode=False, standardize=False, entropy_weight=0.0)
+def rloo(**numbers: Unpack[Numbers]) -> Method:
     """RLOO: w = (R − mean R of the other episodes of the group) on every action, each used once (tier B).
 
     Returns:
@@ -313,18 +343,14 @@ def rloo(discount: float, episodes: int, group_size: int | None, **numbers: Any)
         >>> rloo(group_size=4).episodes
         16
     """
-    credit = partial(_grouped(discount, group_size), comparison="leave-one-out")
-    episodes = _several("episodes", episodes)
-    return Method("rloo", credit, score, critic=False, episodes=episodes, group_size=group_size, **numbers)
+    credit = partial(grouped, **_groups(numbers), comparison="leave-one-out")
+    return _made("rloo", credit, score, numbers, critic=False)
 
 
 @_library(
-    clip=0.2, discount=1.0, episodes=16, group_size=None, epochs=4, minibatch_size=256, biased=True, kl_weight=0.0,
-    entropy_weight=0.0,
+    discount=1.0, episodes=16, group_size=None, epochs=4, minibatch_size=256, kl_weight=0.0, entropy_weight=0.0
 )  # fmt: skip
-def grpo(
-    clip: float, discount: float, episodes: int, group_size: int | None, biased: bool, kl_weight: float, **numbers: Any
-) -> Method:
+def grpo(*, clip: float = 0.2, biased: bool = True, **numbers: Unpack[Numbers]) -> Method:
     """GRPO: group-standardised returns, the clipped ratio, each row by 1/length of its episode (tier C). Z = episodes.
 
     The entropy bonus and the penalty stand under the same Z with the same weights of rows.
@@ -333,8 +359,8 @@ def grpo(
         clip: ε > 0.
         biased: divide by the group's deviation and the episode's length, as published; False is Dr. GRPO, which does
             neither.
-        kl_weight: β >= 0 of the penalty β·KL(π‖reference), in closed form over all actions (published: estimated from
-            the sampled action).
+        numbers: the penalty of ``kl_weight`` is the divergence in closed form, over all actions (published: estimated
+            from the sampled action).
 
     Returns:
         The method.
@@ -346,25 +372,17 @@ def grpo(
         >>> grpo(biased=False).ratio
         True
     """
-    return Method(
-        "grpo",
-        partial(_grouped(discount, group_size), comparison="standardized" if biased else "centred", per_length=biased),
-        partial(clipped_ratio, clip=_positive("clip", clip)),
-        critic=False,
-        episodes=_several("episodes", episodes),
-        group_size=group_size,
-        ratio=True,
-        per_episode=True,
-        kl_weight=_not_negative("kl_weight", kl_weight),
-        **numbers,
-    )
+    credit = partial(grouped, **_groups(numbers), comparison="standardized" if biased else "centred", per_length=biased)
+    weight = partial(clipped_ratio, clip=_positive("clip", clip))
+    _not_negative("kl_weight", numbers["kl_weight"])
+    return _made("grpo", credit, weight, numbers, critic=False, ratio=True, per_episode=True)
 
 
 @_library(
-    low=1.0, high=0.2, discount=0.99, trace=0.95, steps=32, epochs=4, minibatch_size=256, standardize=True,
-    entropy_weight=0.0, value_weight=0.5,
+    discount=0.99, trace=0.95, steps=32, epochs=4, minibatch_size=256, standardize=True, entropy_weight=0.0,
+    value_weight=0.5,
 )  # fmt: skip
-def cispo(low: float, high: float, discount: float, trace: float, **numbers: Any) -> Method:
+def cispo(*, low: float = 1.0, high: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
     """CISPO: GAE under a bounded ratio that keeps every row (tier B).
 
     Args:
@@ -382,14 +400,14 @@ def cispo(low: float, high: float, discount: float, trace: float, **numbers: Any
         True
     """
     weight = partial(weights.cispo, low=_in_unit_interval("low", low), high=_positive("high", high))
-    return Method("cispo", _gae(discount, trace), weight, critic=True, ratio=True, **numbers)
+    return _made("cispo", _gae(numbers), weight, numbers, critic=True, ratio=True)
 
 
 @_library(
-    ratio_bound=1.0, trace_bound=1.0, discount=0.99, trace=1.0, steps=32, replay=1, minibatch_size=None, epochs=1,
-    standardize=False, entropy_weight=0.0, value_weight=0.5,
+    discount=0.99, trace=1.0, steps=32, replay=1, minibatch_size=None, epochs=1, standardize=False,
+    entropy_weight=0.0, value_weight=0.5,
 )  # fmt: skip
-def v_trace(ratio_bound: float, trace_bound: float, discount: float, trace: float, **numbers: Any) -> Method:
+def v_trace(*, ratio_bound: float = 1.0, trace_bound: float = 1.0, **numbers: Unpack[Numbers]) -> Method:
     """V-trace: an actor-critic that also learns from rounds of older policies (tier B).
 
     Args:
@@ -410,18 +428,17 @@ def v_trace(ratio_bound: float, trace_bound: float, discount: float, trace: floa
         raise ValueError(f"bounds must be 0 < trace_bound <= ratio_bound, got {trace_bound} and {ratio_bound}")
     credit = partial(
         v_trace_targets,
-        discount=_in_unit_interval("discount", discount),
-        trace=_in_unit_interval("trace", trace),
+        discount=_discount(numbers),
+        trace=_in_unit_interval("trace", numbers["trace"]),
         ratio_bound=ratio_bound,
         trace_bound=trace_bound,
     )
-    return Method("v_trace", credit, partial(weights.v_trace, bound=ratio_bound), critic=True, ratio=True, **numbers)
+    weight = partial(weights.v_trace, bound=ratio_bound)
+    return _made("v_trace", credit, weight, numbers, critic=True, ratio=True)
 
 
-@_library(
-    temperature=1.0, discount=0.99, episodes=16, epochs=4, minibatch_size=256, entropy_weight=0.0
-)  # fmt: skip
-def reward_weighted_regression(temperature: float, discount: float, **numbers: Any) -> Method:
+@_library(discount=0.99, episodes=16, epochs=4, minibatch_size=256, entropy_weight=0.0)
+def reward_weighted_regression(*, temperature: float = 1.0, **numbers: Unpack[Numbers]) -> Method:
     """Reward-weighted regression: w = exp(G/β) with G the standardised reward-to-go (tier A within a round).
 
     Several epochs need no ratio, since no weight is negative.
@@ -439,24 +456,21 @@ def reward_weighted_regression(temperature: float, discount: float, **numbers: A
         >>> reward_weighted_regression().nonnegative
         True
     """
-    return Method(
-        "reward_weighted_regression",
-        partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="none"),
-        partial(
-            weights.reward_weighted, transform=partial(_exponential, temperature=_positive("temperature", temperature))
-        ),
-        critic=False,
-        nonnegative=True,
-        standardize=True,
-        **numbers,
+    credit = partial(monte_carlo, discount=_discount(numbers), baseline="none")
+    transform = partial(_exponential, temperature=_positive("temperature", temperature))
+    weight = partial(weights.reward_weighted, transform=transform)
+    return _made(
+        "reward_weighted_regression", credit, weight, numbers, critic=False, nonnegative=True, standardize=True
     )
 
 
 @_library(
-    temperature=1.0, bound=20.0, discount=0.99, steps=32, replay=0, epochs=4, minibatch_size=256, standardize=True,
-    entropy_weight=0.0, value_weight=0.5,
+    discount=0.99, steps=32, replay=0, epochs=4, minibatch_size=256, standardize=True, entropy_weight=0.0,
+    value_weight=0.5,
 )  # fmt: skip
-def advantage_weighted_regression(temperature: float, bound: float, discount: float, **numbers: Any) -> Method:
+def advantage_weighted_regression(
+    *, temperature: float = 1.0, bound: float = 20.0, **numbers: Unpack[Numbers]
+) -> Method:
     """Advantage-weighted regression: w = min(exp((G − V)/β), w_max) (tier A within a round).
 
     Several epochs need no ratio, since no weight is negative.
@@ -480,14 +494,12 @@ def advantage_weighted_regression(temperature: float, bound: float, discount: fl
         temperature=_positive("temperature", temperature),
         bound=_positive("bound", bound),
     )
-    credit = partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value")
-    return Method("advantage_weighted_regression", credit, weight, critic=True, nonnegative=True, **numbers)
+    credit = partial(monte_carlo, discount=_discount(numbers), baseline="value")
+    return _made("advantage_weighted_regression", credit, weight, numbers, critic=True, nonnegative=True)
 
 
-@_library(
-    discount=0.99, episodes=8, replay=4, epochs=1, minibatch_size=256, entropy_weight=0.01, value_weight=0.5
-)  # fmt: skip
-def self_imitation(discount: float, **numbers: Any) -> Method:
+@_library(discount=0.99, episodes=8, replay=4, epochs=1, minibatch_size=256, entropy_weight=0.01, value_weight=0.5)
+def self_imitation(**numbers: Unpack[Numbers]) -> Method:
     """Self-imitation: w = max(G − V, 0) over this and earlier rounds, without a ratio (tier B).
 
     Biased on purpose: it repeats what once went better than expected. Published beside an actor-critic, here alone.
@@ -502,14 +514,12 @@ def self_imitation(discount: float, **numbers: Any) -> Method:
         >>> self_imitation().replay
         4
     """
-    credit = partial(monte_carlo, discount=_in_unit_interval("discount", discount), baseline="value")
-    return Method("self_imitation", credit, weights.self_imitation, critic=True, nonnegative=True, **numbers)
+    credit = partial(monte_carlo, discount=_discount(numbers), baseline="value")
+    return _made("self_imitation", credit, weights.self_imitation, numbers, critic=True, nonnegative=True)
 
 
-@_library(
-    quantile=0.7, episodes=16, epochs=4, minibatch_size=256, entropy_weight=0.0
-)  # fmt: skip
-def elite(quantile: float, episodes: int, **numbers: Any) -> Method:
+@_library(episodes=16, epochs=4, minibatch_size=256, entropy_weight=0.0)
+def elite(*, quantile: float = 0.7, **numbers: Unpack[Numbers]) -> Method:
     """Elite filtering, the cross-entropy method on episodes: w = 1 for the actions of the best (tier A within a round).
 
     Several epochs need no ratio, since no weight is negative.
@@ -530,8 +540,8 @@ def elite(quantile: float, episodes: int, **numbers: Any) -> Method:
     if not 0.0 <= quantile < 1.0:
         raise ValueError(f"quantile must lie in [0, 1), got {quantile}")
     credit = partial(elite_episodes, quantile=quantile)
-    episodes = _several("episodes", episodes)
-    return Method("elite", credit, score, critic=False, episodes=episodes, nonnegative=True, **numbers)
+    _several("episodes", numbers["episodes"])
+    return _made("elite", credit, score, numbers, critic=False, nonnegative=True)
 
 
 # ---------------------------------------------------------------------------------------------------- by their names
@@ -585,6 +595,28 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     return maker(**(arguments or {}))
 
 
+def to_json(method: Method) -> dict[str, Any]:
+    """What `from_json` needs; rules that are not the library's own stay behind.
+
+    Example:
+        >>> arguments_of(from_json(to_json(ppo(clip=0.1))))["clip"]
+        0.1
+    """
+    arguments = arguments_of(method)
+    return {"name": method.name, "arguments": arguments, "critic": method.critic, "kl_weight": method.kl_weight}
+
+
+def from_json(saved: Mapping[str, Any]) -> Method:
+    """The method that `to_json` described; one that refuses to learn where its rules stayed behind.
+
+    Raises:
+        ValueError: the library has no such method, or it takes no such argument.
+    """
+    if saved["arguments"] is not None:
+        return named(saved["name"], saved["arguments"])
+    return Method(saved["name"], absent, absent, saved["critic"], kl_weight=saved["kl_weight"])
+
+
 def absent(advantage: Any) -> Any:
     """Stands for the rules of a saved method that is not the library's own, until they are passed again."""
     raise ValueError("method: its rules are not in the file; pass the method again")
@@ -609,28 +641,29 @@ def _positive(name: str, value: float) -> float:
     return value
 
 
-def _not_negative(name: str, value: float) -> float:
+def _not_negative(name: str, value: float) -> None:
     if not value >= 0.0:
         raise ValueError(f"{name} must be at least 0, got {value}")
-    return value
 
 
-def _several(name: str, value: int) -> int:
-    if value < 2:
+def _several(name: str, value: int | None) -> None:
+    if value is None or value < 2:
         raise ValueError(f"{name} must be at least 2, since episodes are compared, got {value}")
-    return value
 
 
-def _gae(discount: float, trace: float) -> CreditRule:
-    return partial(
-        generalized_advantage,
-        discount=_in_unit_interval("discount", discount),
-        trace=_in_unit_interval("trace", trace),
-    )
+def _discount(numbers: Numbers) -> float:
+    return _in_unit_interval("discount", numbers["discount"])
 
 
-def _grouped(discount: float, group_size: int | None) -> Callable[..., Credit]:
-    return partial(grouped, discount=_in_unit_interval("discount", discount), group_size=group_size)
+def _gae(numbers: Numbers) -> CreditRule:
+    trace = _in_unit_interval("trace", numbers["trace"])
+    return partial(generalized_advantage, discount=_discount(numbers), trace=trace)
+
+
+def _groups(numbers: Numbers) -> dict[str, Any]:
+    """What credit that compares episodes asks for."""
+    _several("episodes", numbers["episodes"])
+    return {"discount": _discount(numbers), "group_size": numbers["group_size"]}
 
 
 def _exponential(returned: Tensor, temperature: float) -> Tensor:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import gymnasium
@@ -183,7 +184,7 @@ class PolicyGradient:
         self._replay: deque[tuple[Rollout, NDArray[Any]]] = deque(maxlen=self.method.replay + 1)
         self._steps_before = 0
         # Last, so that bad input leaves no directory behind.
-        scale = None if self.return_scale is None else self.return_scale.statistics
+        scale = self.return_scale and self.return_scale.statistics
         statistics = {"normalizer": self.normalizer, "return_scale": scale}
         self.trainer = Trainer(self.networks, self.optimization, Tracker(log_dir), statistics)
 
@@ -250,7 +251,7 @@ class PolicyGradient:
                 tracker.config({**config, "vectorization": self.vectorization})
                 self.trainer.fit(
                     self._rounds(collector, end),
-                    self._loss,
+                    partial(loss.loss, method=self.method, learner=self.learner),
                     total=end,
                     monitor=watch.monitor,
                     stopping=stopping,
@@ -302,15 +303,12 @@ class PolicyGradient:
         method, factor, behaviour = self.method, 1.0, None
         if self.return_scale is not None:
             done = rollout.terminated | rollout.truncated
-            self.return_scale.update(rollout.reward, done, rollout.valid, fresh=method.episodes is not None)
+            self.return_scale.update(rollout.reward, done, rollout.valid)
             factor = self.return_scale.factor
         if method.replay:
-            self._replay.append((rollout, self.learner.log_prob(rollout)))
+            self._replay.append((rollout, self.learner.log_prob(self.learner.look(rollout))))
             rollout, behaviour = loss.join(self._replay)
         return loss.prepare(rollout, method, self.learner, factor, behaviour)
-
-    def _loss(self, batch: loss.Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return loss.loss(batch, self.method, self.learner)
 
     # ---------------------------------------------------------------------------------------------------------- acting
 
@@ -421,19 +419,16 @@ class PolicyGradient:
         if config.get("foreign_network") and network is None:
             raise checkpoint.foreign_network(path)
         try:
-            settings, saved = config["settings"], config["method"]
+            settings = config["settings"]
             if env is not None:
                 settings |= {"env_kwargs": dict(env_kwargs or {}), "vectorization": None}
-            if method is None and saved["arguments"] is not None:
-                method = methods.named(saved["name"], saved["arguments"])
             agent = cls(
                 _Saved(
                     env if env is not None else config["env"],
                     spaces.from_json(config["observation_space"]),
                     spaces.from_json(config["action_space"]),
                 ),
-                method
-                or Method(saved["name"], methods.absent, methods.absent, saved["critic"], kl_weight=saved["kl_weight"]),
+                method or methods.from_json(config["method"]),
                 num_envs=config["num_envs"],
                 log_dir=log_dir,
                 network=network,
@@ -499,12 +494,7 @@ class PolicyGradient:
             "env": self.trained_in[0],
             "num_envs": self.num_envs,
             "settings": self._settings,
-            "method": {
-                "name": self.method.name,
-                "arguments": methods.arguments_of(self.method),
-                "critic": self.method.critic,
-                "kl_weight": self.method.kl_weight,
-            },
+            "method": methods.to_json(self.method),
             "optimization": dataclasses.asdict(self.optimization),
             "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
             "foreign_network": self._network_factory is not None,

@@ -169,26 +169,37 @@ class Actions:
         space, spaces = self.space, gymnasium.spaces
         if isinstance(space, spaces.Discrete):
             return target + int(space.start) if space.start else target
-        if not isinstance(target, Tensor):
-            return self.to_environment(torch.from_numpy(target)).numpy()
+        assert space.shape is not None
+        assert space.dtype is not None
+        target = target.reshape(-1, *space.shape)
         if isinstance(space, spaces.MultiDiscrete):
-            return (target + torch.from_numpy(space.start.ravel())).reshape(-1, *space.shape)
-        if isinstance(space, spaces.MultiBinary):
-            return target.reshape(-1, *space.shape).to(torch.int8)
-        low, high, dtype = self._bounds
-        action = target.reshape(-1, *low.shape).double()
+            if not space.start.any():
+                return target
+            return target + (torch.from_numpy(space.start) if isinstance(target, Tensor) else space.start)
+        if isinstance(space, spaces.Box):
+            target = self._within_bounds(target)
+        if isinstance(target, Tensor):
+            return target.to(torch.from_numpy(np.empty(0, space.dtype)).dtype)
+        return target.astype(space.dtype, copy=False)
+
+    def _within_bounds(self, target: Any) -> Any:
+        """Numbers between the bounds of a Box, whole ones where its type is of integers; arrays and tensors alike."""
+        low, high = self._bounds
+        if isinstance(target, Tensor):
+            low, high, target = torch.from_numpy(low), torch.from_numpy(high), target.double()
+        else:
+            target = target.astype(np.float64)
         if self.rescale:
-            action = low + 0.5 * (action.clamp(-1.0, 1.0) + 1.0) * (high - low)
-        if not dtype.is_floating_point:
-            action = action.round()
-        return action.clamp(low, high).to(dtype)
+            target = low + 0.5 * (target.clip(-1.0, 1.0) + 1.0) * (high - low)
+        if np.issubdtype(self.space.dtype, np.integer):
+            target = target.round()
+        return target.clip(low, high)
 
     @cached_property
-    def _bounds(self) -> tuple[Tensor, Tensor, torch.dtype]:
-        """Of a Box: lower and upper bounds in double precision, and its own type."""
+    def _bounds(self) -> tuple[Any, Any]:
+        """Of a Box, in double precision."""
         assert isinstance(self.space, gymnasium.spaces.Box)
-        low, high = (torch.from_numpy(bound.astype(np.float64)) for bound in (self.space.low, self.space.high))
-        return low, high, torch.from_numpy(np.empty(0, self.space.dtype)).dtype
+        return self.space.low.astype(np.float64), self.space.high.astype(np.float64)
 
 
 def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:

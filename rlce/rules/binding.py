@@ -21,18 +21,32 @@ class Bound(NamedTuple):
     """A rule that knows what to take.
 
     Attributes:
-        name: of the function, for messages.
-        takes: the names of what it is given, in the order of its parameters.
-        call: from all that is offered, by name, to what the rule gives.
+        rule: the function.
+        by_position: the names of what it is given by position.
+        by_name: the names of what it is given by keyword.
 
     Example:
         >>> bind(lambda x, y=2: 10 * x + y, ["x", "z"]).call({"x": 1, "z": 3})
         12
     """
 
-    name: str
-    takes: tuple[str, ...]
-    call: Callable[[Mapping[str, Any]], Any]
+    rule: Rule
+    by_position: tuple[str, ...]
+    by_name: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the function, for messages."""
+        return name_of(self.rule)
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The names of all that it is given."""
+        return (*self.by_position, *self.by_name)
+
+    def call(self, known: Mapping[str, Any]) -> Any:
+        """What the rule gives, of all that is offered by name."""
+        return self.rule(*[known[name] for name in self.by_position], **{name: known[name] for name in self.by_name})
 
 
 def bind(rule: Rule, offered: Collection[str], by_position: Sequence[str] = ()) -> Bound:
@@ -79,18 +93,12 @@ def bind(rule: Rule, offered: Collection[str], by_position: Sequence[str] = ()) 
     if not missing:
         if not named:
             raise ValueError(f"rule: {name} takes nothing of what is offered: {', '.join(offered)}")
-        return Bound(name, named, lambda known: rule(**{each: known[each] for each in named}))
+        return Bound(rule, (), named)
     in_order = all(free[each].kind is not inspect.Parameter.KEYWORD_ONLY for each in required)
     if by_position and in_order and len(required) == len(by_position):
         astray = [each for each, given in zip(required, by_position, strict=True) if each in offered and each != given]
         if not astray:
-            more = tuple(each for each in named if each not in required)
-            takes = (*by_position, *more)
-            return Bound(
-                name,
-                takes,
-                lambda known: rule(*(known[each] for each in by_position), **{each: known[each] for each in more}),
-            )
+            return Bound(rule, tuple(by_position), tuple(each for each in named if each not in required))
         missing += astray
     also = f", or exactly {len(by_position)} parameters, which get {', '.join(by_position)}" if by_position else ""
     raise ValueError(

@@ -696,7 +696,7 @@ def two_class_rows(logits: Tensor) -> Tensor:
         tensor([[[ 0.,  1.],
                  [ 0., -1.]]])
     """
-    return Bernoulli(logits.shape[-1]).rows(logits)
+    return Bernoulli(logits.shape[-1]).logits(logits)
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:

@@ -305,7 +305,7 @@ class ClassModel:
         shift = None
         if self.class_prior is not None and self.network_prior is not None:
             shift = log_ratio(self.class_prior, self.network_prior)
-        logits = self.head.rows(torch.from_numpy(outputs).double()).numpy()
+        logits = self.head.logits(torch.from_numpy(outputs).double()).numpy()
         weight = np.broadcast_to(rows.weight.reshape(-1, *[1] * (logits.ndim - 2)), logits.shape[:-1])
         return calibration.fit_temperature(logits, rows.target, weight, shift)
 

@@ -157,7 +157,7 @@ class Loss:
             inputs, target, weights = rule.call(known | self.known(dtype))
         outputs = logits = network(inputs)
         if self.rules.of("logits"):
-            logits = self.class_head.outputs_of(self.of_logits(self.class_head.rows(outputs), target))
+            logits = self.class_head.outputs_of(self.of_logits(self.class_head.logits(outputs), target))
         weighted = self._weighted(target, logits.detach())
         loss = self._objective(weighted, target, logits, weights)
         watched = loss.detach() if weighted is target else self._objective(target, target, logits.detach(), weights)
@@ -182,7 +182,7 @@ class Loss:
         """What the rules of the current outputs make of the targets; the targets themselves where there is none."""
         if not self.of_outputs:
             return target
-        rows = self.class_head.rows(logits)
+        rows = self.class_head.logits(logits)
         known = {"logits": rows, **self.known(rows.dtype)}
         for rule in self.rules.of("targets"):
             target = _check_shape("target weights", rule.call({**known, "targets": target}), rows.shape).detach()
