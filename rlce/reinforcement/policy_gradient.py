@@ -184,7 +184,7 @@ class PolicyGradient:
         self._replay: deque[tuple[Rollout, NDArray[Any]]] = deque(maxlen=self.method.replay + 1)
         self._steps_before = 0
         # Last, so that bad input leaves no directory behind.
-        scale = self.return_scale and self.return_scale.statistics
+        scale = None if self.return_scale is None else self.return_scale.statistics
         statistics = {"normalizer": self.normalizer, "return_scale": scale}
         self.trainer = Trainer(self.networks, self.optimization, Tracker(log_dir), statistics)
 
