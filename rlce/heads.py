@@ -363,8 +363,6 @@ ClassHead = Categorical | MultiCategorical | Bernoulli
 
 def _entropy(logits: Tensor) -> Tensor:
     """−Σ_k p_k log p_k: ``[..., K]`` → ``[...]``; a class of logit −inf contributes zero, value and gradient."""
-    if not logits.requires_grad:  # half the operations, but its gradient is NaN where p = 0
-        return torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1)
     log_probabilities = torch.log_softmax(logits, dim=-1)
     finite = log_probabilities.masked_fill(log_probabilities == -math.inf, 0.0)
     return -(log_probabilities.exp() * finite).sum(dim=-1)

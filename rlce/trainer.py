@@ -402,19 +402,17 @@ def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
     """The mean of each scalar over the gradient steps of a round, weighted by rows, in one transfer."""
     if not logged:
         return {}
-    first = next(iter(logged[0][1].values()))  # the loss
-    columns = (torch.stack([_one_number(scalars[name], first) for _, scalars in logged]) for name in logged[0][1])
-    weights = torch.tensor([float(rows) for rows, _ in logged], device=first.device, dtype=first.dtype)
-    means = torch.stack([column.to(first.dtype) for column in columns]) @ (weights / weights.sum())
-    return dict(zip(logged[0][1], means.tolist(), strict=True))
-
-
-def _one_number(logged: Any, like: Tensor) -> Tensor:
-    """A scalar as it is, the mean of one number a row; counts are averaged in the type of ``like``."""
-    values = torch.as_tensor(logged)
-    if values.ndim == 0:
-        return values
-    return (values if values.is_floating_point() else values.to(like.dtype)).mean()
+    names, like = list(logged[0][1]), next(iter(logged[0][1].values()))  # the loss comes first
+    weights = torch.tensor([float(rows) for rows, _ in logged], device=like.device, dtype=like.dtype)
+    weights /= weights.sum()
+    means = []
+    for name in names:
+        values = [torch.as_tensor(scalars[name]) for _, scalars in logged]
+        if values[0].ndim == 0:
+            means.append(torch.stack(values).to(like) @ weights)
+        else:  # one number a row: the mean over all rows of the round, in one operation
+            means.append((torch.cat(values) if len(values) > 1 else values[0]).to(like).mean())
+    return dict(zip(names, torch.stack(means).tolist(), strict=True))
 
 
 def _bar(total: int | None, initial: int) -> Any:

@@ -279,24 +279,21 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
     rows, normalizer = batch
     head = learner.head
     outputs = _outputs(learner.policy, rows.observation, rows.mask)
-    fixed = outputs.detach()
-    needs_log_prob = method.ratio or method.takes("log_prob")
-    log_prob = -head.cost(fixed, rows.action) if needs_log_prob else None
+    fixed, costs = outputs.detach(), head.cost(outputs, rows.action)
+    log_prob = -costs.detach()
     weight = _action_weight(rows, method, log_prob)
     held = None
     if learner.reference is not None:
         with torch.no_grad():
             held = _outputs(learner.reference, rows.observation, rows.mask)
-    scalars = {"train/entropy": head.entropy(fixed)}
-    if not method.entropy_weight and held is None:
-        total = objective(head.cost, outputs, rows.action, weight, normalizer)
-        scalars["train/policy_loss"] = total.detach()
-    else:
-        total = _regularized(batch, method, head, outputs, held, weight)
-        scalars["train/policy_loss"] = objective(head.cost, fixed, rows.action, weight, normalizer)
+    plain = not method.entropy_weight and held is None
+    taken = costs if plain else costs.detach()  # computed once, for the weights as well
+    policy_loss = objective(lambda *_: taken, outputs, rows.action, weight, normalizer)
+    total = policy_loss if plain else _regularized(batch, method, head, outputs, held, weight)
+    scalars = {"train/policy_loss": policy_loss.detach(), "train/entropy": head.entropy(fixed)}
     if held is not None:
         scalars["train/reference_kl"] = head.kl(fixed, held)
-    if method.ratio and log_prob is not None:
+    if method.ratio:
         log_ratio = log_prob - rows.behaviour_log_prob
         scalars["train/approx_kl"] = log_ratio.exp() - 1.0 - log_ratio
         scalars["train/clip_fraction"] = (weight == 0) & (rows.advantage != 0)
@@ -307,10 +304,16 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
     return total, scalars
 
 
-def _action_weight(rows: Transitions, method: Method, log_prob: Tensor | None) -> Tensor:
+def _action_weight(rows: Transitions, method: Method, log_prob: Tensor) -> Tensor:
     """What the method's rule makes of its rows, checked, times the rows' own weights: ``[B]``."""
-    known = {**rows._asdict(), "log_prob": log_prob}
-    weight = method.rule.call(known)
+    offered = {
+        "advantage": rows.advantage,
+        "log_prob": log_prob,
+        "behaviour_log_prob": rows.behaviour_log_prob,
+        "episode": rows.episode,
+        "value": rows.value,
+    }
+    weight = method.rule.call(offered)
     if not isinstance(weight, Tensor) or weight.shape != rows.advantage.shape:
         got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         expected = list(rows.advantage.shape)

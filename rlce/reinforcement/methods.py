@@ -170,7 +170,7 @@ class Method:
 
     def takes(self, name: str) -> bool:
         """Whether the weight rule is given what has this name."""
-        return name in self.rule.takes
+        return name in self.rule.by_position or name in self.rule.by_name
 
 
 class Numbers(TypedDict, total=False):
