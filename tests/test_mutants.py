@@ -1,4 +1,4 @@
-"""The mutations all apply to the code as it is, and the tool tells what became of one. They run with ``make mutants``."""
+"""The mutations all apply to the code as it is, and the tool tells what became of one. `make mutants` runs them."""
 
 from __future__ import annotations
 
