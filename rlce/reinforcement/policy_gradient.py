@@ -86,6 +86,7 @@ class PolicyGradient:
         reference: the policy as it was at first (seeing through today's statistics of observations), where the method
             holds on to it; or None.
         vectorization: how the environments were made; "given" for a VectorEnv.
+        learner: head, networks and statistics together, as the loss takes them.
         num_envs: how many there are.
         steps: environment steps so far.
         trainer: the loop's state: `Trainer.progress`, `Trainer.best`.
