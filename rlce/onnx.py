@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -300,11 +299,6 @@ def _last_layer(module: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 def _unit_step(outputs: Tensor) -> Tensor:
     return (outputs > 0).long()
-
-
-def _constant(values: ArrayLike, dtype: torch.dtype) -> Tensor:
-    """Numbers for a graph; Python's own would be written in float32, whatever they meet there."""
-    return torch.from_numpy(np.asarray(values)).to(dtype)
 
 
 def _forget_origins(proto: Any) -> None:

@@ -308,12 +308,18 @@ def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
     statistics = value.training.standardizer.mean.copy()
     bad = np.zeros(len(X)) if kind is Classifier else np.array(["x"] * len(X))
     for call in (
-        lambda: fitted.fit(frame[["b", "a"]], bad),
-        lambda: fitted.partial_fit(frame + 100.0, np.full(len(X), 9) if kind is Classifier else bad),
         lambda: fitted.set_params(dropout=2.0).fit(frame, y),
         lambda: fitted.set_params(dropout=0.0, network=lambda a, b: torch.nn.Linear(a, b + 1)).fit(frame, y),
     ):
-        with pytest.raises(ValueError, match=r"y|dropout|network"):
+        with pytest.raises(ValueError, match=r"dropout must lie|network: for inputs"):
+            call()
+        np.testing.assert_array_equal(fitted.set_params(network=None).predict(frame), before)
+        assert fitted.fitted_ is value
+    for call in (
+        lambda: fitted.fit(frame[["b", "a"]], bad),
+        lambda: fitted.partial_fit(frame + 100.0, np.full(len(X), 9) if kind is Classifier else bad),
+    ):
+        with pytest.raises(ValueError, match=r"y must hold|y: labels that were not|could not convert"):
             call()
         np.testing.assert_array_equal(fitted.set_params(network=None).predict(frame), before)
         assert fitted.fitted_ is value
@@ -463,4 +469,81 @@ def test_a_refused_partial_fit_draws_nothing(kind: Any, y: Any) -> None:
         with pytest.raises(ValueError, match="class_weight"):
             one.set_params(class_weight={"z": 1.0}).partial_fit(X, y)
         one.set_params(class_weight=None)
+    one.network_.requires_grad_(False)  # found out last, after all draws
+    with pytest.raises(ValueError, match="there is no trainable parameter"):
+        one.partial_fit(X, y)
+    one.network_.requires_grad_(True)
     np.testing.assert_array_equal(one.partial_fit(X, y).predict(X), other.partial_fit(X, y).predict(X))
+
+
+@both
+def test_a_calibration_that_is_interrupted_costs_no_training(kind: Any, y: Any, monkeypatch: Any) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    last = {"temperature": "validation"} if kind is Classifier else {"conformal": True}
+    one = small(kind, validation_split=0.3, **last)
+    name = "rlce.supervised.calibration.fit_temperature" if kind is Classifier else None
+    monkeypatch.setattr(name or "rlce.supervised.regressor._weighted_quantiles", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(X, y)
+    assert one.n_epochs_ == 10
+    assert one.score(X, y) > 0.5
+    assert (one.temperature_ == 1.0) if kind is Classifier else (one.conformal_ is None)
+
+
+@both
+def test_parameters_of_a_file_are_those_at_the_fit(kind: Any, y: Any, tmp_path: Path) -> None:
+    one = small(kind)
+    one.fit(X, y, callback=lambda _: one.set_params(hidden=(3,), activation="tanh"))
+    before = one.predict(X)
+    one.save(tmp_path / "file")
+    np.testing.assert_array_equal(kind.load(tmp_path / "file").predict(X), before)
+
+
+@both
+def test_estimators_without_a_seed_have_draws_of_their_own(kind: Any, y: Any) -> None:
+    """And so do two that share a generator: neither keeps it."""
+    shared = np.random.RandomState(0)
+    for random_state in (None, shared):
+        one, other = (small(kind, random_state=random_state).fit(X, y) for _ in range(2))
+        streams = [pickle.dumps(each.fitted_.training.random.get_state()) for each in (one, other)]
+        assert streams[0] != streams[1]
+        assert one.fitted_.training.random not in (shared, np.random.mtrand._rand)
+
+
+@both
+def test_a_refit_forgets_the_names_of_columns(kind: Any, y: Any) -> None:
+    fitted = small(kind).fit(pd.DataFrame(X, columns=["a", "b"]), y).fit(X, y)
+    assert not hasattr(fitted, "feature_names_in_")
+
+
+def test_the_cost_s_numbers_are_those_at_the_fit(tmp_path: Path) -> None:
+    one = small(Regressor, cost="huber", delta=0.3).fit(X, NUMBERS)
+    one.set_params(delta=5.0).save(tmp_path / "file")
+    assert Regressor.load(tmp_path / "file").delta == 0.3
+
+
+def test_a_prior_that_leaves_a_row_without_a_class_is_refused() -> None:
+    class Masking(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + torch.tensor([0.0, -torch.inf, 0.0])
+
+    kept = LABELS != 1
+    one = small(Classifier, network=Masking).partial_fit(X[kept], LABELS[kept], classes=[0, 1, 2])
+    assert (one.predict_proba(X)[:, 1] == 0).all()
+    one.fitted_ = dataclasses.replace(
+        one.fitted_, about=dataclasses.replace(one.fitted_.about, network_prior=np.full(3, 1 / 3))
+    )
+    for predict in (one.set_params(prior=[0.0, 1.0, 0.0]).predict_proba, one.predict):
+        with pytest.raises(ValueError, match="prior: it leaves row 0 without a class"):
+            predict(X)
+
+
+def test_labels_of_another_kind_than_before_are_refused() -> None:
+    several = np.stack([LABELS == 0, LABELS > 0], axis=1).astype(int)
+    one = small(Classifier).fit(X, several)
+    with pytest.raises(ValueError, match="soft_targets must be False where training had several labels a row"):
+        one.set_params(soft_targets=True).partial_fit(X, several / 2)
+    with pytest.raises(ValueError, match="classes must be None where a row has several labels"):
+        small(Classifier).partial_fit(X, several, classes=[0, 1, 2])

@@ -56,6 +56,8 @@ class Labels:
         Raises:
             ValueError: it does not fit the labels.
         """
+        if soft and self.several:
+            raise ValueError("y: soft_targets must be False where training had several labels a row")
         return self._of_probabilities(y) if soft else self._of_labels(*_sorted(y))
 
     def _of_labels(self, found: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
@@ -106,7 +108,9 @@ def learn_labels(
         return labels, labels.encode(y, soft)
     found, indices = _sorted(y)
     several = indices.ndim == 2
-    classes = found if several or announced is None else announced
+    if several and announced is not None:
+        raise ValueError("classes must be None where a row has several labels: there is one for each column of y")
+    classes = found if announced is None else announced
     if len(classes) < 2 and not several:
         raise ValueError(f"y must hold at least 2 classes, got one class: {classes.tolist()}")
     labels = Labels(classes, several, one_vs_all)
@@ -178,7 +182,7 @@ def class_values(class_weight: Mapping[Any, float] | str, classes: NDArray[Any],
 
 @dataclass(frozen=True)
 class Answers:
-    """From a network's outputs to what is said of a row; the same in NumPy's place and in an exported graph.
+    """From a network's outputs to what is said of a row; the same for predicting and in an exported graph.
 
     Attributes:
         labels: what the outputs are for.

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_random_state
 from torch import Tensor, nn
 
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization
 from rlce.rules.binding import Rule
 from rlce.supervised import files, fitting
-from rlce.supervised.classes import ClassModel, Labels, check_class_weight, chosen, class_values, learn_labels
+from rlce.supervised.classes import Answers, ClassModel, Labels, check_class_weight, chosen, class_values, learn_labels
 from rlce.supervised.estimator import Estimator
 from rlce.supervised.fitting import Fitted, Rows, Task, Watch
 from rlce.supervised.loss import Batch, Loss, Rules, class_loss, counts_of, prior_of, read_rules
@@ -155,7 +154,7 @@ class Classifier(ClassifierMixin, Estimator):
             sample_weight: one number >= 0 a row, ``[N]``. A weight of 2 counts as a repeated row, 0 as no row at all.
             validation_set: ``(X, y)`` or ``(X, y, sample_weight)`` to watch, in place of ``validation_split``.
             callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops (of several restarts,
-                the present one).
+                the present one). The estimator holds what is learnt once the fit ends, not before.
             log_dir: TensorBoard directory of this run (of each restart's, in folders of its own); None for none.
             verbose: show a progress bar.
 
@@ -176,7 +175,7 @@ class Classifier(ClassifierMixin, Estimator):
             more = fitting.read(reader, *given)
             return more._replace(target=labels.encode(more.target, self.soft_targets))
 
-        random = check_random_state(self.random_state)
+        random = fitting.stream_of(self.random_state)
         rows, validation = fitting.split(plan, rows._replace(target=target), validation_set, random, held_out)
         if self.temperature == "validation" and validation is None:
             raise ValueError('temperature="validation" needs held-out rows: validation_split or validation_set')
@@ -184,12 +183,16 @@ class Classifier(ClassifierMixin, Estimator):
         # The rows as they came are not held any longer: there may be many.
         rows, validation = start.standardized(rows), validation and start.standardized(validation)
         model, task = self._task(rows, labels, rules)
-        watch = Watch(callback, log_dir, verbose, files.settings(self.get_params(deep=False)))
+        settings = files.settings(self.get_params(deep=False))
+
+        def calibrated(outputs: NDArray[np.float64]) -> ClassModel:
+            assert validation is not None
+            return dataclasses.replace(model, temperature=model.fitted_temperature(outputs, validation))
+
+        last = calibrated if self.temperature == "validation" else None
+        watch = Watch(callback, log_dir, verbose, settings)
         outcome = fitting.train(plan, start, seeds, task, rows, validation, watch)
-        if self.temperature == "validation" and validation is not None and outcome.held_out is not None:
-            temperature = model.fitted_temperature(outcome.held_out, validation)
-            model = dataclasses.replace(model, temperature=temperature)
-        return self._keep(reader, outcome, model)
+        return self._keep(reader, outcome, model, settings, last)
 
     def partial_fit(
         self,
@@ -234,8 +237,9 @@ class Classifier(ClassifierMixin, Estimator):
         start, seeds = fitting.go_on(plan, rows, labels.head.n_outputs, training, self.random_state)
         rows = start.standardized(rows)
         model, task = self._task(rows, labels, rules, None if before is None else before.about.counts)
+        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
         outcome = fitting.train(plan, start, seeds, task, rows, None, Watch())
-        return self._keep(reader, outcome, model, before)
+        return self._keep(reader, outcome, model, settings)
 
     def _check_parameters(self) -> None:
         check_class_weight(self.class_weight)
@@ -301,14 +305,24 @@ class Classifier(ClassifierMixin, Estimator):
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities, ``[N, D]`` → ``[N, K]``, in the order of ``classes_``; ``[N, M]`` of a yes for M labels."""
-        outputs = self._outputs(X, masks=True)
-        return self.fitted_.about.answers(self.prior).probabilities(outputs).numpy()
+        answers, outputs = self._answers(X)
+        return answers.probabilities(outputs).numpy()
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable labels: ``[N, D]`` → ``[N]``; zeros and ones ``[N, M]`` for several labels a row."""
+        answers, outputs = self._answers(X)
+        choices = answers.choices(outputs).numpy()
+        return choices if answers.labels.several else self.classes_[choices]
+
+    def _answers(self, X: ArrayLike) -> tuple[Answers, Tensor]:
+        """What is said of rows, and the network's outputs for them."""
         outputs = self._outputs(X, masks=True)
-        choices = self.fitted_.about.answers(self.prior).choices(outputs).numpy()
-        return choices if self.fitted_.about.labels.several else self.classes_[choices]
+        answers: Answers = self.fitted_.about.answers(self.prior)
+        nothing = answers.adjusted(outputs).isneginf().all(dim=-1)
+        if nothing.any() and not answers.labels.sigmoids:
+            row = int(nothing.nonzero()[0])
+            raise ValueError(f"prior: it leaves row {row} without a class, since the network masks those it allows")
+        return answers, outputs
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy, all labels of a row being right; for rows of probabilities, of their most probable class."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -56,17 +57,33 @@ class Estimator(BaseEstimator):
         check_is_fitted(self)
         files.save(self, path, extra)
 
-    def _keep(self, reader: Any, outcome: Outcome, about: Any, before: Fitted[Any] | None = None) -> Self:
-        """Put in place what was learnt and the columns that a copy of this one read; raise what interrupted it."""
+    def _keep(
+        self,
+        reader: Any,
+        outcome: Outcome,
+        about: Any,
+        settings: Mapping[str, Any],
+        calibrated: Callable[[NDArray[np.float64]], Any] | None = None,
+    ) -> Self:
+        """Assign what was learnt, and the columns noted on ``reader``. Then raise what interrupted it, if anything did.
+
+        ``calibrated`` makes the last of ``about``, from the trained network's outputs for the held-out rows. What fails
+        there costs no training: the network is kept, as after any interrupt.
+        """
+        error = outcome.error
+        if calibrated is not None and outcome.held_out is not None:
+            try:
+                about = calibrated(outcome.held_out)
+            except BaseException as interrupted:
+                error = interrupted
         for name in _COLUMNS:
             if hasattr(reader, name):
                 setattr(self, name, getattr(reader, name))
             elif hasattr(self, name):
                 delattr(self, name)
-        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
         self.fitted_ = Fitted(outcome.training, about, settings)
-        if outcome.error is not None:
-            raise outcome.error
+        if error is not None:
+            raise error
         return self
 
     def _outputs(self, X: Any, *, masks: bool = False) -> Tensor:

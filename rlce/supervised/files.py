@@ -53,8 +53,8 @@ def settings(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """An estimator's parameters, as far as JSON can say them.
 
     Example:
-        >>> settings({"hidden": (8,), "epochs": 3, "network": None, "stopping": Stopping(patience=2).patience})
-        {'hidden': [8], 'epochs': 3, 'network': None, 'stopping': 2}
+        >>> settings({"hidden": (8,), "epochs": 3, "network": None, "device": "cpu", "random_state": None})
+        {'hidden': [8], 'epochs': 3, 'network': None, 'device': 'cpu', 'random_state': None}
     """
     return {name: _SAID.get(name, lambda same: same)(value) for name, value in parameters.items()}
 

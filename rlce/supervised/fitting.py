@@ -212,6 +212,12 @@ def split(
     return Rows(*(part[~held] for part in rows)), Rows(*(part[held] for part in rows))
 
 
+def stream_of(random_state: Any) -> np.random.RandomState:
+    """A source of draws that a fit may keep: a user's generator, or NumPy's global one, gives its seed."""
+    random = check_random_state(random_state)
+    return random if isinstance(random_state, int | np.integer) else np.random.RandomState(draw_seed(random))
+
+
 def draw_seed(random: np.random.RandomState) -> int:
     """The seed of another generator."""
     return int(random.randint(np.iinfo(np.int32).max))
@@ -253,6 +259,8 @@ class Training:
 @dataclass(frozen=True)
 class Fitted(Generic[About]):
     """All that a fit leaves: what an estimator predicts and goes on from, and what its file holds.
+
+    ``partial_fit`` makes a new one, but trains the same network on.
 
     Attributes:
         training: the network, and what belongs to it.
@@ -297,8 +305,8 @@ def go_on(
     plan: Plan, rows: Rows, n_outputs: int, before: Training | None, random_state: Any
 ) -> tuple[Training, list[Seeds]]:
     """Where another epoch over these rows begins: from the training before, or from a fresh network."""
-    # What is refused after this must have drawn nothing and moved no statistics.
-    random = check_random_state(random_state) if before is None else copy.deepcopy(before.random)
+    # What is refused after this must have drawn nothing from the training before, and moved no statistics.
+    random = stream_of(random_state) if before is None else copy.deepcopy(before.random)
     standardizer = Standardizer(rows.inputs.shape[1]) if before is None else copy.deepcopy(before.standardizer)
     if plan.standardize:
         standardizer.update(rows.inputs, rows.weight)
@@ -327,7 +335,7 @@ class Task(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Who looks on."""
+    """What is told of a training, and to whom."""
 
     callback: Callback | None = None
     log_dir: str | os.PathLike[str] | None = None
@@ -336,7 +344,7 @@ class Watch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a training comes to."""
+    """What a training comes to; interrupted or not, it holds what was learnt."""
 
     training: Training
     held_out: NDArray[np.float64] | None  # the trained network's outputs for the held-out rows, where there are any
@@ -346,7 +354,7 @@ class Outcome(NamedTuple):
 def train(
     plan: Plan, start: Training, seeds: Sequence[Seeds], task: Task, rows: Rows, validation: Rows | None, watch: Watch
 ) -> Outcome:
-    """Train from where it stands, and so often anew as there are more seeds; the best is kept.
+    """Train once from ``start``, and once from fresh weights for each further seed; keep the best.
 
     Args:
         plan: how to train.
@@ -378,18 +386,20 @@ def train(
             if best is None or value > score:
                 best, score = running.training, value
             running = None
+        assert best is not None
+        held = None
+        if validation is not None:
+            held = in_chunks(numpy_forward(best.network), validation.inputs).astype(np.float64)
+        return Outcome(best, held, None)
     except BaseException as error:
         learnt = best if best is not None else running.training if running is not None else None
         if learnt is None:
             raise
         return Outcome(learnt, None, error)
-    assert best is not None
-    held = None if validation is None else in_chunks(numpy_forward(best.network), validation.inputs).astype(np.float64)
-    return Outcome(best, held, None)
 
 
 class _Run:
-    """One training that nothing will refuse any more; `training` is what it has learnt so far."""
+    """One training; its constructor is the last that refuses. `training` is what it has learnt so far."""
 
     def __init__(self, plan: Plan, start: Training, seeds: Seeds, task: Task, batch: Batch, watch: Watch) -> None:
         self.plan, self.start, self.task, self.batch, self.watch = plan, start, task, batch, watch

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted, check_random_state
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels, squared
@@ -258,7 +258,7 @@ class Regressor(RegressorMixin, Estimator):
             sample_weight: one number >= 0 a row, ``[N]``. A weight of 2 counts as a repeated row, 0 as no row at all.
             validation_set: ``(X, y)`` or ``(X, y, sample_weight)`` to watch, in place of ``validation_split``.
             callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops (of several restarts,
-                the present one).
+                the present one). The estimator holds what is learnt once the fit ends, not before.
             log_dir: TensorBoard directory of this run (of each restart's, in folders of its own); None for none.
             verbose: show a progress bar.
 
@@ -278,7 +278,7 @@ class Regressor(RegressorMixin, Estimator):
 
         rows = numbers(X, y, sample_weight, fresh=True)
         model = NumberModel(head_of(self.cost, self.quantiles, self.delta), _levels(self.quantiles))
-        random = check_random_state(self.random_state)
+        random = fitting.stream_of(self.random_state)
         rows, validation = fitting.split(plan, rows, validation_set, random, numbers)
         if self.conformal and validation is None:
             raise ValueError("conformal needs held-out rows: validation_split or validation_set")
@@ -288,11 +288,16 @@ class Regressor(RegressorMixin, Estimator):
         # The rows as they came are not held any longer: there may be many.
         rows, validation = start.standardized(rows), validation and start.standardized(validation)
         model = self._in_unit_of(rows, model)
-        watch = Watch(callback, log_dir, verbose, files.settings(self.get_params(deep=False)))
+        settings = files.settings(self.get_params(deep=False))
+
+        def calibrated(outputs: NDArray[np.float64]) -> NumberModel:
+            assert validation is not None
+            return model.conformed(outputs, validation)
+
+        last = calibrated if self.conformal else None
+        watch = Watch(callback, log_dir, verbose, settings)
         outcome = fitting.train(plan, start, seeds, _task(model, rows), rows, validation, watch)
-        if self.conformal and validation is not None and outcome.held_out is not None:
-            model = model.conformed(outcome.held_out, validation)
-        return self._keep(reader, outcome, model)
+        return self._keep(reader, outcome, model, settings, last)
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over these rows, going on from what was learnt before.
@@ -324,8 +329,9 @@ class Regressor(RegressorMixin, Estimator):
         training = None if before is None else before.training
         start, seeds = fitting.go_on(plan, rows, model.head.n_outputs, training, self.random_state)
         rows = start.standardized(rows)
+        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
         outcome = fitting.train(plan, start, seeds, _task(model, rows), rows, None, Watch())
-        return self._keep(reader, outcome, model, before)
+        return self._keep(reader, outcome, model, settings)
 
     def _in_unit_of(self, rows: Rows, model: NumberModel) -> NumberModel:
         """The model with the location and the scale of these rows' targets."""
@@ -408,7 +414,8 @@ class Regressor(RegressorMixin, Estimator):
         outputs = self._outputs(X)
         model, head = self.fitted_.about, self.fitted_.about.head
         if head.widest is None and self.conformal_ is None:
-            raise ValueError(f'cost "{self.cost}" says nothing about spread: take "quantile", "gaussian" or conformal')
+            cost = self.fitted_.settings["cost"]
+            raise ValueError(f'cost "{cost}" says nothing about spread: take "quantile", "gaussian" or conformal')
         if head.widest is not None and coverage > head.widest + 1e-9:
             raise ValueError(f"coverage: {coverage} is wider than the trained quantiles, which hold {head.widest:.6g}")
         if self.conformal_ is not None and (not len(self.conformal_[0]) or coverage > self.conformal_[0][-1] + 1e-9):
