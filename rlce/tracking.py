@@ -1,4 +1,7 @@
-"""TensorBoard, and nothing else in the library knows it. Scalars leave the loop as plain numbers.
+"""Event files for TensorBoard. No other module of the library imports TensorBoard.
+
+Each call writes its records at once, in the calling thread, in one write to the file. So an interrupt can neither hang
+nor leave half a record (TensorBoard's own writer waits for a second thread, up to two minutes after an interrupt).
 
 The x-axis is environment steps for `PolicyGradient` and samples seen for `Classifier` and `Regressor`.
 
@@ -11,8 +14,8 @@ scalar                          what it is
 ``eval/std_reward``             their standard deviation
 ``eval/mean_ep_length``         their mean length
 ``time/fps``                    environment steps (or samples) a second since `learn` (or `fit`) began
-``train/loss``                  the value of what was descended: the policy's objective plus ``value_weight`` times the
-                                critic's. With signed weights, an entropy bonus or a penalty it says nothing
+``train/loss``                  the loss: the policy's objective plus ``value_weight`` times the critic's. With signed
+                                weights, an entropy bonus or a penalty its value is no measure of progress
 ``train/policy_loss``           −(1/Z) Σ w log π(a|s), mean over the gradient steps of the round
 ``train/value_loss``            mean ½(V − target)², before ``value_weight``
 ``train/entropy``               mean entropy of the policy, nats
@@ -22,35 +25,35 @@ scalar                          what it is
 ``train/explained_variance``    1 − Var(target − V) / Var(target) over the round, before its gradient steps
 ``train/learning_rate``         the optimiser's step size in the round
 ``train/gradient_norm``         mean Euclidean norm of the gradient before clipping
-``train/accuracy``              share of training rows classified rightly in the epoch, while it trained
-``train/cross_entropy``         mean weighted cross-entropy of the targets, where rules that look at the outputs make
-                                ``train/loss`` another thing
-``val/loss``                    mean cross-entropy on the held-out rows, nats; for `Regressor` its mean cost in
+``train/accuracy``              share of training rows classified correctly during the epoch
+``train/cross_entropy``         mean weighted cross-entropy of the targets; logged if a rule depends on the outputs,
+                                because ``train/loss`` then differs from it
+``val/loss``                    mean cross-entropy on the held-out rows, nats; for `Regressor` the mean cost in
                                 standardised units
-``val/accuracy``                share of held-out rows classified rightly (all labels of a row), 1 − zero-one error
+``val/accuracy``                share of held-out rows classified correctly (all labels of a row), 1 − zero-one error
 ==============================  ==================================================================================
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_EVENTS = "events.out.tfevents.*"
-
 
 class Tracker:
-    """Writes scalars, text and hyperparameters of one run; with no directory, or unless open, it does nothing.
+    """Writes scalars, the configuration and hyperparameters of one run. Does nothing without a directory, or if closed.
 
     Args:
-        log_dir: the run's directory, made if need be; None for no output.
+        log_dir: the run's directory, created if it does not exist; None for no output.
 
     Raises:
-        ValueError: the directory cannot be written to; nothing has been trained by then.
+        ValueError: the directory cannot be created or written to.
 
     Example:
         >>> Tracker(None).scalars({"train/loss": 1.0}, step=0)
@@ -58,77 +61,78 @@ class Tracker:
 
     def __init__(self, log_dir: str | os.PathLike[str] | None) -> None:
         self.log_dir = None if log_dir is None else Path(log_dir)
-        self._writer: Any = None
+        self._file: io.FileIO | None = None
         if self.log_dir is None:
             return
         try:
             self.log_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"log_dir: cannot make the directory {str(self.log_dir)!r}: {error}") from error
+            raise ValueError(f"log_dir: cannot create the directory {str(self.log_dir)!r}: {error}") from error
         if not os.access(self.log_dir, os.W_OK | os.X_OK):
             raise ValueError(f"log_dir: the directory {str(self.log_dir)!r} is not writable")
 
     def open(self, after_step: int = 0) -> None:
-        """Begin to write.
+        """Begin a new event file.
 
         Args:
-            after_step: where on the x-axis this run begins; TensorBoard hides what an earlier run in the same directory
-                wrote beyond it.
+            after_step: the x-axis position where this run begins. TensorBoard hides what earlier files of the same
+                directory hold beyond it.
         """
-        if self.log_dir is not None and self._writer is None:
-            from torch.utils.tensorboard.writer import SummaryWriter
+        if self.log_dir is None or self._file is not None:
+            return
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        # TensorBoard reads files in the order of their names, so the time comes first, padded.
+        name = f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.{socket.gethostname()}.{os.getpid()}"
+        self._file = io.FileIO(self.log_dir / name, "x")
+        from tensorboard.compat.proto.event_pb2 import SessionLog
 
-            before = {path.name for path in self.log_dir.glob(_EVENTS)}
-            self._writer = SummaryWriter(str(self.log_dir), purge_step=after_step + 1 if after_step else 0)
-            made = {path.name for path in self.log_dir.glob(_EVENTS)} - before
-            second = len(_EVENTS) - 1 + 10  # the part of the name up to the second
-            if any(old[:second] == new[:second] and new < old for old in before for new in made):
-                # Files are read in the order of their names: second, process, and a count that is not padded, so the
-                # tenth file of one second would be read before the ninth.
-                self.close()
-                for name in made:
-                    (self.log_dir / name).unlink()
-                time.sleep(1.0 - time.time() % 1.0)
-                self.open(after_step)
+        step = after_step + 1 if after_step else 0
+        self._write({"file_version": "brain.Event:2"}, {"session_log": SessionLog(status=SessionLog.START)}, step=step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write named numbers at an x-axis position."""
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+        if self._file is not None:
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            numbers = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+            self._write({"summary": Summary(value=numbers)}, step=step)
 
     def config(self, config: Mapping[str, Any]) -> None:
         """Write the run's configuration as text."""
-        if self._writer is not None:
+        if self._file is not None:
+            from torch.utils.tensorboard.summary import text
+
             listing = json.dumps(config, indent=2, default=str)
-            self._writer.add_text("config", f"```json\n{listing}\n```")
+            self._write({"summary": text("config", f"```json\n{listing}\n```")})
 
     def hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
-        """Write hyperparameters (nested ones under dotted names) into the same run, and which scalars are their result.
-
-        SummaryWriter.add_hparams would start a sub-run at every call.
-        """
-        if self._writer is not None:
+        """Write hyperparameters (nested ones under dotted names) and the names of the scalars that are their result."""
+        if self._file is not None:
             from torch.utils.tensorboard.summary import hparams
 
-            flat = dict(_flat("", config))
-            for summary in hparams(flat, dict.fromkeys(metrics, 0.0)):
-                self._writer.file_writer.add_summary(summary)
-
-    def flush(self) -> None:
-        """Put on disk what was written."""
-        if self._writer is not None:
-            self._writer.flush()
+            summaries = hparams(dict(_flat("", config)), dict.fromkeys(metrics, 0.0))
+            self._write(*({"summary": summary} for summary in summaries))
 
     def close(self) -> None:
-        """Put on disk what was written and close the file; `open` begins another in the same directory."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Close the file. `open` begins another one in the same directory."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, *events: dict[str, Any], step: int = 0) -> None:
+        """Append all events in a single system call, which no signal can divide."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        records = io.BytesIO()
+        for event in events:
+            RecordWriter(records).write(Event(wall_time=time.time(), step=step, **event).SerializeToString())
+        assert self._file is not None
+        self._file.write(records.getbuffer())
 
 
 def _flat(prefix: str, config: Mapping[str, Any]) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Names joined with dots, and plain values; functions have no place in a table."""
+    """Dotted names and plain values; functions are left out."""
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from _flat(f"{prefix}{name}.", value)

@@ -273,7 +273,6 @@ class Trainer:
         finally:
             if bar is not None:
                 bar.close()
-            self.tracker.flush()
         return progress
 
     def restore_best(self) -> float:

@@ -336,7 +336,7 @@ def test_bad_input_is_refused_early(tmp_path: Path) -> None:
         PolicyGradient("CartPole-v1", seed=-1)
     occupied = tmp_path / "file"
     occupied.touch()
-    with pytest.raises(ValueError, match="log_dir: cannot make the directory"):
+    with pytest.raises(ValueError, match="log_dir: cannot create the directory"):
         PolicyGradient("CartPole-v1", log_dir=occupied / "run")
     with pytest.raises(ValueError, match="evaluation.env is needed"):
         PolicyGradient(SyncVectorEnv([Identity]), evaluation=Evaluation())
