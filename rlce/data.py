@@ -1,37 +1,36 @@
-"""Arrays in memory: minibatches by index, and standardisation that both halves share."""
+"""Arrays in memory: minibatches, held-out rows, and the standardisation of inputs that both halves share."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Rows that are handled at once where float64 copies of all of them would cost too much memory.
+# Large arrays are handled in chunks of this many rows, so that temporary float64 copies stay small.
 _CHUNK = 65_536
 
 
 def minibatches(
     rows: int, batch_size: int | None, generator: torch.Generator, probabilities: Tensor | None = None
 ) -> Iterator[Tensor]:
-    """Indices of one pass in random order, each row once; the last batch may be smaller.
+    """Row indices of one pass in random order, each row once; the last batch may be smaller.
 
     Args:
-        rows: how many rows there are.
-        batch_size: rows a batch; None (or at least ``rows``) for all rows in one batch.
+        rows: the number of rows.
+        batch_size: rows per batch; None means one batch with all rows.
         generator: the source of the order, on the CPU.
-        probabilities: draw as many rows with these instead, each anew, ``[rows]``, on the CPU.
+        probabilities: if given, ``rows`` indices are drawn with replacement with these probabilities, ``[rows]``.
 
     Returns:
         An iterator of int64 ``[B]``.
 
     Raises:
-        ValueError: no rows, or a batch size below 1.
+        ValueError: if there are no rows, or the batch size is below 1.
 
     Example:
         >>> [len(index) for index in minibatches(5, 2, torch.Generator().manual_seed(0))]
@@ -44,7 +43,7 @@ def minibatches(
     if probabilities is None:
         order = torch.randperm(rows, generator=generator)
     else:
-        # torch.multinomial takes no more than 2^24 categories.
+        # torch.multinomial accepts at most 2^24 categories.
         cumulative = probabilities.double().cumsum(dim=0)
         uniforms = torch.rand(rows, generator=generator, dtype=torch.float64)
         order = torch.searchsorted(cumulative, uniforms * cumulative[-1], right=True).clamp(max=rows - 1)
@@ -60,14 +59,14 @@ def batches_of(
 ) -> Iterator[tuple[Tensor | None, ...]]:
     """The rows of several tensors in `minibatches`.
 
-    Many rows are put in order at once, and batches are views of them: one copy now and then instead of one a step.
+    Many rows are put in order at once and the batches are views of them, which saves a copy at every step.
 
     Args:
-        fields: ``[rows, ...]`` each, or None, which stays None.
-        rows: how many rows there are.
-        batch_size: rows a batch, except perhaps the last, which is smaller, or larger by one rather than one row alone.
+        fields: tensors ``[rows, ...]``; None stays None.
+        rows: the number of rows.
+        batch_size: rows per batch. The last batch may be smaller; a single last row joins the batch before it.
         generator: as for `minibatches`.
-        probabilities: likewise.
+        probabilities: as for `minibatches`.
 
     Returns:
         An iterator of tuples as long as ``fields``.
@@ -79,23 +78,23 @@ def batches_of(
     """
     fields = list(fields)
     for index in minibatches(rows, max(1, _CHUNK // batch_size) * batch_size, generator, probabilities):
-        sizes = [batch_size] * (len(index) // batch_size) + [len(index) % batch_size] * (len(index) % batch_size > 0)
+        sizes = [len(part) for part in index.split(batch_size)]
         if len(sizes) > 1 and sizes[-1] == 1:
-            sizes[-2:] = [batch_size + 1]  # a batch of one row has no statistics, which some networks need
+            sizes[-2:] = [batch_size + 1]  # batch normalisation needs at least two rows
         block = [None if field is None else field[index.to(field.device)].split(sizes) for field in fields]
         yield from zip(*(parts or itertools.repeat(None) for parts in block), strict=False)
 
 
-def held_out(groups: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows to hold out: about this share of every group, and never all of one.
+def held_out(groups: NDArray[Any], share: float, seed: int | None) -> NDArray[np.bool_]:
+    """Choose rows to hold out: about this share of every group, but never all rows of one.
 
     Args:
-        groups: the class of every row, ``[N]`` (all the same for no classes).
+        groups: the class of every row, ``[N]``; all the same if there are no classes.
         share: in [0, 1).
-        seed: fixes which.
+        seed: fixes the choice; None chooses anew at each call.
 
     Returns:
-        ``[N]``.
+        True for the rows held out, ``[N]``.
 
     Example:
         >>> int(held_out(np.array([0, 0, 0, 0, 1]), 0.5, seed=0).sum())
@@ -106,93 +105,110 @@ def held_out(groups: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]
     order = random.permutation(len(groups))
     _, index, sizes = np.unique(groups[order], return_inverse=True, return_counts=True)
     for members in np.split(order[np.argsort(index, kind="stable")], np.cumsum(sizes)[:-1]):
-        # Rounded at random, so that many small classes together give the share that was asked for.
+        # Random rounding, so that many small classes together lose the right share.
         count = int(share * len(members) + random.random())
         held[members[: min(count, len(members) - 1)]] = True
     return held
 
 
-@dataclass
-class Standardizer:
-    """Running mean and variance of rows; a call shifts and scales them. Part of whatever was trained behind it.
+class Moments(NamedTuple):
+    """Mean, population variance and number (or total weight) of some rows."""
 
-    `update` merges a batch exactly (Chan et al. 1979), so one call with all rows and many calls with parts agree.
-    Calls never update: evaluation is frozen by construction.
+    mean: Any
+    variance: Any
+    count: float
 
-    Attributes:
-        width: D, the width of a row.
-        clip: bound on the standardised values, in standard deviations; None for no bound.
-        mean: ``[D]`` float64.
-        variance: ``[D]`` float64, the population variance.
-        scale: ``[D]`` float64, what shifted rows are multiplied with; 1 for a constant column.
-        count: rows seen, or the sum of their weights.
+
+def merged(one: Moments, other: Moments) -> Moments:
+    """The moments of two sets of rows together.
+
+    Source:
+        Chan, Golub and LeVeque (1979), "Updating formulae and a pairwise algorithm for computing sample variances".
 
     Example:
-        >>> standardizer = Standardizer(1)
-        >>> standardizer.update(np.array([[1.0], [3.0]]))
-        >>> standardizer(np.array([[3.0]]))
-        array([[1.]], dtype=float32)
+        >>> merged(Moments(1.0, 0.0, 1), Moments(4.0, 1.0, 2))
+        Moments(mean=3.0, variance=2.6666666666666665, count=3)
+    """
+    total = one.count + other.count
+    shift = other.mean - one.mean
+    mean = one.mean + shift * other.count / total if one.count else other.mean
+    squares = one.variance * one.count + other.variance * other.count + shift**2 * one.count * other.count / total
+    return Moments(mean, squares / total, total)
+
+
+class Standardizer:
+    """Shift and scale rows by running statistics: (x − mean) · scale. It is saved with the network behind it.
+
+    `update` merges a batch exactly, so one call with all rows and many calls with parts agree. A call only reads
+    the statistics. Before the first update, rows pass unchanged.
+
+    A column is treated as constant, and its scale is 0, if its standard deviation is at most 2^-24 times its absolute
+    mean: float32 cannot tell such values apart, and the network has learnt no weights for the column. Subtract a large
+    offset first if such small differences matter.
+
+    Args:
+        width: D, the width of a row.
+        clip: bound on the standardised values, in standard deviations; None for no bound.
+
+    Attributes:
+        mean: ``[D]`` float64.
+        variance: the population variance, ``[D]`` float64.
+        scale: 1 / standard deviation, 0 for a constant column, ``[D]`` float64.
+        count: the number of rows seen, or the sum of their weights.
+
+    Example:
+        >>> standardizer = Standardizer(2)
+        >>> standardizer.update(np.array([[1.0, 5.0], [3.0, 5.0]]))
+        >>> standardizer(np.array([[3.0, 1000.0]]))
+        array([[1., 0.]], dtype=float32)
     """
 
-    width: int
-    clip: float | None = None
-    mean: NDArray[np.float64] = field(init=False)
-    variance: NDArray[np.float64] = field(init=False)
-    scale: NDArray[np.float64] = field(init=False)
-    count: float = field(default=0, init=False)
-
-    def __post_init__(self) -> None:
-        self.restore(np.zeros(self.width), np.ones(self.width), 0)
+    def __init__(self, width: int, clip: float | None = None) -> None:
+        self.width, self.clip = width, clip
+        self.restore(np.zeros(width), np.ones(width), 0)
 
     def update(self, rows: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
-        """Merge ``rows``, ``[B, D]``, into the statistics; no rows change nothing.
+        """Merge ``rows`` into the statistics; an empty batch changes nothing.
 
         Args:
             rows: ``[B, D]``.
             weights: positive sample weights, ``[B]``; a weight of 2 counts as two rows.
         """
-        for start in range(0, len(rows), _CHUNK):  # so that copies stay small
-            part = None if weights is None else weights[start : start + _CHUNK]
-            self._merge(rows[start : start + _CHUNK].astype(np.float64), part)
-
-    def _merge(self, rows: NDArray[np.float64], weights: NDArray[Any] | None) -> None:
-        if weights is None:
-            mean, variance, count = rows.mean(axis=0), rows.var(axis=0), float(len(rows))
-        else:
-            count = float(weights.sum())
-            mean = weights @ rows / count
-            variance = weights @ (rows - mean) ** 2 / count
-        total = self.count + count
-        shift = mean - self.mean if self.count else np.zeros(self.width)
-        merged = mean if self.count == 0 else self.mean + shift * count / total
-        squares = self.variance * self.count + variance * count + shift**2 * self.count * count / total
-        self.restore(merged, squares / total, total)
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK].astype(np.float64)
+            if weights is None:
+                new = Moments(part.mean(axis=0), part.var(axis=0), float(len(part)))
+            else:
+                weight = weights[start : start + _CHUNK]
+                count = float(weight.sum())
+                mean = weight @ part / count
+                new = Moments(mean, weight @ (part - mean) ** 2 / count, count)
+            self.restore(*merged(Moments(self.mean, self.variance, self.count), new))
 
     def restore(self, mean: NDArray[np.float64], variance: NDArray[np.float64], count: float) -> None:
-        """Put back statistics that were saved: ``[D]``, ``[D]`` and a number of rows."""
+        """Replace the statistics: ``[D]``, ``[D]`` and the number of rows."""
         self.mean, self.variance, self.count = mean, variance, count
-        # A column that never varied leaves rounding noise behind; dividing by that would blow it up.
-        constant = variance <= (1e-12 * mean) ** 2
-        self.scale = 1.0 / np.sqrt(np.where(constant, 1.0, variance))
+        constant = variance <= (2.0**-24 * mean) ** 2
+        self.scale = np.where(constant, 0.0, 1.0 / np.sqrt(np.where(constant, 1.0, variance)))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The statistics as tensors, copied, for files and snapshots."""
+        """Copies of the statistics as tensors."""
         mean, variance = torch.tensor(self.mean), torch.tensor(self.variance)
         return {"mean": mean, "variance": variance, "count": torch.tensor(self.count, dtype=torch.float64)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
-            KeyError: a part is missing.
-            ValueError: the statistics are of rows of another width.
+            KeyError: if a part is missing.
+            ValueError: if the statistics are of rows of another width.
         """
         if state["mean"].shape != (self.width,):
             raise ValueError(f"statistics must be of rows of width {self.width}, got {list(state['mean'].shape)}")
         self.restore(state["mean"].numpy().copy(), state["variance"].numpy().copy(), state["count"].item())
 
     def __call__(self, rows: NDArray[Any], dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
-        """Standardised rows: ``[B, D]`` → ``[B, D]``, float32 unless told otherwise."""
+        """Standardised rows: ``[B, D]`` → ``[B, D]`` of this type."""
         if len(rows) <= _CHUNK:
             result = ((rows - self.mean) * self.scale).astype(dtype)
         else:
@@ -205,14 +221,13 @@ class Standardizer:
 class ReturnScale:
     """Scale of rewards: 1 / running standard deviation of the discounted return so far, g_t = γ g_{t−1} + r_t.
 
-    The sum starts at zero in every episode (carrying it across a truncation would mix two episodes), and
-    rows that are not valid do not count.
+    The sum starts at zero in every episode, also after a truncation. Rows that are not valid are left out.
 
     Args:
         discount: γ in [0, 1].
 
     Source:
-        Engstrom et al. (2020), arXiv 2005.12729, appendix; the resets are ours.
+        Engstrom et al. (2020), arXiv 2005.12729, appendix; starting anew in every episode is our change.
 
     Example:
         >>> scale = ReturnScale(discount=1.0)
@@ -228,7 +243,7 @@ class ReturnScale:
         self._so_far: NDArray[np.float64] | None = None
 
     def update(self, reward: NDArray[Any], done: NDArray[np.bool_], valid: NDArray[np.bool_]) -> None:
-        """Merge a rollout's rewards, all ``[T, N]``; a column goes on where the last rollout's stopped."""
+        """Merge a rollout's rewards, all ``[T, N]``; each column continues where the last rollout stopped."""
         so_far = np.zeros(reward.shape[1]) if self._so_far is None else self._so_far
         sums = np.empty(reward.shape)
         for t in range(len(reward)):
@@ -239,6 +254,6 @@ class ReturnScale:
 
     @property
     def factor(self) -> float:
-        """What rewards are multiplied with; 1 before anything was seen or where returns never vary."""
+        """The factor on rewards; 1 before the first update and if returns never vary."""
         deviation = float(np.sqrt(self.statistics.variance[0]))
         return 1.0 / deviation if deviation > 1e-8 else 1.0

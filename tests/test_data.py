@@ -91,11 +91,19 @@ def test_a_large_offset_in_many_parts_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9 / 3])
-def test_a_constant_column_is_shifted_and_not_blown_up(value: float) -> None:
-    rows = np.full((301, 1), value)
+@pytest.mark.parametrize("noise", [0.0, 1e-8])
+def test_a_column_that_is_constant_to_float32_has_no_influence(value: float, noise: float) -> None:
+    rows = value * (1.0 + noise * np.random.default_rng(0).standard_normal((301, 1)))
     found, standardizer = standardized(rows, *np.array_split(rows, 7))
-    np.testing.assert_allclose(found, 0.0, atol=1e-6)
-    np.testing.assert_allclose(standardizer(rows + 2.0), 2.0, rtol=1e-6)
+    np.testing.assert_array_equal(found, 0.0)
+    np.testing.assert_array_equal(standardizer(rows + 1e9), 0.0)
+    standardizer.update(rows + 1.0 + abs(value))  # now it varies
+    assert standardizer(rows + 1.0 + abs(value)).min() > 0.5
+
+
+def test_a_column_that_float32_can_tell_apart_keeps_its_influence() -> None:
+    rows = (1e6 + np.arange(4.0)[:, None]).astype(np.float32)
+    np.testing.assert_allclose(standardized(rows)[0], StandardScaler().fit_transform(rows), rtol=1e-6)
 
 
 def test_clip_bounds_what_a_call_returns() -> None:

@@ -286,6 +286,16 @@ def test_a_million_of_offset_is_no_trouble_for_targets() -> None:
     np.testing.assert_allclose(1e3 * (far.predict(X) - 1e6), near.predict(X), rtol=1e-3)
 
 
+@both
+@pytest.mark.parametrize("noise", [0.0, 1e-9])
+def test_a_column_that_was_constant_in_training_has_no_influence(kind: type, y: Any, noise: float) -> None:
+    """Its weights are the random initial ones: a constant 5 that became 1,000 flipped three of four decisions."""
+    column = 5.0 + noise * np.random.default_rng(0).standard_normal((len(X), 1))
+    fitted = small(kind).fit(np.c_[X, column], y)
+    later = fitted.predict(np.c_[X, np.full(len(X), 1_000.0)])
+    np.testing.assert_array_equal(later, fitted.predict(np.c_[X, column]))
+
+
 # ------------------------------------------------------------------------------------------- nothing half-done
 
 
