@@ -116,7 +116,7 @@ class Moments(NamedTuple):
 
     mean: Any
     variance: Any
-    count: float
+    rows: float
 
 
 def merged(one: Moments, other: Moments) -> Moments:
@@ -127,12 +127,12 @@ def merged(one: Moments, other: Moments) -> Moments:
 
     Example:
         >>> merged(Moments(1.0, 0.0, 1), Moments(4.0, 1.0, 2))
-        Moments(mean=3.0, variance=2.6666666666666665, count=3)
+        Moments(mean=3.0, variance=2.6666666666666665, rows=3)
     """
-    total = one.count + other.count
+    total = one.rows + other.rows
     shift = other.mean - one.mean
-    mean = one.mean + shift * other.count / total if one.count else other.mean
-    squares = one.variance * one.count + other.variance * other.count + shift**2 * one.count * other.count / total
+    mean = one.mean + shift * other.rows / total if one.rows else other.mean
+    squares = one.variance * one.rows + other.variance * other.rows + shift**2 * one.rows * other.rows / total
     return Moments(mean, squares / total, total)
 
 
