@@ -3,7 +3,7 @@
 One `Row` a method. A supervised rule is trained by `rlce.Classifier`: one batch, one step of plain gradient descent on
 a table of logits, and the step is the gradient. A policy-gradient method is trained by `rlce.PolicyGradient`, in the
 cases of `tests/training_cases.py`. `tests/test_target_rules.py` holds the rows against their published forms, and
-`scripts/methods_table.py` writes `docs/methods.md` from the same list, so nothing is claimed without its test.
+`tests/methods_table.py` writes `docs/methods.md` from the same list, so nothing is claimed without its test.
 
 Data of a case are time-major, ``[T, N]``: for supervised rows simply T·N rows. Everything is float64.
 """

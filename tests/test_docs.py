@@ -6,7 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
-from scripts.methods_table import PATH, page
+from tests.methods_table import PATH, page
 from tests.rules_table import TABLE, largest_difference
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -20,7 +20,7 @@ def without_measured_differences(text: str) -> str:
 def test_methods_page_is_what_the_tables_say() -> None:
     written = PATH.read_text()
     assert without_measured_differences(written) == without_measured_differences(page()), (
-        "run python -m scripts.methods_table"
+        "run python -m tests.methods_table"
     )
     measured = [float(number) for number in re.findall(r"\| (1e-\d+) \|$", written, flags=re.MULTILINE)]
     assert len(measured) == len(TABLE)

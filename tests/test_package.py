@@ -102,6 +102,12 @@ def test_heads_know_no_environment() -> None:
         assert not any(name.partition(".")[0] == "gymnasium" for name in imports(path_of(module))), module
 
 
+def test_scripts_and_recipes_import_no_tests() -> None:
+    for folder in ("agents", "envs", "scripts"):
+        for path in (ROOT / folder).glob("*.py"):
+            assert "tests" not in {name.partition(".")[0] for name in imports(path)}, path.name
+
+
 def test_environments_import_neither_the_library_nor_torch() -> None:
     for path in (ROOT / "envs").glob("*.py"):
         assert not {name.partition(".")[0] for name in imports(path)} & {"rlce", "torch", "agents", "scripts"}

@@ -1,4 +1,4 @@
-"""Write docs/methods.md from the tables that the tests use: ``python -m scripts.methods_table``."""
+"""Write docs/methods.md from the tables that the tests use: ``python -m tests.methods_table``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATH = Path(__file__).parents[1] / "docs" / "methods.md"
 
 HEAD = """# Methods, and what may be claimed
 
-Written by `python -m scripts.methods_table` from `tests/rules_table.py` and `tests/expectations.py`; a test fails where
+Written by `python -m tests.methods_table` from `tests/rules_table.py` and `tests/expectations.py`; a test fails where
 this page says anything else. Every method is the objective
 
     L(θ) = −(1/Z) Σ_i Σ_k w_ik log p_ik,    p_i = softmax(z_i),    ∂L/∂z_i = (S_i p_i − w_i)/Z,    S_i = Σ_k w_ik
