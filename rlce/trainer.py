@@ -97,8 +97,8 @@ class Monitor:
         evaluate: makes scalars, ``name`` among them; None where the rounds or the loss do. The parameters at the
             best value are kept only where it is given, since only then do they belong to the value.
         every: steps (x-axis) between evaluations: at the first end of a round past each multiple.
-        among_equals: another scalar, less of which is better, that decides which of equally good parameters are kept
-            as the best (an error rate on few rows has many ties); None for the first. It is no improvement otherwise.
+        tie_breaker: a scalar to minimise when values tie (accuracy on few rows often does). A tie in which it falls
+            is an improvement, also for ``patience``. None: a tie is no improvement.
 
     Example:
         >>> Monitor("val/loss", maximize=False, evaluate=lambda: {"val/loss": 0.5}).evaluate()
@@ -109,7 +109,7 @@ class Monitor:
     maximize: bool = True
     evaluate: Callable[[], Mapping[str, float]] | None = None
     every: int = 1
-    among_equals: str | None = None
+    tie_breaker: str | None = None
 
 
 @dataclass
@@ -183,7 +183,7 @@ class Trainer:
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.plateau_factor = 1.0
         self._best_value = math.nan  # until something was monitored
-        self._best_among_equals = 0.0
+        self._best_tie = 0.0
         self._without_improvement = 0  # over all calls, for the schedule
         self._patience_used = 0  # in this call, for stopping
         self._monitored: tuple[str, bool] | None = None
@@ -347,18 +347,18 @@ class Trainer:
         if value is None:
             return False
         sign = 1.0 if monitor.maximize else -1.0
-        among_equals = progress.scalars.get(monitor.among_equals or "", 0.0)
-        # A NaN is never the best, nor an improvement: it compares false with everything.
-        first = math.isnan(self._best_value) and not math.isnan(value)
-        if first or sign * value > sign * self._best_value:
-            counts = first or sign * (value - self._best_value) > stopping.tolerance
-            self._patience_used = 0 if counts else self._patience_used + 1
-            self._best_value, self._without_improvement = value, 0
+        tie = progress.scalars.get(monitor.tie_breaker or "", 0.0)
+        # NaN compares false with everything, so it is never an improvement.
+        gain = sign * (value - self._best_value)
+        matters = (math.isnan(self._best_value) and not math.isnan(value)) or (
+            value == self._best_value and tie < self._best_tie
+        )
+        if matters or gain > 0:
+            self._patience_used = 0 if matters or gain > stopping.tolerance else self._patience_used + 1
+            self._best_value, self._best_tie, self._without_improvement = value, tie, 0
             if monitor.evaluate is not None:
-                self.best, self._best_among_equals = (value, self._model_state()), among_equals
+                self.best = value, self._model_state()
         else:
-            if self.best is not None and value == self._best_value and among_equals < self._best_among_equals:
-                self.best, self._best_among_equals = (value, self._model_state()), among_equals
             self._without_improvement += 1
             self._patience_used += 1
             patience = self.optimization.plateau_patience

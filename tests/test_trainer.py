@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -388,6 +389,18 @@ def test_stop_conditions(stopping: Stopping, maximize: bool, values: list[float]
     feed = rounds(len(values), scalars=[{"score": float(value)} for value in values])
     progress = trainer.fit(feed, slope_one(trainer), monitor=Monitor("score", maximize), stopping=stopping)
     assert progress.rounds == stops_after
+
+
+def test_a_tie_uses_no_patience_while_the_tie_breaker_falls() -> None:
+    """Ties at 0.9 with losses 5, 4, 3, 3, 3: two rounds without improvement after the third, whose weight is kept."""
+    trainer = Trainer(one_weight(), PLAIN)
+    found = iter([(0.8, 9.0), (0.9, 5.0), (0.9, 4.0), (0.9, 3.0), (0.9, 3.0), (0.8, 2.0), (1.0, 1.0)])
+    monitor = Monitor("accuracy", evaluate=lambda: dict(zip(("accuracy", "loss"), next(found), strict=True)))
+    with_tie_breaker = dataclasses.replace(monitor, tie_breaker="loss")
+    progress = trainer.fit(rounds(7), slope_one(trainer), monitor=with_tie_breaker, stopping=Stopping(patience=2))
+    assert progress.rounds == 6
+    assert trainer.restore_best() == 0.9
+    assert trainer.module.weight.item() == pytest.approx(-0.4, rel=1e-6)
 
 
 def test_a_tolerance_is_for_patience_alone() -> None:

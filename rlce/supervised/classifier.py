@@ -48,11 +48,13 @@ class Classifier(ClassifierMixin, Estimator):
         batch_size: rows a gradient step; "auto" is 64, and more from 32,768 rows on.
         epochs: passes over the training rows, at most.
         standardize: shift and scale every column by the training rows' mean and deviation.
-        validation_split: part of the rows, class by class, that is held out to watch the zero-one error; the
-            parameters that did best on it (of equals, at the least cost) are kept. 0 for none.
-        stopping: stop after so many epochs without an improvement of the zero-one error (without held-out rows, of the
-            training loss; of the cross-entropy where rules look at the outputs, since the objective's value then says
-            nothing), or an `rlce.Stopping`; None to run all epochs.
+        validation_split: part of the rows, class by class, that is held out to choose the best epoch by ``monitor``;
+            its parameters are kept. 0 for none.
+        monitor: what is watched on the held-out rows: "accuracy" (ties are broken by the loss), or "loss", which
+            is the better choice if they are few.
+        stopping: stop after this many epochs without an improvement of ``monitor``, or an `rlce.Stopping`; None to run
+            all epochs. Without held-out rows the training loss is watched (the cross-entropy if a rule depends on the
+            outputs, because the value of such a loss means nothing).
         restarts: train so often from fresh weights, and keep the best by the same measure.
         temperature: T of the probabilities, softmax(z/T), as it is at `fit`; "validation" for the one that fits the
             held-out rows best (after `partial_fit`, which has none, 1).
@@ -104,6 +106,7 @@ class Classifier(ClassifierMixin, Estimator):
         epochs: int = 100,
         standardize: bool = True,
         validation_split: float = 0.0,
+        monitor: str = "accuracy",
         stopping: int | Stopping | None = None,
         restarts: int = 1,
         temperature: float | str = 1.0,
@@ -125,6 +128,7 @@ class Classifier(ClassifierMixin, Estimator):
         self.epochs = epochs
         self.standardize = standardize
         self.validation_split = validation_split
+        self.monitor = monitor
         self.stopping = stopping
         self.restarts = restarts
         self.temperature = temperature
@@ -243,6 +247,8 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _check_parameters(self) -> None:
         check_class_weight(self.class_weight)
+        if self.monitor not in ("accuracy", "loss"):
+            raise ValueError(f'monitor must be "accuracy" or "loss", got {self.monitor!r}')
         if isinstance(self.temperature, str):
             if self.temperature != "validation":
                 raise ValueError(f'temperature must be a positive number or "validation", got {self.temperature!r}')
@@ -276,7 +282,15 @@ class Classifier(ClassifierMixin, Estimator):
         # Where weights look at the outputs, the objective's value says nothing.
         watched = "train/cross_entropy" if loss.of_outputs else "train/loss"
         step = functools.partial(_step, loss)
-        task = Task(head.n_outputs, rows.target, weights, step, validate, ("val/accuracy", True), watched)
+        task = Task(
+            head.n_outputs,
+            rows.target,
+            weights,
+            step,
+            validate,
+            (f"val/{self.monitor}", self.monitor == "accuracy"),
+            watched,
+        )
         return model, task._replace(probabilities=loss.probabilities)
 
     # ----------------------------------------------------------------------------------------------- what was learnt

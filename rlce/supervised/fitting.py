@@ -435,7 +435,7 @@ class _Run:
             def evaluate() -> dict[str, float]:
                 return task.validate(in_chunks(forward, validation.inputs), validation)
 
-            monitor = Monitor(name, maximize, evaluate, among_equals="val/loss")
+            monitor = Monitor(name, maximize, evaluate, tie_breaker="val/loss")
         try:
             self.trainer.fit(
                 self._epochs(),
