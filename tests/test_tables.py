@@ -63,6 +63,8 @@ def test_the_matrix_is_medians_indicators_and_one_hot_columns() -> None:
 
 @pytest.mark.parametrize("dtype", [object, "str", "string", "category"])
 def test_every_type_of_text_gives_the_same(dtype: Any) -> None:
+    if dtype == "str" and pd.__version__ < "3":
+        pytest.skip("a type of text since pandas 3")
     frame = mixed()
     names = ["city", "zip", "day"]
     columns = Columns.learn(frame)
