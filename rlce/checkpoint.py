@@ -167,6 +167,24 @@ def check_json(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be what JSON can hold: {error}") from error
 
 
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn any error inside, while a file's contents are put to use, into one `ValueError` that names the file.
+
+    Example:
+        >>> with naming("agent.safetensors"):
+        ...     {}["state"]
+        Traceback (most recent call last):
+        ValueError: path: 'agent.safetensors' is damaged, or the arguments do not fit it: KeyError: 'state'
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"path: {str(path)!r} is damaged, or the arguments do not fit it: {type(error).__name__}: {error}"
+        ) from error
+
+
 def foreign_network(path: str | os.PathLike[str]) -> ValueError:
     """The error of a file whose network only its factory can make again."""
     return ValueError(f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again")

@@ -242,9 +242,15 @@ class ReturnScale:
         self.statistics = Standardizer(1)
         self._so_far: NDArray[np.float64] | None = None
 
-    def update(self, reward: NDArray[Any], done: NDArray[np.bool_], valid: NDArray[np.bool_]) -> None:
-        """Merge a rollout's rewards, all ``[T, N]``; each column continues where the last rollout stopped."""
-        so_far = np.zeros(reward.shape[1]) if self._so_far is None else self._so_far
+    def update(
+        self,
+        reward: NDArray[Any],
+        done: NDArray[np.bool_],
+        valid: NDArray[np.bool_],
+        goes_on: NDArray[np.bool_] | bool = True,
+    ) -> None:
+        """Merge a rollout's rewards, all ``[T, N]``; ``goes_on`` ``[N]``: the column continues the last one."""
+        so_far = np.zeros(reward.shape[1]) if self._so_far is None else np.where(goes_on, self._so_far, 0.0)
         sums = np.empty(reward.shape)
         for t in range(len(reward)):
             sums[t] = so_far = np.where(valid[t], self.discount * so_far + reward[t], so_far)

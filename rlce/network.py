@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,25 @@ class MLP(nn.Module):
             if dropout is not None:
                 x = dropout(x)
         return last(x)
+
+
+def check_layers(widths: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse widths, such as those a file names, that are not the widths of an MLP's tensors.
+
+    Args:
+        widths: of inputs, hidden layers and outputs.
+        tensors: what an MLP's ``state_dict`` gave.
+
+    Raises:
+        ValueError: they differ.
+
+    Example:
+        >>> check_layers([4, 8, 2], MLP(4, 2, hidden=(8,)).state_dict())
+    """
+    expected = {f"layers.{i}.weight": pair[::-1] for i, pair in enumerate(itertools.pairwise(widths))}
+    found = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith("layers.") and t.ndim == 2}
+    if found != expected:
+        raise ValueError(f"its settings ask for layers of the widths {widths}, but its tensors are {found}")
 
 
 class WithLogStd(nn.Module):

@@ -1,13 +1,13 @@
-"""Gymnasium vector environments: made, seeded and stepped. All knowledge of autoreset lives here.
+"""Gymnasium vector environments: made, seeded, stepped and closed. All knowledge of autoreset lives here.
 
-`Environments` wraps a vector environment so that its autoreset mode no longer matters: a step gives the true
-successor of every row (an episode's final observation, not the reset one that may come with it), and ``real``
-says whose next step counts. `Environments.play` plays whole episodes, for collecting and for evaluating.
+`Environments` wraps a vector environment and hides its autoreset mode: a step returns the true successor of every row
+(an episode's final observation, not the reset one that may come with it), and ``real`` tells whose next step counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import connection
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,8 +22,7 @@ from rlce.reinforcement.spaces import Observations, flat_width, flatten_batch
 
 EnvLike = str | Callable[[], gymnasium.Env[Any, Any]] | VectorEnv[Any, Any, Any]
 
-
-# ------------------------------------------------------------------------------------------------- making environments
+_LOST_WORKER = (EOFError, ConnectionError)  # what a pipe to a dead process raises
 
 
 def make_environments(
@@ -32,14 +31,14 @@ def make_environments(
     env_kwargs: Mapping[str, Any] | None = None,
     vectorization: str | None = None,
 ) -> tuple[VectorEnv[Any, Any, Any], str]:
-    """A vector environment from an id, a factory or one that is ready, by the fastest way the task has.
+    """A vector environment from an id or a factory, in the fastest way that the task has, or the one that is given.
 
     Args:
         env: an environment id; a function that returns a `gymnasium.Env`; or a `VectorEnv`, used as it is.
-        num_envs: how many copies; for a VectorEnv its own number counts.
+        num_envs: number of copies; a VectorEnv keeps its own number.
         env_kwargs: keyword arguments of the environment, for an id.
-        vectorization: "vector_entry_point" (the task's own vector class), "sync" or "async"; by default the first
-            where the task has one, else "sync".
+        vectorization: "vector_entry_point" (the task's own vector class), "sync" or "async"; by default the task's own
+            vector class if it has one, else "sync".
 
     Returns:
         The environments, and how they were made: "vector_entry_point", "sync", "async" or "given".
@@ -47,44 +46,96 @@ def make_environments(
     Raises:
         ValueError: an unknown id, an unknown vectorization, or arguments that do not fit ``env``.
         TypeError: ``env`` is none of the three.
+        RuntimeError: a worker process ended while it made its environment.
 
     Example:
         >>> make_environments("CartPole-v1", 2)[1]
         'vector_entry_point'
     """
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-    if vectorization not in (None, "vector_entry_point", "sync", "async"):
-        raise ValueError(f'vectorization must be "vector_entry_point", "sync" or "async", got {vectorization!r}')
+    check_request(num_envs, vectorization)
     if isinstance(env, VectorEnv):
         if env_kwargs or vectorization is not None:
             raise ValueError("env_kwargs and vectorization do not apply to a VectorEnv, which is made already")
         return env, "given"
-    if isinstance(env, str):
-        try:
-            spec = gymnasium.spec(env)
-        except gymnasium.error.Error as error:
-            raise ValueError(f"env: no environment {env!r}: {error}") from error
-        kwargs = dict(env_kwargs or {})
-        if vectorization is None:
-            vectorization = "sync" if spec.vector_entry_point is None else "vector_entry_point"
-        try:
-            return gymnasium.make_vec(env, num_envs, vectorization, **kwargs), vectorization
-        except gymnasium.error.Error as error:
-            raise ValueError(f"env: cannot make {env!r} ({vectorization}): {error}") from error
-    if callable(env):
-        if env_kwargs:
+    if not isinstance(env, str) and not callable(env):
+        raise TypeError(
+            f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {type(env).__name__}"
+        )
+    try:
+        if isinstance(env, str):
+            envs = gymnasium.make_vec(env, num_envs, vectorization, **(env_kwargs or {}))
+        elif env_kwargs:
             raise ValueError("env_kwargs apply to an environment id; let the factory bind its own arguments")
-        if vectorization == "vector_entry_point":
+        elif vectorization == "vector_entry_point":
             raise ValueError('a factory makes single environments: vectorization must be "sync" or "async"')
-        maker = AsyncVectorEnv if vectorization == "async" else SyncVectorEnv
-        return maker([env] * num_envs), vectorization or "sync"
-    raise TypeError(
-        f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {type(env).__name__}"
-    )
+        else:
+            envs = (AsyncVectorEnv if vectorization == "async" else SyncVectorEnv)([env] * num_envs)
+    except gymnasium.error.Error as error:
+        raise ValueError(
+            f"env: no environment {env!r} could be made (vectorization: {vectorization}): {error}"
+        ) from error
+    except _LOST_WORKER as error:
+        if vectorization != "async":
+            raise
+        raise RuntimeError(
+            'env: a worker process ended while it made its environment; vectorization="sync" shows its error'
+        ) from error
+    kinds = {SyncVectorEnv: "sync", AsyncVectorEnv: "async"}
+    return envs, kinds.get(type(envs.unwrapped), "vector_entry_point")
 
 
-# ------------------------------------------------------------------------------ one face for three autoreset modes
+def check_request(num_envs: int, vectorization: str | None) -> None:
+    """Refuse a number or a kind of environments that nobody can make."""
+    check_whole_number("num_envs", num_envs, 1)
+    if vectorization not in (None, "vector_entry_point", "sync", "async"):
+        raise ValueError(f'vectorization must be "vector_entry_point", "sync" or "async", got {vectorization!r}')
+
+
+def check_whole_number(name: str, value: Any, least: int) -> None:
+    """Refuse a value that is no whole number >= ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+
+
+def close(envs: VectorEnv[Any, Any, Any], force: bool = False) -> None:
+    """Close a vector environment, even if workers have died.
+
+    Args:
+        envs: the vector environment; closing it twice is no error.
+        force: end the workers at once, because they may be busy with a step that nobody waits for.
+    """
+    workers = envs.unwrapped
+    if not isinstance(workers, AsyncVectorEnv):
+        envs.close()
+    elif not workers.closed:
+        if not force and all(process.is_alive() for process in workers.processes):
+            envs.close()
+            return
+        for process in workers.processes:
+            process.terminate()
+        for process in workers.processes:
+            process.join()
+        for pipe in workers.parent_pipes:
+            if pipe is not None:  # Gymnasium's sign for a worker that has reported an error
+                pipe.close()
+        workers.closed = True
+
+
+def _check_workers(envs: VectorEnv[Any, Any, Any], timeout: float = 0.0) -> None:
+    """Raise an error that names the dead worker, if there is one, and close the environments, which cannot go on."""
+    workers = envs.unwrapped
+    if not isinstance(workers, AsyncVectorEnv) or workers.closed:
+        return
+    ended = connection.wait([process.sentinel for process in workers.processes], timeout)
+    if ended:
+        i = next(i for i, process in enumerate(workers.processes) if process.sentinel in ended)
+        workers.processes[i].join()  # its exit code may come a moment after its pipes have closed
+        code = workers.processes[i].exitcode
+        close(envs, force=True)
+        raise RuntimeError(
+            f"env: the worker process of environment {i} ended with exit code {code}, so all environments were closed. "
+            "Call learn again, which makes new ones from an id or a factory; make a VectorEnv again yourself"
+        )
 
 
 class Step(NamedTuple):
@@ -101,22 +152,22 @@ _LAST_RESET_BY: WeakKeyDictionary[VectorEnv[Any, Any, Any], Environments] = Weak
 
 
 class Environments:
-    """A vector environment whose autoreset mode no longer matters.
+    """A vector environment with its autoreset mode hidden.
 
     Attributes:
         envs: the vector environment.
-        n: how many copies it holds.
+        n: number of copies.
         observation: what to act on next, ``[N, D]``.
         raw_observation: the same as the environment returned it, for `predict`.
-        real: ``[N]``, whether the next step of a copy is one of its task; false on the ghost step that NEXT_STEP
-            autoreset spends on a reset, where the action is ignored and the reward is zero.
-        mask: ``[N, K]``, which classes the next action may name (see `rlce.masks`), all of them on a ghost step; None
-            where the environment gives no mask.
+        real: ``[N]``, true if the next step of a copy is a step of its task. False on the ghost step that NEXT_STEP
+            autoreset spends on a reset: its action is ignored and its reward is zero.
+        mask: ``[N, K]``, the classes that the next action may name (see `rlce.masks`), all of them on a ghost step;
+            None if the environment gives no mask.
 
     Raises:
-        ValueError: the vector environment does not say in ``metadata["autoreset_mode"]`` how it resets, or an
-            action mask has the wrong width.
-        TypeError: an observation space that is not served, or an action mask for actions that are no classes.
+        ValueError: the vector environment has no ``metadata["autoreset_mode"]``, or an action mask has the wrong width.
+        TypeError: an observation space that is not served, or an action mask for actions that are not classes.
+        RuntimeError: in a reset or a step, a worker process of an `AsyncVectorEnv` has died.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
@@ -126,8 +177,8 @@ class Environments:
         except ValueError:
             raise ValueError(
                 f'env: {type(envs.unwrapped).__name__}.metadata["autoreset_mode"] must be a '
-                f"gymnasium.vector.AutoresetMode, got {mode!r}; without it, an episode's end and the next one's start "
-                "cannot be told apart"
+                f"gymnasium.vector.AutoresetMode, got {mode!r}; without it, the end of an episode cannot be told from "
+                "the start of the next one"
             ) from None
         self.envs, self.n = envs, envs.num_envs
         self.action_space = envs.single_action_space
@@ -142,15 +193,17 @@ class Environments:
         self._steps = 0
 
     def reset(self, seeds: np.random.SeedSequence, group_size: int = 1) -> None:
-        """Start every episode anew.
+        """Start new episodes everywhere.
 
         Args:
-            seeds: copies get independent seeds from it; a vector class with one generator gets one.
-            group_size: how many neighbouring copies share a seed, and so begin in the same state.
+            seeds: source of an independent seed per copy; a vector class with one generator gets one seed.
+            group_size: number of neighbouring copies that share a seed, and so begin in the same state.
 
         Raises:
-            ValueError: groups in a vector class with one generator, or a number of copies that they do not fill.
+            ValueError: groups in a vector class with one generator, or a number of copies that is no multiple of
+                ``group_size``.
         """
+        _check_workers(self.envs)
         if isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
             if self.n % group_size != 0:
                 raise ValueError(f"{self.n} environments do not fill groups of {group_size}")
@@ -169,12 +222,21 @@ class Environments:
 
     @property
     def current(self) -> bool:
-        """Whether nobody else, such as an evaluation, has reset the vector environment since."""
+        """True if nobody else, such as an evaluation, has reset the vector environment since."""
         return _LAST_RESET_BY.get(self.envs) is self
+
+    @property
+    def closed(self) -> bool:
+        """True if the vector environment was closed."""
+        return self.envs.unwrapped.closed
 
     def step(self, action: NDArray[Any]) -> Step:
         """Act in every environment; ``action`` is ``[N, ...]``, as the environment's action space has it."""
-        self.raw_observation, reward, terminated, truncated, info = self.envs.step(action)
+        try:
+            self.raw_observation, reward, terminated, truncated, info = self.envs.step(action)
+        except _LOST_WORKER:
+            _check_workers(self.envs, timeout=5.0)
+            raise
         mask = self._read_mask(info)
         observation = successor = flatten_batch(self.space, self.raw_observation)
         done = terminated | truncated
@@ -190,43 +252,12 @@ class Environments:
                 observation = flatten_batch(self.space, self.raw_observation)
                 fresh = self._read_mask(info)
                 if mask is not None or fresh is not None:
-                    everything = np.True_
-                    mask = np.where(
-                        done[:, None],
-                        everything if fresh is None else fresh,
-                        everything if mask is None else mask,
-                    )
+                    chosen, other = (np.True_ if m is None else m for m in (fresh, mask))
+                    mask = np.where(done[:, None], chosen, other)
         self.observation = observation
         self._steps += 1
         self.mask = self._checked(mask)
         return Step(successor, reward, terminated, truncated, done)
-
-    def play(
-        self, count: int, act: Callable[[NDArray[np.bool_]], NDArray[Any]]
-    ) -> Iterator[tuple[NDArray[np.bool_], Step]]:
-        """Play ``count`` whole episodes, from a reset that was just made; what a copy does beyond its share is ignored.
-
-        Each copy plays a fixed share, (count + i) // N of them: taking the first ``count`` to finish would favour
-        short ones. A task whose episodes never end never stops.
-
-        Args:
-            count: how many.
-            act: which rows count, ``[N]`` → the actions of all copies, ``[N, ...]``.
-
-        Yields:
-            Which rows counted, ``[N]``, and the step.
-
-        Raises:
-            ValueError: fewer than one episode.
-        """
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
-        missing = episode_shares(count, self.n)
-        while missing.any():
-            counted = self.real & (missing > 0)
-            step = self.step(act(counted))
-            missing -= step.done & counted
-            yield counted, step
 
     def _read_mask(self, info: Mapping[str, Any]) -> Mask | None:
         if self._mask_in_observation:
@@ -236,7 +267,7 @@ class Environments:
     def _checked(self, mask: Mask | None) -> Mask | None:
         if mask is None:
             return None
-        mask[~self.real] = True  # after its end an episode may allow nothing, and the ghost step's action is ignored
+        mask[~self.real] = True  # an episode may end with a mask that allows nothing; a ghost step's action is ignored
         empty = masks.forbids_all(mask, masks.classes_of(self.action_space))
         if empty.any():
             raise ValueError(
@@ -250,7 +281,7 @@ class Environments:
     ) -> Observations:
         if "final_obs" not in info:
             raise ValueError(
-                'env: SAME_STEP autoreset must give info["final_obs"] where an episode ends, '
+                'env: SAME_STEP autoreset must give info["final_obs"] when an episode ends, '
                 f"got info with {sorted(info)}"
             )
         final, successor = info["final_obs"], observation.copy()
@@ -264,37 +295,37 @@ class Environments:
 
 
 def evaluation_width(env: EnvLike, episodes: int) -> int:
-    """How many copies to play on: many where the task is vectorised in itself, few where copies take turns."""
+    """The number of copies to evaluate on: many if the task has its own vector class, few if copies take turns."""
     if isinstance(env, VectorEnv):
         return env.num_envs
-    if isinstance(env, str):
-        spec = gymnasium.registry.get(env)
-        if spec is not None and spec.vector_entry_point is not None:
-            return min(episodes, 100)
-    return min(episodes, 10)
+    spec = gymnasium.registry.get(env) if isinstance(env, str) else None
+    return min(episodes, 10 if spec is None or spec.vector_entry_point is None else 100)
 
 
 def episode_shares(count: int, n: int) -> NDArray[np.int64]:
-    """How many of ``count`` episodes each of n environments runs: fixed beforehand, so that none is favoured.
+    """The number of episodes that each of n environments plays, ``count`` in all: (count + i) // n.
+
+    The shares are fixed beforehand, because taking the first ``count`` episodes to finish would favour short ones.
 
     Example:
         >>> episode_shares(5, 3)
         array([1, 2, 2])
     """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
     return (count + np.arange(n)) // n
 
 
 def seed_sequence(seed: int) -> np.random.SeedSequence:
-    """The root from which every generator of a run is spawned.
+    """The root of all generators of a run.
 
     Raises:
         ValueError: a seed that is no whole number >= 0.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed must be a whole number >= 0, got {seed!r}")
+    check_whole_number("seed", seed, 0)
     return np.random.SeedSequence(int(seed))
 
 
 def spawn_ints(seeds: np.random.SeedSequence, count: int) -> Sequence[int]:
     """Independent 63-bit seeds for generators that are not NumPy's."""
-    return [int(child.generate_state(1, np.uint64)[0] >> 1) for child in seeds.spawn(count)]
+    return [int(child.generate_state(1, np.uint64)[0]) >> 1 for child in seeds.spawn(count)]

@@ -11,7 +11,16 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from rlce.reinforcement.environments import Environments, EnvLike, evaluation_width, make_environments, seed_sequence
+from rlce.reinforcement.environments import (
+    Environments,
+    EnvLike,
+    check_whole_number,
+    close,
+    episode_shares,
+    evaluation_width,
+    make_environments,
+    seed_sequence,
+)
 from rlce.trainer import Monitor
 
 _FOREIGN = "(an environment that was no id)"
@@ -62,9 +71,9 @@ class Evaluation:
     env: EnvLike | None = None
 
     def __post_init__(self) -> None:
-        for name in ("every", "episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_whole_number("episodes", self.episodes, 1)
+        if not self.every >= 1:
+            raise ValueError(f"every must be at least 1, got {self.every}")
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` needs; an environment that is no id is only remembered to have been there."""
@@ -118,15 +127,14 @@ def evaluate_policy(
         >>> bool(returns.max() <= 11)
         True
     """
-    if episodes < 1:
-        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    check_whole_number("episodes", episodes, 1)
     seeds = seed if isinstance(seed, np.random.SeedSequence) else seed_sequence(seed)
     envs, how = make_environments(env, evaluation_width(env, episodes), env_kwargs)
     try:
         return _play(agent, Environments(envs), episodes, deterministic, seeds)
     finally:
         if how != "given":
-            envs.close()
+            close(envs)
 
 
 class Evaluator:
@@ -183,7 +191,7 @@ class Evaluator:
     def __exit__(self, *_: object) -> None:
         """Close what was made."""
         if self._envs is not None and self._how != "given":
-            self._envs.close()
+            close(self._envs)
 
     def __call__(self) -> dict[str, float]:
         """Evaluate once; scalars as in `EpisodeResults.scalars`."""
@@ -205,19 +213,19 @@ def _play(
     generator = np.random.Generator(np.random.PCG64(action_seeds))
     environments.reset(reset_seeds)
     takes_masks = "mask" in inspect.signature(agent.predict).parameters
-
-    def act(_: NDArray[np.bool_]) -> Any:
-        masks = {"mask": environments.mask} if takes_masks and environments.mask is not None else {}
-        return agent.predict(environments.raw_observation, deterministic=deterministic, generator=generator, **masks)
-
+    missing = episode_shares(episodes, environments.n)
     total, length = np.zeros(environments.n), np.zeros(environments.n, np.int64)
     returns: list[float] = []
     lengths: list[int] = []
-    for counted, step in environments.play(episodes, act):
+    while missing.any():
+        counted, observation = environments.real & (missing > 0), environments.raw_observation
+        masks = {"mask": environments.mask} if takes_masks and environments.mask is not None else {}
+        step = environments.step(agent.predict(observation, deterministic=deterministic, generator=generator, **masks))
         total += np.where(counted, step.reward, 0.0)
         length += counted
         if step.done.any():
             ended = step.done & counted
+            missing -= ended
             if not np.isfinite(total[ended]).all():
                 raise FloatingPointError(f"an episode's return is not finite: {total[ended]}")
             returns.extend(total[ended].tolist())

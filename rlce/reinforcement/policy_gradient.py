@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import gymnasium
 import numpy as np
@@ -20,12 +21,15 @@ from torch import Tensor, nn
 from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
 from rlce.heads import Gaussian
-from rlce.network import MLP, NetworkFactory, WithLogStd, build, numpy_forward
+from rlce.network import MLP, NetworkFactory, WithLogStd, build, check_layers, numpy_forward
 from rlce.optimization import Optimization
 from rlce.reinforcement import loss, masks, methods, spaces
 from rlce.reinforcement.environments import (
     Environments,
     EnvLike,
+    check_request,
+    check_whole_number,
+    close,
     make_environments,
     seed_sequence,
     spawn_ints,
@@ -122,9 +126,11 @@ class PolicyGradient:
         device: str | torch.device = "cpu",
     ) -> None:
         self.method = methods.named(method) if isinstance(method, str) else method
-        source = env.env if isinstance(env, _Saved) else env
-        if evaluation is not None and evaluation.env is None and isinstance(source, VectorEnv):
+        saved = env if isinstance(env, _Saved) else None
+        self._env: EnvLike | None = saved.env if saved is not None else cast(EnvLike, env)
+        if evaluation is not None and evaluation.env is None and isinstance(self._env, VectorEnv):
             raise ValueError("evaluation.env is needed where env is a VectorEnv, which cannot be made twice")
+        check_request(num_envs, vectorization)
         self._settings: dict[str, Any] = {
             "hidden": [int(width) for width in hidden],
             "seed": seed,
@@ -141,21 +147,20 @@ class PolicyGradient:
         self.device = torch.device(device)
         network_seeds, *others = seed_sequence(seed).spawn(5)
         self._seed_generators(others)
+        self.num_envs, self.vectorization = num_envs, "not made yet"
         self._collector: Collector | None = None
-        if isinstance(env, _Saved):
-            self._env, self.num_envs, self.vectorization = env.env, num_envs, "not made yet"
-            self.observation_space, self.action_space = env.observation_space, env.action_space
-        else:
-            self._env = env
-            envs = self._make_environments(num_envs)
-            self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
+        self._env_from_file = False
+        if saved is not None:
+            _, self.observation_space, self.action_space = saved
+            self._build(network_seeds, log_dir)
+            return
+        envs = self._make_environments()
+        self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
         try:
             self._build(network_seeds, log_dir)
-            if not isinstance(env, _Saved):
-                self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
+            self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
         except BaseException:
-            if self.vectorization in ("vector_entry_point", "sync", "async"):
-                envs.close()
+            self._close(envs)
             raise
 
     def _build(self, network_seeds: np.random.SeedSequence, log_dir: str | os.PathLike[str] | None) -> None:
@@ -284,11 +289,16 @@ class PolicyGradient:
                 self._unseen = None
             policy = numpy_forward(self.policy)
             act = policy if normalizer is None else lambda x, f=policy: f(self.learner.seen(x))
-            rollout = (
-                collector.steps(act, method.steps)
-                if method.episodes is None
-                else collector.episodes(act, method.episodes, method.group_size or 1)
-            )
+            try:
+                rollout = (
+                    collector.steps(act, method.steps)
+                    if method.episodes is None
+                    else collector.episodes(act, method.episodes, method.group_size or 1)
+                )
+            except BaseException:
+                if self.vectorization == "async":  # a worker has died, or is busy with a step that nobody waits for
+                    close(collector.environments.envs, force=True)
+                raise
             if not rollout.valid.any():
                 continue  # a single step that fell on ghost steps alone
             rows, scalars = self._prepare(rollout)
@@ -304,7 +314,7 @@ class PolicyGradient:
         method, factor, behaviour = self.method, 1.0, None
         if self.return_scale is not None:
             done = rollout.terminated | rollout.truncated
-            self.return_scale.update(rollout.reward, done, rollout.valid)
+            self.return_scale.update(rollout.reward, done, rollout.valid, goes_on=rollout.time[0] > 0)
             factor = self.return_scale.factor
         if method.replay:
             self._replay.append((rollout, self.learner.log_prob(self.learner.look(rollout))))
@@ -419,75 +429,110 @@ class PolicyGradient:
         config, tensors = checkpoint.load(path, "PolicyGradient")
         if config.get("foreign_network") and network is None:
             raise checkpoint.foreign_network(path)
-        try:
+        with checkpoint.naming(path):
             settings = config["settings"]
             if env is not None:
                 settings |= {"env_kwargs": dict(env_kwargs or {}), "vectorization": None}
+            elif not isinstance(config["env"], str | None):
+                raise TypeError(f"env must be an id, got {config['env']!r}")
+            most = max(max(tensor.shape, default=1) for tensor in tensors.values()) if network is None else None
+            saved = _Saved(
+                config["env"] if env is None else env,
+                spaces.from_json(config["observation_space"], most),
+                spaces.from_json(config["action_space"], most),
+            )
+            if network is None:  # before anything as large as the file says is made
+                inputs = spaces.flat_width(masks.input_space(saved.observation_space, saved.action_space))
+                inner = "network." if isinstance(saved.action_space, gymnasium.spaces.Box) else ""
+                check_layers(
+                    [inputs, *settings["hidden"], spaces.flat_width(saved.action_space)],
+                    checkpoint.section(tensors, f"module.policy.{inner}"),
+                )
             agent = cls(
-                _Saved(
-                    env if env is not None else config["env"],
-                    spaces.from_json(config["observation_space"]),
-                    spaces.from_json(config["action_space"]),
-                ),
+                saved,
                 method or methods.from_json(config["method"]),
                 num_envs=config["num_envs"],
-                log_dir=log_dir,
                 network=network,
                 optimization=Optimization(**config["optimization"]),
                 evaluation=evaluation or Evaluation.from_json(config["evaluation"]),
                 device=device,
                 **settings,
             )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"path: {str(path)!r} is damaged: {type(error).__name__} {error}") from error
-        agent._restore(config["state"], tensors, path)
+            agent._restore(config["state"], tensors)
+        agent._env_from_file = env is None
+        agent.trainer.tracker = Tracker(log_dir)
         return agent
 
-    def _restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor], path: object) -> None:
+    def _restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         if self.reference is None:
             tensors = {name: t for name, t in tensors.items() if not name.startswith("module.reference.")}
-        else:  # one that the file has not: the policy as it was saved
+        else:  # the policy as it was saved, if the file has no reference
             policy = checkpoint.section(tensors, "module.policy.")
             tensors = {f"module.reference.{name}": t for name, t in policy.items()} | dict(tensors)
-        try:
-            self.trainer.load_state_dict(tensors)
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise ValueError(f"path: {str(path)!r} does not fit the network or settings it names: {error}") from error
         trainer = self.trainer
+        trainer.load_state_dict(tensors)
+        for name, least in (("steps", 0), ("rounds", 0), ("updates", 0), ("horizon", 1)):
+            if name != "horizon" or state[name] is not None:
+                check_whole_number(name, state[name], least)
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
-        trainer.horizon, trainer.plateau_factor = state["horizon"], state["plateau_factor"]
+        trainer.horizon, trainer.plateau_factor = state["horizon"], float(state["plateau_factor"])
         self._seed_generators(np.random.SeedSequence([self._settings["seed"], self.steps]).spawn(4))
 
+    # ------------------------------------------------------------------------------------------------- environments
+
     def _ready_collector(self) -> Collector:
-        if self._collector is None:
-            if self._env is None:
-                raise ValueError("env: the saved agent's environment was no id; pass env to load() before learning")
-            envs = self._make_environments(self.num_envs)
-            for name in ("observation_space", "action_space"):
-                was, now = getattr(self, name), getattr(envs, f"single_{name}")
-                if was != now:
-                    envs.close()
-                    raise ValueError(f"env: its {name} is {now}, but the agent was made for {was}")
-            self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
+        """The collector, in new environments if there are none yet or the agent's own were closed."""
+        collector = self._collector
+        if collector is not None and (self.vectorization == "given" or not collector.environments.closed):
+            return collector
+        if self._env is None:
+            raise ValueError("env: the saved agent's environment was no id; pass env to load() before learning")
+        envs = self._make_environments()
+        for name in ("observation_space", "action_space"):
+            was, now = getattr(self, name), getattr(envs, f"single_{name}")
+            if was != now:
+                self._close(envs)
+                raise ValueError(f"env: its {name} is {now}, but the agent was made for {was}")
+        if collector is not None:
+            collector.environments = Environments(envs)
+            return collector
+        self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
         return self._collector
 
-    def _make_environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
-        """Where to learn, as many and as vectorised as the settings and the method want."""
-        vectorization, groups = self._settings["vectorization"], self.method.group_size is not None
+    def _make_environments(self) -> VectorEnv[Any, Any, Any]:
+        """As many environments as the settings and the method want, vectorised as they want."""
+        settings, groups = self._settings, self.method.group_size is not None
+        vectorization = settings["vectorization"]
         if groups and not isinstance(self._env, VectorEnv):
             # Each copy plays one episode of a group, from a seed that it shares with the rest of its group.
             if vectorization == "vector_entry_point":
                 raise ValueError(
                     'vectorization must be "sync" or "async" for groups, whose copies are seeded one by one'
                 )
-            num_envs, vectorization = self.method.episodes or num_envs, vectorization or "sync"
+            self.num_envs, vectorization = self.method.episodes or self.num_envs, vectorization or "sync"
+        if self._env_from_file and isinstance(self._env, str) and (settings["env_kwargs"] or ":" in self._env):
+            warnings.warn(
+                f"learn makes the environment that the file names: {self._env!r} with env_kwargs "
+                f"{settings['env_kwargs']}; pass env and env_kwargs to load() to choose them",
+                stacklevel=4,
+            )
         assert self._env is not None
-        envs, self.vectorization = make_environments(self._env, num_envs, self._settings["env_kwargs"], vectorization)
+        envs, self.vectorization = make_environments(self._env, self.num_envs, settings["env_kwargs"], vectorization)
         self.num_envs = envs.num_envs
         if groups and envs.num_envs != self.method.episodes:
             raise ValueError(f"groups need one episode an environment: {self.method.episodes}, got {envs.num_envs}")
         return envs
+
+    def _close(self, envs: VectorEnv[Any, Any, Any]) -> None:
+        if self.vectorization != "given":
+            close(envs)
+
+    def close(self) -> None:
+        """Close the environments that the agent made, and the log. `learn` opens both again."""
+        if self._collector is not None:
+            self._close(self._collector.environments.envs)
+        self.trainer.tracker.close()
 
     def _config(self) -> dict[str, Any]:
         """All that JSON can say of this agent."""
@@ -502,9 +547,3 @@ class PolicyGradient:
             "observation_space": spaces.to_json(self.observation_space),
             "action_space": spaces.to_json(self.action_space),
         }
-
-    def close(self) -> None:
-        """Close the environments that the agent made, and the log."""
-        if self._collector is not None and self.vectorization != "given":
-            self._collector.environments.envs.close()
-        self.trainer.tracker.close()

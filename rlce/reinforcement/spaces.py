@@ -231,17 +231,21 @@ def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
     return {"kind": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}
 
 
-def from_json(description: dict[str, Any]) -> gymnasium.Space[Any]:
+def from_json(description: dict[str, Any], most: int | None = None) -> gymnasium.Space[Any]:
     """The space that `to_json` described.
 
+    Args:
+        description: what `to_json` returned.
+        most: the largest number of entries that a Box may have, because a Box allocates its bounds.
+
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown kind, or a larger Box.
     """
     spaces, kind = gymnasium.spaces, description["kind"]
     if kind == "Dict":
-        return spaces.Dict([(key, from_json(part)) for key, part in description["parts"]])
+        return spaces.Dict([(key, from_json(part, most)) for key, part in description["parts"]])
     if kind == "Tuple":
-        return spaces.Tuple([from_json(part) for part in description["parts"]])
+        return spaces.Tuple([from_json(part, most) for part in description["parts"]])
     if kind == "Discrete":
         return spaces.Discrete(description["n"], start=description["start"], dtype=np.dtype(description["dtype"]).type)
     if kind == "MultiDiscrete":
@@ -253,6 +257,8 @@ def from_json(description: dict[str, Any]) -> gymnasium.Space[Any]:
     if kind == "Box":
         dtype = np.dtype(description["dtype"])
         shape = tuple(description["shape"])
+        if most is not None and math.prod(shape) > most:
+            raise ValueError(f"a Box of shape {list(shape)} is larger than any tensor's side, {most}")
         low, high = (np.broadcast_to(np.array(description[name], dtype), shape) for name in ("low", "high"))
         return spaces.Box(low, high, shape, dtype.type)
     raise ValueError(f"no space of kind {kind!r}")
