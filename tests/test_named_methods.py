@@ -97,9 +97,9 @@ def test_groups_need_copies_seeded_one_by_one() -> None:
     method = methods.rloo(episodes=8, group_size=4)
     agent = PolicyGradient("CartPole-v1", method)
     assert (agent.vectorization, agent.num_envs) == ("sync", 8)
-    with pytest.raises(ValueError, match='vectorization must be "sync" or "async" for groups'):
-        PolicyGradient("CartPole-v1", method, vectorization="vector_entry_point")
-    with pytest.raises(ValueError, match="groups need one episode an environment: 8, got 3"):
+    with pytest.raises(ValueError, match='groups need copies that are seeded one by one: vectorization "sync"'):
+        PolicyGradient("CartPole-v1", method, vectorization="vector_entry_point").learn(1)
+    with pytest.raises(ValueError, match="groups need one episode per environment: 8, got 3"):
         PolicyGradient(SyncVectorEnv([Identity] * 3), method)
     with pytest.raises(ValueError, match="rloo: episodes=8 do not fill groups of group_size=3"):
         methods.rloo(episodes=8, group_size=3)

@@ -200,13 +200,10 @@ class Environments:
             group_size: number of neighbouring copies that share a seed, and so begin in the same state.
 
         Raises:
-            ValueError: groups in a vector class with one generator, or a number of copies that is no multiple of
-                ``group_size``.
+            ValueError: groups in a vector class with one generator.
         """
         _check_workers(self.envs)
         if isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv):
-            if self.n % group_size != 0:
-                raise ValueError(f"{self.n} environments do not fill groups of {group_size}")
             children = seeds.spawn(self.n // group_size)
             seed: Any = [int(child.generate_state(1)[0]) for child in children for _ in range(group_size)]
         elif group_size > 1:

@@ -9,9 +9,8 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
@@ -21,9 +20,9 @@ from torch import Tensor, nn
 from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
 from rlce.heads import Gaussian
-from rlce.network import MLP, NetworkFactory, WithLogStd, build, check_layers, numpy_forward
+from rlce.network import MLP, NetworkFactory, WithLogStd, build, numpy_forward
 from rlce.optimization import Optimization
-from rlce.reinforcement import loss, masks, methods, spaces
+from rlce.reinforcement import files, loss, masks, methods, spaces
 from rlce.reinforcement.environments import (
     Environments,
     EnvLike,
@@ -35,6 +34,7 @@ from rlce.reinforcement.environments import (
     spawn_ints,
 )
 from rlce.reinforcement.evaluation import Evaluation, Evaluator
+from rlce.reinforcement.files import Saved
 from rlce.reinforcement.loss import Learner
 from rlce.reinforcement.methods import Method
 from rlce.reinforcement.rollout import Collector, Rollout
@@ -42,14 +42,6 @@ from rlce.tracking import Tracker
 from rlce.trainer import Callback, Round, Stopping, Trainer
 
 _DEFAULT_OPTIMIZATION = Optimization(learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
-
-
-class _Saved(NamedTuple):
-    """In place of an environment: what a file knows of it. It is made when `learn` needs it."""
-
-    env: EnvLike | None
-    observation_space: gymnasium.Space[Any]
-    action_space: gymnasium.Space[Any]
 
 
 class PolicyGradient:
@@ -107,7 +99,7 @@ class PolicyGradient:
 
     def __init__(
         self,
-        env: EnvLike | _Saved,
+        env: EnvLike | Saved,
         method: str | Method = "ppo",
         hidden: Sequence[int] = (64, 64),
         num_envs: int = 8,
@@ -126,8 +118,9 @@ class PolicyGradient:
         device: str | torch.device = "cpu",
     ) -> None:
         self.method = methods.named(method) if isinstance(method, str) else method
-        saved = env if isinstance(env, _Saved) else None
-        self._env: EnvLike | None = saved.env if saved is not None else cast(EnvLike, env)
+        saved = env if isinstance(env, Saved) else None
+        self._env: EnvLike | None = cast(EnvLike, env) if saved is None else saved.env
+        self._env_from_file = saved is not None and saved.from_file
         if evaluation is not None and evaluation.env is None and isinstance(self._env, VectorEnv):
             raise ValueError("evaluation.env is needed where env is a VectorEnv, which cannot be made twice")
         check_request(num_envs, vectorization)
@@ -149,9 +142,8 @@ class PolicyGradient:
         self._seed_generators(others)
         self.num_envs, self.vectorization = num_envs, "not made yet"
         self._collector: Collector | None = None
-        self._env_from_file = False
         if saved is not None:
-            _, self.observation_space, self.action_space = saved
+            self.observation_space, self.action_space = saved.observation_space, saved.action_space
             self._build(network_seeds, log_dir)
             return
         envs = self._make_environments()
@@ -170,10 +162,10 @@ class PolicyGradient:
         self._input_space = masks.input_space(self.observation_space, self.action_space)
         width = spaces.flat_width(self._input_space)
         policy_seed, critic_seed = spawn_ints(network_seeds, 2)
-        learns_scale = isinstance(self.head, Gaussian) and self.head.learns_scale
-        outputs = self.head.n_outputs // 2 if learns_scale else self.head.n_outputs  # the deviations are no outputs
+        outputs = spaces.flat_width(self.action_space)
         policy = self._network(width, outputs, policy_seed, output_gain=0.01)
-        policy = WithLogStd(policy, outputs) if learns_scale else policy
+        if isinstance(self.head, Gaussian):
+            policy = WithLogStd(policy, outputs)
         networks = {"policy": policy}
         if self.method.critic:
             networks["critic"] = self._network(width, 1, critic_seed, output_gain=1.0)
@@ -426,57 +418,26 @@ class PolicyGradient:
             FileNotFoundError: there is no such file.
             ValueError: it is no such file, is damaged, or needs ``network``.
         """
-        config, tensors = checkpoint.load(path, "PolicyGradient")
-        if config.get("foreign_network") and network is None:
-            raise checkpoint.foreign_network(path)
-        with checkpoint.naming(path):
-            settings = config["settings"]
-            if env is not None:
-                settings |= {"env_kwargs": dict(env_kwargs or {}), "vectorization": None}
-            elif not isinstance(config["env"], str | None):
-                raise TypeError(f"env must be an id, got {config['env']!r}")
-            most = max(max(tensor.shape, default=1) for tensor in tensors.values()) if network is None else None
-            saved = _Saved(
-                config["env"] if env is None else env,
-                spaces.from_json(config["observation_space"], most),
-                spaces.from_json(config["action_space"], most),
-            )
-            if network is None:  # before anything as large as the file says is made
-                inputs = spaces.flat_width(masks.input_space(saved.observation_space, saved.action_space))
-                inner = "network." if isinstance(saved.action_space, gymnasium.spaces.Box) else ""
-                check_layers(
-                    [inputs, *settings["hidden"], spaces.flat_width(saved.action_space)],
-                    checkpoint.section(tensors, f"module.policy.{inner}"),
-                )
-            agent = cls(
-                saved,
-                method or methods.from_json(config["method"]),
-                num_envs=config["num_envs"],
-                network=network,
-                optimization=Optimization(**config["optimization"]),
-                evaluation=evaluation or Evaluation.from_json(config["evaluation"]),
-                device=device,
-                **settings,
-            )
-            agent._restore(config["state"], tensors)
-        agent._env_from_file = env is None
+        agent: Self = files.load(cls, path, env, env_kwargs, network, method, evaluation, device)
         agent.trainer.tracker = Tracker(log_dir)
         return agent
 
     def _restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `save` wrote."""
+        trainer, horizon = self.trainer, state["horizon"]
         if self.reference is None:
             tensors = {name: t for name, t in tensors.items() if not name.startswith("module.reference.")}
         else:  # the policy as it was saved, if the file has no reference
             policy = checkpoint.section(tensors, "module.policy.")
             tensors = {f"module.reference.{name}": t for name, t in policy.items()} | dict(tensors)
-        trainer = self.trainer
         trainer.load_state_dict(tensors)
-        for name, least in (("steps", 0), ("rounds", 0), ("updates", 0), ("horizon", 1)):
-            if name != "horizon" or state[name] is not None:
-                check_whole_number(name, state[name], least)
+        for name in ("steps", "rounds", "updates"):
+            check_whole_number(name, state[name], 0)
+        if horizon is not None:
+            check_whole_number("horizon", horizon, 1)
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
-        trainer.horizon, trainer.plateau_factor = state["horizon"], float(state["plateau_factor"])
+        trainer.horizon, trainer.plateau_factor = horizon, float(state["plateau_factor"])
         self._seed_generators(np.random.SeedSequence([self._settings["seed"], self.steps]).spawn(4))
 
     # ------------------------------------------------------------------------------------------------- environments
@@ -506,10 +467,6 @@ class PolicyGradient:
         vectorization = settings["vectorization"]
         if groups and not isinstance(self._env, VectorEnv):
             # Each copy plays one episode of a group, from a seed that it shares with the rest of its group.
-            if vectorization == "vector_entry_point":
-                raise ValueError(
-                    'vectorization must be "sync" or "async" for groups, whose copies are seeded one by one'
-                )
             self.num_envs, vectorization = self.method.episodes or self.num_envs, vectorization or "sync"
         if self._env_from_file and isinstance(self._env, str) and (settings["env_kwargs"] or ":" in self._env):
             warnings.warn(
@@ -521,7 +478,7 @@ class PolicyGradient:
         envs, self.vectorization = make_environments(self._env, self.num_envs, settings["env_kwargs"], vectorization)
         self.num_envs = envs.num_envs
         if groups and envs.num_envs != self.method.episodes:
-            raise ValueError(f"groups need one episode an environment: {self.method.episodes}, got {envs.num_envs}")
+            raise ValueError(f"groups need one episode per environment: {self.method.episodes}, got {envs.num_envs}")
         return envs
 
     def _close(self, envs: VectorEnv[Any, Any, Any]) -> None:

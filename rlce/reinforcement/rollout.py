@@ -138,10 +138,6 @@ class Collector:
         Returns:
             A rollout with one episode per column, ``[longest, count]``; padding is not ``valid``.
         """
-        if group_size > 1 and count != self.environments.n:
-            raise ValueError(
-                f"groups need one episode per environment: {count} episodes, {self.environments.n} environments"
-            )
         self._goes_on = False
         self._reset(group_size)
         missing, chunks, taken = episode_shares(count, self.environments.n), [], 0

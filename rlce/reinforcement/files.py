@@ -1,0 +1,74 @@
+"""Files of agents: what `PolicyGradient.load` makes of one. Every size is held against the tensors first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from rlce import checkpoint
+from rlce.network import NetworkFactory, check_layers
+from rlce.optimization import Optimization
+from rlce.reinforcement import masks, methods, spaces
+from rlce.reinforcement.environments import EnvLike
+from rlce.reinforcement.evaluation import Evaluation
+
+
+class Saved(NamedTuple):
+    """Stands for the environment of an agent that was loaded, until `learn` makes it."""
+
+    env: EnvLike | None  # None if the saved environment was no id
+    from_file: bool  # env is the file's, not the caller's
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+
+
+def load(
+    kind: type[Any],
+    path: str | os.PathLike[str],
+    env: EnvLike | None,
+    env_kwargs: Mapping[str, Any] | None,
+    network: NetworkFactory | None,
+    method: methods.Method | None,
+    evaluation: Evaluation | None,
+    device: str | torch.device,
+) -> Any:
+    """An agent of this kind from a file; `rlce.PolicyGradient.load` documents the arguments and errors."""
+    config, tensors = checkpoint.load(path, "PolicyGradient")
+    if config.get("foreign_network") and network is None:
+        raise checkpoint.foreign_network(path)
+    with checkpoint.naming(path):
+        settings = config["settings"]
+        if env is not None:
+            settings |= {"env_kwargs": dict(env_kwargs or {}), "vectorization": None}
+        elif not isinstance(config["env"], str | None):
+            raise TypeError(f"env must be an id, got {config['env']!r}")
+        most = max(max(tensor.shape, default=1) for tensor in tensors.values()) if network is None else None
+        observed, action = (spaces.from_json(config[f"{name}_space"], most) for name in ("observation", "action"))
+        if network is None:
+            _check_widths(observed, action, settings["hidden"], tensors)
+        agent = kind(
+            Saved(config["env"] if env is None else env, env is None, observed, action),
+            methods.from_json(config["method"]) if method is None else method,
+            num_envs=config["num_envs"],
+            network=network,
+            optimization=Optimization(**config["optimization"]),
+            evaluation=Evaluation.from_json(config["evaluation"]) if evaluation is None else evaluation,
+            device=device,
+            **settings,
+        )
+        agent._restore(config["state"], tensors)
+    return agent
+
+
+def _check_widths(
+    observed: gymnasium.Space[Any], action: gymnasium.Space[Any], hidden: list[int], tensors: Mapping[str, Tensor]
+) -> None:
+    """Refuse sizes that are not the policy's, before anything of these sizes is made."""
+    widths = [spaces.flat_width(masks.input_space(observed, action)), *hidden, spaces.flat_width(action)]
+    means = "network." if isinstance(action, gymnasium.spaces.Box) else ""
+    check_layers(widths, checkpoint.section(tensors, f"module.policy.{means}"))
