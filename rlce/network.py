@@ -1,4 +1,4 @@
-"""The one multilayer perceptron, used as policy, critic and classifier, and its fast NumPy forward pass."""
+"""The multilayer perceptron of policies, critics and estimators, its fast NumPy forward pass, and networks of users."""
 
 from __future__ import annotations
 
@@ -16,26 +16,41 @@ from torch import Tensor, nn
 NetworkFactory = Callable[[int, int], nn.Module]
 Forward = Callable[[NDArray[np.float32]], NDArray[Any]]
 
-# Name → (torch module, orthogonal gain, Kaiming slope or None). The gains are the field's customary ones; the slope is
-# that of the negative half-axis, and None where the activation is no rectifier.
-_ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, float | None]] = {
-    "sigmoid": (nn.Sigmoid, 1.0, None),
-    "tanh": (nn.Tanh, math.sqrt(2.0), None),
-    "relu": (nn.ReLU, math.sqrt(2.0), 0.0),
-    "leaky_relu": (nn.LeakyReLU, math.sqrt(2.0 / (1 + 0.01**2)), 0.01),
-    "prelu": (nn.PReLU, math.sqrt(2.0 / (1 + 0.25**2)), 0.25),
-    "softplus": (nn.Softplus, 1.0, None),
+
+def _sigmoid(x: NDArray[np.float32], _: Any) -> object:
+    # tanh never overflows, exp(−x) would: σ(x) = ½(1 + tanh(x/2)).
+    return np.multiply(np.tanh(x * np.float32(0.5), out=x) + 1, np.float32(0.5), out=x)
+
+
+# Name → (torch module, orthogonal gain, slope for Kaiming or None if it is no rectifier, in place on an array with the
+# learnt slope). The gains are the customary ones.
+_ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, float | None, Callable[..., object]]] = {
+    "sigmoid": (nn.Sigmoid, 1.0, None, _sigmoid),
+    "tanh": (nn.Tanh, math.sqrt(2.0), None, lambda x, _: np.tanh(x, out=x)),
+    "relu": (nn.ReLU, math.sqrt(2.0), 0.0, lambda x, _: np.maximum(x, 0.0, out=x)),
+    "leaky_relu": (
+        nn.LeakyReLU,
+        math.sqrt(2.0 / (1 + 0.01**2)),
+        0.01,
+        lambda x, _: np.maximum(x, 0.01 * x, out=x),
+    ),
+    "prelu": (
+        nn.PReLU,
+        math.sqrt(2.0 / (1 + 0.25**2)),
+        0.25,
+        lambda x, slope: np.copyto(x, slope * x, where=x < 0),
+    ),
+    "softplus": (nn.Softplus, 1.0, None, lambda x, _: np.logaddexp(x, np.float32(0.0), out=x)),
 }
 _INITIALIZATIONS = ("orthogonal", "kaiming", "glorot")
-_NUMPY = (torch.float32, torch.float64)
 
 
 class Dropout(nn.Module):
-    """Inverted dropout on a generator of its own, so that a seed fixes it and no global state is touched.
+    """Inverted dropout with its own generator, so that a seed fixes it and no global state changes.
 
     Args:
-        rate: the probability of zeroing a unit in training; survivors are scaled by 1/(1 − rate).
-        seed: of the generator, made on the input's device at the first use.
+        rate: the probability of zeroing a unit in training; the others are scaled by 1/(1 − rate).
+        seed: of the generator, which is made on the input's device at the first use.
 
     Source:
         Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting".
@@ -56,27 +71,27 @@ class Dropout(nn.Module):
         return x * keep / (1.0 - self.rate)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A generator cannot be pickled or deep-copied: the copy starts its stream anew."""
+        """A generator cannot be pickled or deep-copied; the copy starts its stream again."""
         return {**self.__dict__, "_generator": None}
 
 
 class MLP(nn.Module):
-    """Multilayer perceptron: n_inputs → hidden … → n_outputs, an activation after each hidden layer.
+    """Multilayer perceptron: n_inputs → hidden … → n_outputs, with an activation after each hidden layer.
 
     Args:
         n_inputs: width of a row of inputs.
-        n_outputs: width of a row of outputs (logits, a mean …); the last layer is linear.
+        n_outputs: width of a row of outputs; the last layer is linear.
         hidden: widths of the hidden layers; empty for a linear model.
-        activation: "sigmoid", "tanh", "relu", "leaky_relu", "prelu" (one learnt slope a layer) or "softplus".
+        activation: "sigmoid", "tanh", "relu", "leaky_relu", "prelu" (one learnt slope per layer) or "softplus".
         dropout: probability of zeroing a hidden unit in training, in [0, 1).
         initialization: "orthogonal", "kaiming" (He et al. 2015, arXiv 1502.01852) or "glorot" (uniform; Glorot and
             Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"); biases start
             at zero.
-        output_gain: factor on the last layer's initial weights; a policy starts near uniform with 0.01.
-        seed: of the initial weights and of dropout; the global generator is neither read nor advanced.
+        output_gain: factor on the initial weights of the last layer; with 0.01 a policy starts almost uniform.
+        seed: of the initial weights and of dropout; torch's global generator is not used.
 
     Raises:
-        ValueError: a width below 1, an unknown name, or a dropout outside [0, 1).
+        ValueError: for a width below 1, an unknown name, or a dropout outside [0, 1).
 
     Example:
         >>> network = MLP(4, 2, hidden=(8,), activation="relu")
@@ -104,35 +119,31 @@ class MLP(nn.Module):
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         widths = [n_inputs, *hidden, n_outputs]
-        if any(not isinstance(width, (int, np.integer)) or width < 1 for width in widths):
-            raise ValueError(f"n_inputs, hidden and n_outputs must be whole numbers >= 1, got {widths}")
-        make, gain, slope = _ACTIVATIONS[activation]
-        generator = torch.Generator().manual_seed(seed)
-        # The layers' own initialization draws from the global generator, and is overwritten below.
-        with torch.random.fork_rng(devices=[]):
-            self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in itertools.pairwise(widths))
+        if any(not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1 for width in widths):
+            raise ValueError(f"n_inputs, hidden and n_outputs must be whole numbers of at least 1, got {widths}")
+        make, gain, slope, _ = _ACTIVATIONS[activation]
+        self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, *pair) for pair in itertools.pairwise(widths))
         self.activations = nn.ModuleList(make() for _ in hidden)
         self.dropouts = nn.ModuleList(Dropout(dropout, seed + 1 + i) for i in range(len(hidden) if dropout else 0))
         self.activation_name = activation
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.layers:
+            last = layer is self.layers[-1]
+            assert isinstance(layer, nn.Linear)
+            if initialization == "orthogonal":
+                nn.init.orthogonal_(layer.weight, 1.0 if last else gain, generator=generator)
+            elif initialization == "glorot":
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+            else:
+                nn.init.kaiming_normal_(
+                    layer.weight,
+                    a=slope or 0.0,
+                    nonlinearity="linear" if last or slope is None else "leaky_relu",
+                    generator=generator,
+                )
+            nn.init.zeros_(layer.bias)
         with torch.no_grad():
-            for i, layer in enumerate(self.layers):
-                last = i == len(hidden)
-                assert isinstance(layer, nn.Linear)
-                if initialization == "orthogonal":
-                    nn.init.orthogonal_(layer.weight, output_gain if last else gain, generator=generator)
-                elif initialization == "glorot":
-                    nn.init.xavier_uniform_(layer.weight, output_gain if last else 1.0, generator=generator)
-                else:
-                    rectifier = not last and slope is not None
-                    nn.init.kaiming_normal_(
-                        layer.weight,
-                        a=slope or 0.0,
-                        nonlinearity="leaky_relu" if rectifier else "linear",
-                        generator=generator,
-                    )
-                    if last:
-                        layer.weight.mul_(output_gain)
-                nn.init.zeros_(layer.bias)
+            self.layers[-1].weight.mul_(output_gain)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., n_inputs]`` → ``[..., n_outputs]``."""
@@ -164,12 +175,12 @@ def check_layers(widths: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
 
 
 class WithLogStd(nn.Module):
-    """A network of means, and beside it the logarithms of their deviations, learnt but the same for every input.
+    """A network of means with learnt log standard deviations that do not depend on the input.
 
     Args:
         network: ``[..., D_in]`` → means ``[..., D]``.
         dimensions: D.
-        initial: where the logarithms start; 0 is a deviation of 1.
+        initial: initial log standard deviation; 0 is a standard deviation of 1.
 
     Source:
         Schulman et al. (2015), "Trust region policy optimization", arXiv 1502.05477, section 8.1.
@@ -187,17 +198,17 @@ class WithLogStd(nn.Module):
         self.log_std = nn.Parameter(torch.full((dimensions,), initial, dtype=like.dtype, device=like.device))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., D_in]`` → ``[..., 2D]``: means, then logarithms of deviations."""
+        """``[..., D_in]`` → ``[..., 2D]``: means, then log standard deviations."""
         mean = self.network(x)
         return torch.cat((mean, self.log_std.expand_as(mean)), dim=-1)
 
 
 def numpy_forward(network: nn.Module) -> Forward:
-    """A function ``[B, n_inputs]`` → ``[B, n_outputs]`` in NumPy, without dropout, for acting and predicting.
+    """A NumPy function ``[B, n_inputs]`` → ``[B, n_outputs]`` without dropout, for acting and predicting.
 
-    For an `MLP` on the CPU, alone or in a `WithLogStd`, it reads the live weights (a CPU tensor and its array share
-    memory), so steps in place are seen at once; make it anew after the parameters themselves were replaced. Any other
-    network, on any device, runs in torch's inference mode, in evaluation mode.
+    For an `MLP` on the CPU, alone or in a `WithLogStd`, it reads the live weights, because a CPU tensor and its array
+    share memory. Steps in place are seen at once; make the function again if the parameters themselves are replaced.
+    Any other network runs in torch's inference mode, in evaluation mode.
 
     Example:
         >>> network = MLP(4, 2)
@@ -213,17 +224,23 @@ def numpy_forward(network: nn.Module) -> Forward:
             return np.concatenate((mean, np.broadcast_to(log_std.cpu().numpy(), mean.shape)), axis=-1)
 
         return with_log_std
-    first = next(network.parameters(), None)
-    if type(network) is not MLP or first is None or first.device.type != "cpu" or first.dtype not in _NUMPY:
-        return _torch_forward(network, first)
+    first = next(network.parameters(), torch.empty(0))
+    if type(network) is not MLP or first.device.type != "cpu" or first.dtype not in (torch.float32, torch.float64):
+
+        def in_torch(x: NDArray[np.float32]) -> NDArray[Any]:
+            with evaluation_mode(network), torch.inference_mode():
+                return network(torch.from_numpy(x).to(first.device, first.dtype)).cpu().numpy()
+
+        return in_torch
     weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in network.layers]  # type: ignore[operator]
-    activations = [_numpy_activation(network.activation_name, module) for module in network.activations]
+    slopes: list[Any] = [next((p.detach().numpy() for p in each.parameters()), None) for each in network.activations]
+    activate = _ACTIVATIONS[network.activation_name][3]
 
     def forward(x: NDArray[np.float32]) -> NDArray[Any]:
-        for (weight, bias), activation in zip(weights, activations, strict=False):
+        for (weight, bias), slope in zip(weights, slopes, strict=False):
             x = x @ weight
             x += bias
-            activation(x)
+            activate(x, slope)
         weight, bias = weights[-1]
         x = x @ weight
         x += bias
@@ -234,29 +251,52 @@ def numpy_forward(network: nn.Module) -> Forward:
 
 @contextlib.contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Without dropout and with frozen batch statistics; each part goes back to the mode it was in."""
+    """Switch off dropout and freeze batch statistics; afterwards every module is in the mode it was in."""
     training = [module for module in network.modules() if module.training]
     network.eval()
     try:
         yield
     finally:
-        for module in training:  # one by one: a part may be frozen
+        for module in training:  # not network.train(): a part may be frozen
             module.training = True
 
 
+def check_factory(network: Any) -> None:
+    """Raise a ValueError unless ``network`` is a factory, or None."""
+    if isinstance(network, nn.Module) or not (network is None or callable(network)):
+        got = f"the module {network!r}" if isinstance(network, nn.Module) else repr(network)
+        raise ValueError(
+            f"network must be a factory (n_inputs, n_outputs) -> nn.Module that makes a new network, got {got}"
+        )
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """The device, once a tensor has been made on it.
+
+    Raises:
+        ValueError: if there is no such device, or this build of torch cannot use it.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f'device: {device!r} cannot be used here ({reason}); use "cpu"') from error
+
+
 def build(factory: NetworkFactory, n_inputs: int, n_outputs: int, seed: int) -> nn.Module:
-    """A network from a user's factory, made under a fixed seed, and tried on two rows.
+    """A network from a user's factory, made under a fixed seed and tried on two rows.
 
     Args:
         factory: ``(n_inputs, n_outputs) → nn.Module``.
         n_inputs: width of a row of inputs.
         n_outputs: width that a row of outputs must have.
-        seed: of torch's global generator while the factory runs; its state is put back.
+        seed: of torch's global generator while the factory runs; afterwards its state is restored.
 
     Raises:
-        TypeError: the factory makes no module.
-        ValueError: the network's outputs have another shape, or are neither float32 nor float64.
+        TypeError: if the factory does not return a module.
+        ValueError: if it is not a factory, or the network's outputs have another shape or type.
     """
+    check_factory(factory)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = factory(n_inputs, n_outputs)
@@ -283,39 +323,12 @@ def number_type(network: nn.Module) -> type[np.floating[Any]]:
 
 
 def in_chunks(function: Forward, rows: NDArray[Any], chunk: int = 8_192) -> NDArray[Any]:
-    """A function of rows applied to so many at a time, since the hidden units of a million rows would not fit.
+    """Apply a function of rows to a chunk at a time, so that the hidden units of a million rows fit into memory.
 
     Example:
         >>> in_chunks(lambda x: 2.0 * x, np.arange(3.0), chunk=2)
         array([0., 2., 4.])
     """
-    if len(rows) <= chunk:
-        return function(rows)
-    return np.concatenate([function(rows[start : start + chunk]) for start in range(0, len(rows), chunk)])
-
-
-def _torch_forward(network: nn.Module, first: nn.Parameter | None) -> Forward:
-    device, dtype = (torch.device("cpu"), torch.float32) if first is None else (first.device, first.dtype)
-
-    def forward(x: NDArray[np.float32]) -> NDArray[Any]:
-        with evaluation_mode(network), torch.inference_mode():
-            return network(torch.from_numpy(x).to(device, dtype)).cpu().numpy()
-
-    return forward
-
-
-def _numpy_activation(name: str, module: nn.Module) -> Callable[[NDArray[np.float32]], object]:
-    """The activation, in place on an array."""
-    if name == "tanh":
-        return lambda x: np.tanh(x, out=x)
-    if name == "relu":
-        return lambda x: np.maximum(x, 0.0, out=x)
-    if name == "leaky_relu":
-        return lambda x: np.maximum(x, 0.01 * x, out=x)
-    if name == "prelu":
-        slope = module.weight.detach().numpy()  # type: ignore[operator]
-        return lambda x: np.copyto(x, slope * x, where=x < 0)
-    if name == "softplus":
-        return lambda x: np.logaddexp(x, np.float32(0.0), out=x)
-    # tanh never overflows, where exp(−x) would: σ(x) = ½(1 + tanh(x/2)).
-    return lambda x: np.multiply(np.tanh(x * np.float32(0.5), out=x) + 1, np.float32(0.5), out=x)
+    starts = range(0, max(1, len(rows)), chunk)
+    parts = [function(rows[start : start + chunk]) for start in starts]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

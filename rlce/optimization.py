@@ -1,13 +1,13 @@
-"""Optimisers by name over one flat tensor, and learning-rate schedules.
+"""Optimisers over one flat tensor, learning-rate schedules, and the checks of settings that other modules share.
 
-Small networks are bound by call overhead. With all parameters as views of one tensor and all gradients of
-another, a step, a clip and a copy are one operation each, whatever the network.
+The cost of training a small network is mostly call overhead. All parameters are therefore views of one tensor and all
+gradients views of another: a step, a clip or a copy is then one operation, whatever the network.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,28 +15,63 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+# The tensors that each optimiser keeps.
+_STATE = {
+    "adam": {"step", "exp_avg", "exp_avg_sq"},
+    "sgd": {"momentum_buffer"},
+    "adadelta": {"step", "square_avg", "acc_delta"},
+    "rmsprop": {"step", "square_avg"},
+}
+
+
+def check(name: str, value: Any, holds: Any, wanted: str) -> None:
+    """Raise a ValueError that names the parameter unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{name} must {wanted}, got {value!r}")
+
+
+def check_number(name: str, value: Any, fits: Callable[[Any], bool], wanted: str) -> None:
+    """Raise a ValueError unless ``value`` is a number that fits; True and False are not numbers."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    check(name, value, number and fits(value), wanted)
+
+
+def check_whole(name: str, value: Any, otherwise: str = "") -> None:
+    """Raise a ValueError unless ``value`` is a whole number of at least 1; ``otherwise`` names what else is allowed."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    check(name, value, whole, "be a whole number of at least 1" + otherwise)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise a ValueError unless ``value`` is True or False."""
+    check(name, value, isinstance(value, bool | np.bool_), "be True or False")
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Raise a ValueError unless ``value`` is one of these names."""
+    check(name, value, isinstance(value, str) and value in choices, f"be one of {', '.join(choices)}")
+
 
 @dataclass(frozen=True)
 class Optimization:
-    """How parameters are stepped.
+    """Optimiser, learning-rate schedule and clipping.
 
     Attributes:
         optimizer: "adam", "sgd", "adadelta" or "rmsprop", as in torch.optim.
-        learning_rate: the step size at the start; "adadelta" wants about 1.
-        schedule: "constant"; "linear" or "cosine", falling to ``floor`` × ``learning_rate``; "plateau", divided by
-            10 each time the monitored value has not improved ``plateau_patience`` times in a row.
+        learning_rate: the step size at the start; "adadelta" works with about 1.
+        schedule: "constant"; "linear" or "cosine", which fall to ``floor`` × ``learning_rate``; "plateau", which
+            divides by 10 whenever the monitored value has not improved for ``plateau_patience`` evaluations.
         floor: where "linear" and "cosine" end, as a fraction of ``learning_rate``.
-        schedule_timesteps: where they end, in environment steps (or samples); by default the first call's total.
-        plateau_patience: for "plateau", how many monitored values without an improvement.
-        max_gradient_norm: the gradient is scaled down to this Euclidean norm; None for no clipping.
-        momentum: for "sgd"; the largest where it rises.
-        momentum_schedule: for "sgd": "constant"; "rising", from 1/2 as in `momentum_at`.
-        nesterov: for "sgd": Nesterov's momentum, with the gradient where momentum alone would lead; the form of
-            torch.optim.SGD, whose parameters are those where the gradient is taken.
-        weight_decay: added to the gradient, times the parameter (not to be confused with AdamW's).
+        schedule_timesteps: where they end, in environment steps or samples; None means the total of the first call.
+        plateau_patience: for "plateau".
+        max_gradient_norm: a longer gradient is scaled down to this Euclidean norm; None for no clipping.
+        momentum: for "sgd"; the final momentum if it rises.
+        momentum_schedule: for "sgd": "constant", or "rising" as in `momentum_at`.
+        nesterov: for "sgd": Nesterov's momentum, in the form of torch.optim.SGD.
+        weight_decay: L2 penalty: this times the parameter is added to the gradient (AdamW's decay is another one).
 
     Raises:
-        ValueError: an unknown name, a number outside its range, ``nesterov`` without momentum, or ``nesterov`` or a
+        ValueError: for an unknown name, a number out of range, ``nesterov`` without momentum, or ``nesterov`` or a
             momentum schedule with another optimiser than "sgd".
 
     Example:
@@ -57,37 +92,27 @@ class Optimization:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("adam", "sgd", "adadelta", "rmsprop"):
-            raise ValueError(f'optimizer must be "adam", "sgd", "adadelta" or "rmsprop", got {self.optimizer!r}')
-        if self.schedule not in ("constant", "linear", "cosine", "plateau"):
-            raise ValueError(f'schedule must be "constant", "linear", "cosine" or "plateau", got {self.schedule!r}')
-        for name in ("learning_rate", "floor", "momentum", "weight_decay"):
-            if not isinstance(getattr(self, name), int | float | np.number):
-                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        if not 0 <= self.floor <= 1:
-            raise ValueError(f"floor must lie in [0, 1], got {self.floor}")
-        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
-            raise ValueError(f"max_gradient_norm must be positive or None, got {self.max_gradient_norm}")
-        if self.schedule_timesteps is not None and self.schedule_timesteps < 1:
-            raise ValueError(f"schedule_timesteps must be at least 1 or None, got {self.schedule_timesteps}")
-        if self.plateau_patience < 1:
-            raise ValueError(f"plateau_patience must be at least 1, got {self.plateau_patience}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
-        if self.momentum_schedule not in ("constant", "rising"):
-            raise ValueError(f'momentum_schedule must be "constant" or "rising", got {self.momentum_schedule!r}')
+        check_choice("optimizer", self.optimizer, _STATE)
+        check_choice("schedule", self.schedule, ("constant", "linear", "cosine", "plateau"))
+        check_choice("momentum_schedule", self.momentum_schedule, ("constant", "rising"))
+        check_number("learning_rate", self.learning_rate, lambda x: 0 < x < math.inf, "be positive and finite")
+        check_number("weight_decay", self.weight_decay, lambda x: 0 <= x < math.inf, "be at least 0 and finite")
+        check_number("floor", self.floor, lambda x: 0 <= x <= 1, "lie in [0, 1]")
+        check_number("momentum", self.momentum, lambda x: 0 <= x < 1, "lie in [0, 1)")
+        check_whole("plateau_patience", self.plateau_patience)
+        check_flag("nesterov", self.nesterov)
+        if self.schedule_timesteps is not None:
+            check_whole("schedule_timesteps", self.schedule_timesteps, ", or None")
+        if self.max_gradient_norm is not None:
+            check_number("max_gradient_norm", self.max_gradient_norm, lambda x: x > 0, "be positive or None")
         if self.optimizer != "sgd" and (self.nesterov or self.momentum_schedule != "constant"):
             which = "nesterov" if self.nesterov else "momentum_schedule"
-            raise ValueError(f'{which} is for optimizer "sgd" alone, got {self.optimizer!r}')
+            raise ValueError(f'{which} works only with optimizer "sgd", got {self.optimizer!r}')
         if self.nesterov and self.momentum == 0:
             raise ValueError(f"nesterov needs a positive momentum, got {self.momentum}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
 
     def factor(self, progress: float) -> float:
-        """What the learning rate is multiplied with when ``progress`` of the schedule is done.
+        """The factor on the learning rate when this fraction of the schedule is done.
 
         Example:
             >>> Optimization(schedule="linear", floor=0.1).factor(0.5)
@@ -101,13 +126,7 @@ class Optimization:
         return 1.0
 
     def momentum_at(self, step: int) -> float:
-        """The momentum of a gradient step: min(1 − 2^(−1 − log2(⌊t/250⌋ + 1)), largest) where it rises.
-
-        Args:
-            step: t, gradient steps before this one.
-
-        Returns:
-            In [0, 1).
+        """The momentum after t gradient steps; if it rises: min(1 − 2^(−1 − log2(⌊t/250⌋ + 1)), ``momentum``).
 
         Source:
             Sutskever et al. (2013), "On the importance of initialization and momentum in deep learning", ICML,
@@ -124,9 +143,9 @@ class Optimization:
 
 
 class FlatParameters:
-    """All trainable parameters of a module as one tensor, and their gradients as one other.
+    """All trainable parameters of a module as one tensor, and all their gradients as another.
 
-    Make it after the module is on its device; parameters are replaced by views, values unchanged.
+    Make it after the module is on its device. The parameters become views; their values do not change.
 
     Args:
         module: the network, or several in one container.
@@ -136,7 +155,7 @@ class FlatParameters:
         gradient: ``[P]``.
 
     Raises:
-        ValueError: no trainable parameter, or several dtypes or devices.
+        ValueError: if there is no trainable parameter, or there are several dtypes or devices.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -147,49 +166,51 @@ class FlatParameters:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        if not parameters:
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        if not self._parameters:
             raise ValueError("network: there is no trainable parameter")
-        kinds = {(p.dtype, p.device) for p in parameters}
+        kinds = {(p.dtype, p.device) for p in self._parameters}
         if len(kinds) > 1:
             raise ValueError(f"network: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
-        self.value = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.value = torch.cat([p.detach().reshape(-1) for p in self._parameters])
         self.gradient = torch.zeros_like(self.value)
-        self._parameters = parameters
-        start = 0
-        for p in parameters:
-            end = start + p.numel()
-            p.data = self.value[start:end].view_as(p)
-            p.grad = self.gradient[start:end].view_as(p)
-            start = end
+        sizes = [p.numel() for p in self._parameters]
+        for p, value, gradient in zip(
+            self._parameters, self.value.split(sizes), self.gradient.split(sizes), strict=True
+        ):
+            p.data, p.grad = value.view_as(p), gradient.view_as(p)
 
     @property
     def intact(self) -> bool:
-        """Whether the module's parameters are still views of ``value``."""
+        """True while the module's parameters are views of ``value``."""
         return self._parameters[0].data_ptr() == self.value.data_ptr()
 
     def release(self) -> None:
-        """Give every parameter memory of its own, so that a pickle of one does not hold all; drop the gradients."""
+        """Give every parameter its own memory, so that a pickle of one does not hold all, and drop the gradients."""
         for p in self._parameters:
             p.data = p.data.clone()
             p.grad = None
 
 
 class Optimizer:
-    """One of torch.optim's optimisers over `FlatParameters`, chosen by name.
+    """One of torch.optim's optimisers over `FlatParameters`.
 
-    Adam calls torch's fused kernel itself where there is one: the same arithmetic as ``torch.optim.Adam(fused=True)``
-    at a third of the cost, and without loading torch._dynamo, which takes seconds.
+    Adam calls torch's fused kernel directly where torch has one: the same arithmetic as
+    ``torch.optim.Adam(fused=True)`` at a third of the cost, and without importing torch._dynamo, which takes seconds.
 
     Args:
-        flat: what to step.
-        settings: which optimiser, and its numbers.
+        flat: the parameters.
+        settings: the optimiser and its numbers.
+
+    Attributes:
+        state: moments and step counts by name.
     """
 
     def __init__(self, flat: FlatParameters, settings: Optimization) -> None:
-        self.state: dict[str, Tensor]
         self._flat, self._settings = flat, settings
         self._optimizer: torch.optim.Optimizer | None = None
+        self._rising = settings.momentum_schedule == "rising"
+        self.state: dict[str, Tensor]
         if (
             settings.optimizer == "adam"
             and hasattr(torch, "_fused_adam_")
@@ -201,20 +222,28 @@ class Optimizer:
                 "exp_avg_sq": torch.zeros_like(flat.value),
             }
             return
-        self._parameter = nn.Parameter(flat.value)
-        self._parameter.grad = flat.gradient
-        self._optimizer = _torch_optimizer(self._parameter, settings)
-        self.state = self._optimizer.state[self._parameter]
-        if settings.momentum_schedule == "rising":
-            # Beside torch's own, so that it is saved and put back with it.
-            self.state["step"] = torch.zeros((), dtype=torch.int64)
+        parameter = nn.Parameter(flat.value)
+        parameter.grad = flat.gradient
+        makers: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "adam": torch.optim.Adam,
+            "sgd": torch.optim.SGD,
+            "adadelta": torch.optim.Adadelta,
+            "rmsprop": torch.optim.RMSprop,
+        }
+        more = {"momentum": settings.momentum, "nesterov": settings.nesterov} if settings.optimizer == "sgd" else {}
+        self._optimizer = makers[settings.optimizer](
+            [parameter], lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=False, **more
+        )
+        self.state = self._optimizer.state[parameter]
+        if self._rising:
+            self.state["step"] = torch.zeros((), dtype=torch.int64)  # saved and restored with torch's own state
 
     def step(self, learning_rate: float) -> None:
         """Step along the gradient that `FlatParameters` holds."""
         if self._optimizer is not None:
             group = self._optimizer.param_groups[0]
             group["lr"] = learning_rate
-            if self._settings.momentum_schedule == "rising":
+            if self._rising:
                 group["momentum"] = self._settings.momentum_at(int(self.state["step"]))
                 self.state["step"] += 1
             self._optimizer.step()
@@ -236,21 +265,17 @@ class Optimizer:
             maximize=False,
         )
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Put back a state that was saved."""
-        self.state.update({name: tensor.to(self._flat.value.device) for name, tensor in state.items()})
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Restore a saved state. The state of another optimiser is ignored: training then starts with a fresh one.
 
-
-def _torch_optimizer(parameter: nn.Parameter, settings: Optimization) -> torch.optim.Optimizer:
-    makers: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "adam": torch.optim.Adam,
-        "sgd": torch.optim.SGD,
-        "adadelta": torch.optim.Adadelta,
-        "rmsprop": torch.optim.RMSprop,
-    }
-    more: dict[str, Any] = {}
-    if settings.optimizer == "sgd":
-        more = {"momentum": settings.momentum, "nesterov": settings.nesterov}
-    return makers[settings.optimizer](
-        [parameter], lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=False, **more
-    )
+        Raises:
+            ValueError: if the state is of another network.
+        """
+        if set(state) != _STATE[self._settings.optimizer] | ({"step"} if self._rising else set()):
+            return
+        for name, tensor in state.items():
+            like = self.state.get(name, self._flat.value if tensor.ndim else tensor)
+            if tensor.shape != like.shape:
+                found, wanted = list(tensor.shape), list(like.shape)
+                raise ValueError(f"optimizer: the state {name} has shape {found}, the network needs {wanted}")
+            self.state[name] = tensor.to(like)

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rlce.checkpoint import section
-from rlce.optimization import FlatParameters, Optimization, Optimizer
+from rlce.optimization import FlatParameters, Optimization, Optimizer, check_number, check_whole
 from rlce.tracking import Tracker
 
 Loss = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
@@ -77,14 +76,17 @@ class Stopping:
     smallest_step: float | None = None
 
     def __post_init__(self) -> None:
-        if self.patience is not None and not isinstance(self.patience, int | np.integer):
-            raise ValueError(f"patience must be a whole number or None, got {self.patience!r}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1, got {self.patience}")
-        if not 0 <= self.tolerance < math.inf:
-            raise ValueError(f"tolerance must be at least 0 and finite, got {self.tolerance}")
-        if self.smallest_step is not None and not 0 <= self.smallest_step < math.inf:
-            raise ValueError(f"smallest_step must be at least 0 and finite, or None, got {self.smallest_step}")
+        if self.patience is not None:
+            check_whole("patience", self.patience, ", or None")
+        for name in ("target", "seconds"):
+            if getattr(self, name) is not None:
+                check_number(
+                    name, getattr(self, name), lambda x: not math.isnan(x), "be a number other than NaN, or None"
+                )
+        check_number("tolerance", self.tolerance, lambda x: 0 <= x < math.inf, "be at least 0 and finite")
+        if self.smallest_step is not None:
+            wanted = "be at least 0 and finite, or None"
+            check_number("smallest_step", self.smallest_step, lambda x: 0 <= x < math.inf, wanted)
 
 
 @dataclass(frozen=True)

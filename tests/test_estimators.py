@@ -18,10 +18,10 @@ from sklearn.datasets import load_diabetes, make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from rlce import Classifier, Optimization, Regressor, Stopping, checkpoint, targets
+from rlce import Classifier, Optimization, PolicyGradient, Regressor, Stopping, checkpoint, targets
 from rlce.supervised.fitting import plan_of
 
 X, LABELS = make_blobs(120, centers=3, cluster_std=1.5, random_state=0)
@@ -245,12 +245,12 @@ def test_a_failed_refit_leaves_the_fit_as_it_was(kind: type, y: Any) -> None:
     [
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
         ({"restarts": 1.5}, "restarts must be a whole number of at least 1, got 1.5"),
-        ({"batch_size": "all"}, "batch_size must be a whole number of at least 1 or \"auto\", got 'all'"),
+        ({"batch_size": "all"}, "batch_size must be a whole number of at least 1, or \"auto\", got 'all'"),
         ({"validation_split": 1.0}, r"validation_split must lie in \[0, 1\), got 1.0"),
         ({"validation_split": 1e-9}, "leaves none to watch"),
-        ({"optimizer": "lbfgs"}, 'optimizer must be "adam"'),
+        ({"optimizer": "lbfgs"}, "optimizer must be one of adam, sgd, adadelta, rmsprop, got 'lbfgs'"),
         ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
-        ({"stopping": 0}, "patience must be at least 1, got 0"),
+        ({"stopping": 0}, "patience must be a whole number of at least 1, or None, got 0"),
         ({"activation": "gelu"}, "activation must be one of"),
     ],
 )
@@ -428,14 +428,47 @@ def test_files_that_say_what_cannot_be(kind: Any, y: Any, tmp_path: Path) -> Non
         ({"hidden": 5}, "hidden must be a sequence of whole numbers, got 5"),
         ({"validation_split": None}, r"validation_split must lie in \[0, 1\), got None"),
         ({"dropout": "x"}, r"dropout must lie in \[0, 1\), got 'x'"),
-        ({"learning_rate": "x"}, "learning_rate must be a number, got 'x'"),
-        ({"stopping": 1.5}, "patience must be a whole number or None, got 1.5"),
+        ({"learning_rate": "x"}, "learning_rate must be positive and finite, got 'x'"),
+        ({"stopping": 1.5}, "patience must be a whole number of at least 1, or None, got 1.5"),
         ({"network": 5}, "network must be a factory"),
+        ({"network": torch.nn.Linear(2, 3)}, "network must be a factory .* that makes a new network, got the module"),
+        ({"standardize": StandardScaler()}, r"standardize must be True or False, got StandardScaler\(\)"),
+        ({"standardize": 1}, "standardize must be True or False, got 1"),
+        ({"stopping": True}, "patience must be a whole number of at least 1, or None, got True"),
+        ({"stopping": "5"}, "patience must be a whole number of at least 1, or None, got '5'"),
+        ({"epochs": True}, "epochs must be a whole number of at least 1, got True"),
+        ({"batch_size": True}, 'batch_size must be a whole number of at least 1, or "auto", got True'),
+        ({"hidden": (True,)}, r"hidden .* must be whole numbers of at least 1, got \[2, True, "),
+        ({"learning_rate": True}, "learning_rate must be positive and finite, got True"),
+        ({"optimizer": Optimization}, "optimizer must be one of adam, sgd, adadelta, rmsprop, got <class"),
+        ({"device": "gpu"}, "device: 'gpu' cannot be used here .*use \"cpu\""),
     ],
 )
 def test_parameters_of_a_wrong_type(kind: type, y: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(kind, **settings).fit(X, y)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here the device can be used")
+@both
+def test_a_device_that_this_torch_does_not_have_is_refused(kind: Any, y: Any, tmp_path: Path) -> None:
+    said = "device: 'cuda' cannot be used here .*use \"cpu\""
+    with pytest.raises(ValueError, match=said):
+        small(kind, device="cuda").fit(X, y)
+    small(kind).fit(X, y).save(tmp_path / "file")
+    with pytest.raises(ValueError, match=said):
+        kind.load(tmp_path / "file", device="cuda")
+    with pytest.raises(ValueError, match=said):
+        PolicyGradient("CartPole-v1", device="cuda")
+
+
+def test_a_flag_is_true_or_false() -> None:
+    for one, name in (
+        (small(Classifier, soft_targets="no"), "soft_targets"),
+        (small(Regressor, conformal=0), "conformal"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be True or False, got"):
+            one.fit(X, LABELS)
 
 
 @both

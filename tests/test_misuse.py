@@ -167,7 +167,7 @@ def test_a_schedule_that_cannot_fall_is_refused() -> None:
         trainer = Trainer(network, Optimization(schedule=schedule))  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=message):
             trainer.fit(rounds, squares(network))
-    with pytest.raises(ValueError, match="schedule_timesteps must be at least 1 or None, got 0"):
+    with pytest.raises(ValueError, match="schedule_timesteps must be a whole number of at least 1, or None, got 0"):
         Optimization(schedule_timesteps=0)
 
 

@@ -222,10 +222,10 @@ def test_without_hidden_layers_the_network_is_linear() -> None:
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout must lie in \[0, 1\)"),
         ({"dropout": math.nan}, r"dropout must lie in \[0, 1\)"),
-        ({"hidden": (8, 0)}, r"hidden.*must be whole numbers >= 1, got \[4, 8, 0, 3\]"),
+        ({"hidden": (8, 0)}, r"hidden.*must be whole numbers of at least 1, got \[4, 8, 0, 3\]"),
         ({"hidden": (8.5,)}, "hidden.*must be whole numbers"),
-        ({"n_inputs": 0}, "n_inputs.*must be whole numbers >= 1"),
-        ({"n_outputs": -1}, "n_outputs.*must be whole numbers >= 1"),
+        ({"n_inputs": 0}, "n_inputs.*must be whole numbers of at least 1"),
+        ({"n_outputs": -1}, "n_outputs.*must be whole numbers of at least 1"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
 from rlce.heads import Gaussian
-from rlce.network import MLP, NetworkFactory, WithLogStd, build, numpy_forward
+from rlce.network import MLP, NetworkFactory, WithLogStd, build, checked_device, numpy_forward
 from rlce.optimization import Optimization
 from rlce.reinforcement import files, loss, masks, methods, spaces
 from rlce.reinforcement.environments import (
@@ -137,7 +137,7 @@ class PolicyGradient:
         checkpoint.check_json("env_kwargs", self._settings["env_kwargs"])
         self._network_factory = network
         self.optimization, self.evaluation = optimization or _DEFAULT_OPTIMIZATION, evaluation
-        self.device = torch.device(device)
+        self.device = checked_device(device)
         network_seeds, *others = seed_sequence(seed).spawn(5)
         self._seed_generators(others)
         self.num_envs, self.vectorization = num_envs, "not made yet"

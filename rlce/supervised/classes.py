@@ -13,8 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from torch import Tensor
 
 from rlce.heads import Bernoulli, Categorical
+from rlce.optimization import check_number
 from rlce.supervised import calibration
-from rlce.supervised.fitting import Rows, number
+from rlce.supervised.fitting import Rows
 
 # -------------------------------------------------------------------------------------------------------------- labels
 
@@ -173,7 +174,7 @@ def class_values(class_weight: Mapping[Any, float] | str, classes: NDArray[Any],
     if absent:
         raise ValueError(f"class_weight: the classes {absent} are not in y, which holds {labels}")
     for label, value in given.items():
-        number(f"class_weight[{label!r}]", value, lambda value: 0 <= value < np.inf, "be a finite number >= 0")
+        check_number(f"class_weight[{label!r}]", value, lambda value: 0 <= value < np.inf, "be a finite number >= 0")
     return torch.tensor([float(given.get(label, 1.0)) for label in labels], dtype=torch.float64)
 
 
@@ -342,7 +343,7 @@ class ClassModel:
             ValueError: something in it cannot be.
         """
         classes = np.array(state["classes"], dtype=np.dtype(state["dtype"]))
-        number("temperature", state["temperature"], lambda value: 0 < value < np.inf, "be positive")
+        check_number("temperature", state["temperature"], lambda value: 0 < value < np.inf, "be positive")
         class_prior, network_prior = (
             None if p is None else np.array(p, dtype=np.float64).reshape(classes.shape) for p in state["priors"]
         )

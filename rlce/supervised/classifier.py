@@ -16,7 +16,7 @@ from sklearn.base import ClassifierMixin
 from torch import Tensor, nn
 
 from rlce.network import NetworkFactory
-from rlce.optimization import Optimization
+from rlce.optimization import Optimization, check_number
 from rlce.rules.binding import Rule
 from rlce.supervised import files, fitting
 from rlce.supervised.classes import Answers, ClassModel, Labels, check_class_weight, chosen, class_values, learn_labels
@@ -254,7 +254,7 @@ class Classifier(ClassifierMixin, Estimator):
                 raise ValueError(f'temperature must be a positive number or "validation", got {self.temperature!r}')
         else:
             wanted = 'be a positive number or "validation"'
-            fitting.number("temperature", self.temperature, lambda value: 0 < value < np.inf, wanted)
+            check_number("temperature", self.temperature, lambda value: 0 < value < np.inf, wanted)
 
     def _task(self, rows: Rows, labels: Labels, rules: Rules, earlier: Tensor | None = None) -> tuple[ClassModel, Task]:
         """What is known of the classes, and what to train for; ``earlier`` are counts of rows that are gone."""

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_random_state
 
 from rlce import checkpoint
 from rlce.data import Standardizer
-from rlce.network import NetworkFactory, number_type
+from rlce.network import NetworkFactory, checked_device, number_type
 from rlce.optimization import Optimization
 from rlce.supervised.fitting import Fitted, Training, architecture_of
 from rlce.supervised.loss import from_json, to_json
@@ -117,6 +117,7 @@ def load(
             _check_widths(said["hidden"], state["features"], tensors)
         standardizer = Standardizer(state["features"])
         standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
+        checked_device(device)
         made = architecture_of(estimator.get_params(deep=False)).make(
             state["features"], known.head.n_outputs, 0, state["double"]
         )

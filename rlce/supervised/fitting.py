@@ -25,8 +25,18 @@ from sklearn.utils.validation import _check_sample_weight, check_random_state, c
 from torch import Tensor, nn
 
 from rlce.data import Standardizer, batches_of, held_out
-from rlce.network import MLP, NetworkFactory, build, evaluation_mode, in_chunks, number_type, numpy_forward
-from rlce.optimization import Optimization
+from rlce.network import (
+    MLP,
+    NetworkFactory,
+    build,
+    check_factory,
+    checked_device,
+    evaluation_mode,
+    in_chunks,
+    number_type,
+    numpy_forward,
+)
+from rlce.optimization import Optimization, check, check_flag, check_number, check_whole
 from rlce.supervised.loss import Batch
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
@@ -109,15 +119,19 @@ def plan_of(parameters: Mapping[str, Any]) -> Plan:
         ValueError: a parameter that makes no sense; the message names it.
     """
     for name in ("epochs", "restarts"):
-        _whole(name, parameters[name])
+        check_whole(name, parameters[name])
     if parameters["batch_size"] != "auto":
-        _whole("batch_size", parameters["batch_size"], 'or "auto"')
-    if not isinstance(parameters["hidden"], Sequence) or isinstance(parameters["hidden"], str):
-        raise ValueError(f"hidden must be a sequence of whole numbers, got {parameters['hidden']!r}")
+        check_whole("batch_size", parameters["batch_size"], ', or "auto"')
+    for name in {"standardize", "conformal", "soft_targets"} & set(parameters):
+        check_flag(name, parameters[name])
+    hidden = parameters["hidden"]
+    check(
+        "hidden", hidden, isinstance(hidden, Sequence) and not isinstance(hidden, str), "be a sequence of whole numbers"
+    )
     for name in ("validation_split", "dropout"):
-        number(name, parameters[name], lambda value: 0 <= value < 1, "lie in [0, 1)")
-    if parameters["network"] is not None and not callable(parameters["network"]):
-        raise ValueError(f"network must be a factory (n_inputs, n_outputs) -> nn.Module, got {parameters['network']!r}")
+        check_number(name, parameters[name], lambda value: 0 <= value < 1, "lie in [0, 1)")
+    check_factory(parameters["network"])
+    checked_device(parameters["device"])
     chosen, stopping = parameters["optimizer"], parameters["stopping"]
     given = {name: parameters[name] for name in ("learning_rate", "weight_decay") if parameters[name] is not None}
     return Plan(
@@ -131,21 +145,6 @@ def plan_of(parameters: Mapping[str, Any]) -> Plan:
 def architecture_of(parameters: Mapping[str, Any]) -> Architecture:
     """The network that an estimator's parameters say."""
     return Architecture(*(parameters[name] for name in ("hidden", "activation", "dropout", "network", "device")))
-
-
-def number(name: str, value: Any, fits: Callable[[Any], bool], wanted: str) -> None:
-    """Refuse what is no number, or does not fit.
-
-    Raises:
-        ValueError: it names the parameter.
-    """
-    if not isinstance(value, int | float | np.number) or isinstance(value, bool) or not fits(value):
-        raise ValueError(f"{name} must {wanted}, got {value!r}")
-
-
-def _whole(name: str, value: Any, more: str = "") -> None:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1{more and ' ' + more}, got {value!r}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -415,7 +414,7 @@ class _Run:
         self.trainer = Trainer(start.network, plan.optimization, self.tracker)
         if not start.network.training:  # as the last training left it; a fresh network may have frozen parts
             start.network.train()
-        self.trainer.optimizer.restore(dict(start.optimizer_state))
+        self.trainer.optimizer.restore(start.optimizer_state)
         self.trainer.progress.step = start.samples_seen
         self.config = {**watch.settings, "rows": len(batch.target), "features": start.standardizer.width}
         self.tracker.open()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels, squared
 from rlce.network import NetworkFactory
-from rlce.optimization import Optimization
+from rlce.optimization import Optimization, check_number
 from rlce.supervised import files, fitting
 from rlce.supervised.estimator import Estimator
 from rlce.supervised.fitting import Fitted, Rows, Task, Watch
@@ -44,7 +44,7 @@ def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
     if cost not in _COSTS:
         raise ValueError(f"cost must be one of {', '.join(_COSTS)}, got {cost!r}")
     levels = quantile_levels(quantiles)
-    fitting.number("delta", delta, lambda value: 0 < value < np.inf, "be positive and finite")
+    check_number("delta", delta, lambda value: 0 < value < np.inf, "be positive and finite")
     if cost == "gaussian":
         return Gaussian(scale=None)
     if cost == "quantile":
@@ -410,7 +410,7 @@ class Regressor(RegressorMixin, Estimator):
         Source:
             Romano, Patterson and Candès (2019), "Conformalized quantile regression", arXiv 1905.03222.
         """
-        fitting.number("coverage", coverage, lambda value: 0 < value < 1, "lie in (0, 1)")
+        check_number("coverage", coverage, lambda value: 0 < value < 1, "lie in (0, 1)")
         outputs = self._outputs(X)
         model, head = self.fitted_.about, self.fitted_.about.head
         if head.widest is None and self.conformal_ is None:
