@@ -1,24 +1,26 @@
-"""Heads: what a network's outputs mean. Class heads, action heads and regression costs are one kind of thing.
+"""Heads: the meaning of a network's outputs. Class heads, action heads and regression costs are one kind of thing.
 
 Every head has ``cost`` (−log p of a target, up to a constant) and ``mode`` (the answer to give). A policy's head is a
 `Distribution`, with ``entropy``, ``kl`` and ``sample``; a regressor's is a `RegressionHead`, with quantiles. Costs work
-on torch tensors, sampling on NumPy arrays, because environments are NumPy programs, and ``mode`` on both.
+on torch tensors, sampling on NumPy arrays (environments are NumPy programs), and ``mode`` on both.
 
 =================  ===================  =================================================  ===========================
 head               action space         supervised task                                    outputs
 =================  ===================  =================================================  ===========================
 `Categorical`      Discrete             one of K classes                                   K logits
 `MultiCategorical` MultiDiscrete        –                                                  the logits of all components
-`Bernoulli`        MultiBinary          any subset of the labels, one-vs-all               L logits of a yes
-`Gaussian`         Box                  regression, cost "gaussian"; its optimum is mean   D means, and D logarithms of
-                                        and deviation                                      deviations if learnt
+`Bernoulli`        MultiBinary          any subset of the labels, one-vs-all               L logits
+`Gaussian`         Box                  regression, cost "gaussian"; learns the mean and   D means, then D logarithms
+                                        the deviation                                      of deviations if learnt
 `Point`            –                    regression, cost "squared" (the mean), "absolute"  D numbers
-                                        (the median), "huber" (between); a critic
+                                        (the median), "huber" (in between); a critic
 `Quantiles`        –                    regression, cost "quantile"                        one a level
 =================  ===================  =================================================  ===========================
 
-What belongs to an environment (the number of its first action, bounds, clipping) stands in
-`rlce.reinforcement.spaces`.
+Every head has these attributes: ``n_outputs`` is the number of outputs of a row, ``target_shape`` is A, the shape of
+one target (``()`` for a single number), and a `Distribution` has ``target_dtype``, the NumPy type of a stored target.
+
+`rlce.reinforcement.spaces` has what belongs to an environment (the number of its first action, bounds, clipping).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -36,87 +38,88 @@ from torch.nn import functional as F
 
 from rlce.objective import cross_entropy
 
-# An array or a tensor; what comes out is of the same kind.
+# An array or a tensor; the result is of the same kind.
 Values = TypeVar("Values", NDArray[Any], Tensor)
 
 
-class Head(Protocol):
-    """What every head can do; A stands for `target_shape`."""
+def entropy_terms(logits: Tensor) -> Tensor:
+    """−p_k log p_k of every class, whose sum is the entropy in nats.
 
-    @property
-    def n_outputs(self) -> int:
-        """How many outputs a row has."""
+    Args:
+        logits: ``[..., K]``; a masked class (−inf) contributes zero, value and gradient.
+
+    Returns:
+        ``[..., K]``.
+
+    Example:
+        >>> entropy_terms(torch.tensor([0.0, 0.0, -torch.inf]))
+        tensor([0.3466, 0.3466, 0.0000])
+    """
+    log_p = logits.log_softmax(dim=-1)
+    return log_p.exp() * (-log_p).masked_fill(log_p == -math.inf, 0.0)
+
+
+def kl_terms(logits: Tensor, reference: Tensor) -> Tensor:
+    """p_k log(p_k / reference_k) of every class, whose sum is KL(p‖reference) in nats.
+
+    Args:
+        logits: ``[..., K]``; a masked class (−inf) contributes zero, value and gradient.
+        reference: logits ``[..., K]``; a class that is masked here alone makes the sum infinite.
+
+    Returns:
+        ``[..., K]``.
+
+    Example:
+        >>> kl_terms(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
+        tensor([-0.2027,  0.3466])
+    """
+    log_p = logits.log_softmax(dim=-1)
+    log_ratio = log_p - reference.log_softmax(dim=-1)
+    return log_p.exp() * log_ratio.masked_fill(log_p == -math.inf, 0.0)
+
+
+class _Choices:
+    """What the heads of classes share. A target is one choice, or several independent ones, whose terms are summed."""
+
+    target_dtype: ClassVar[type[np.generic]] = np.int64
 
     @property
     def target_shape(self) -> tuple[int, ...]:
-        """A: the shape of one target; ``()`` for a single number."""
+        """A: ``()`` for one choice."""
+        return ()
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The logits of each choice, −inf beyond its own classes: ``[..., n_outputs]`` → ``[..., *A, K]``."""
+        raise NotImplementedError
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """−log p(target) in nats, up to a constant: ``[..., n_outputs]`` and ``[..., *A]`` → ``[...]``.
+        """−log p(target) in nats: ``[..., n_outputs]`` → ``[...]``.
 
-        Class heads also take class weights of the shape of `Distribution.logits`, in floating point.
+        ``target`` holds class indices, int64 ``[..., *A]``, or class weights, floating point ``[..., *A, K]``.
         """
-
-    def mode(self, outputs: Values) -> Values:
-        """The answer to give, the most probable target where there is one: ``[..., n_outputs]`` → ``[..., *A]``."""
-
-
-class Distribution(Head, Protocol):
-    """A head to draw from, as a policy needs. The target that is stored and scored is what was drawn."""
-
-    @property
-    def target_dtype(self) -> type[np.generic]:
-        """The NumPy type of a stored target."""
-
-    def logits(self, outputs: Tensor) -> Tensor | None:
-        """The logits of each choice among K classes that a target consists of: ``[..., n_outputs]`` → ``[..., *A, K]``.
-
-        −inf where a choice has fewer classes than another. None for a density, which has closed forms instead.
-        """
+        return self._total(cross_entropy(self.logits(outputs), target))
 
     def entropy(self, outputs: Tensor) -> Tensor:
-        """H(p) in nats, in closed form: ``[..., n_outputs]`` → ``[...]``."""
+        """H(p) in nats: ``[..., n_outputs]`` → ``[...]``. A masked class contributes zero, value and gradient."""
+        return self._total(entropy_terms(self.logits(outputs)).sum(dim=-1))
 
     def kl(self, outputs: Tensor, reference: Tensor) -> Tensor:
-        """KL(p‖reference) in nats, in closed form: ``[..., n_outputs]`` twice → ``[...]``.
+        """KL(p‖reference) in nats: ``[..., n_outputs]`` twice → ``[...]``; masked classes as in `kl_terms`."""
+        return self._total(kl_terms(self.logits(outputs), self.logits(reference)).sum(dim=-1))
 
-        A class masked in p contributes zero, value and gradient; one that is masked in the reference alone makes it
-        infinite.
-        """
-
-    def sample(self, outputs: NDArray[Any], uniforms: NDArray[np.float64]) -> NDArray[Any]:
-        """Draw targets by inverting the distribution function: ``[..., n_outputs]`` and ``[..., *A]`` → ``[..., *A]``.
-
-        Uniforms lie in [0, 1); the same ones give the same target.
-        """
-
-
-class RegressionHead(Head, Protocol):
-    """A head for real numbers; quantiles and intervals are of a single one, ``D = 1``."""
-
-    @property
-    def widest(self) -> float | None:
-        """The largest coverage of an interval; None where the head says nothing about spread."""
-
-    def quantiles(self, outputs: Tensor, levels: NDArray[np.float64]) -> Tensor:
-        """Quantiles at any levels: ``[..., n_outputs]`` and ``[L]`` → ``[..., L]``."""
-
-    def interval(self, outputs: Tensor, coverage: float) -> Tensor:
-        """Lower and upper bound of the middle part of this probability: ``[..., n_outputs]`` → ``[..., 2]``."""
-
-
-# -------------------------------------------------------------------------------------------------------- class heads
+    def _total(self, of_choices: Tensor) -> Tensor:
+        return of_choices.sum(dim=-1) if self.target_shape else of_choices
 
 
 @dataclass(frozen=True)
-class Categorical:
+class Categorical(_Choices):
     """One of K classes (or actions); the outputs are logits.
 
     Attributes:
         classes: K.
 
     Raises:
-        ValueError: K below 1.
+        ValueError: K is below 1.
 
     Example:
         >>> head = Categorical(3)
@@ -129,55 +132,26 @@ class Categorical:
     classes: int
 
     def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise ValueError(f"classes must be at least 1, got {self.classes}")
+        _at_least_one(classes=self.classes)
 
     @property
     def n_outputs(self) -> int:
         """K."""
         return self.classes
 
-    @property
-    def target_shape(self) -> tuple[int, ...]:
-        """One number."""
-        return ()
-
-    @property
-    def target_dtype(self) -> type[np.generic]:
-        """Class indices are int64."""
-        return np.int64
-
     def logits(self, outputs: Tensor) -> Tensor:
         """The outputs themselves, ``[..., K]``."""
         return outputs
 
     def outputs_of(self, logits: Tensor) -> Tensor:
-        """The outputs with these `logits`: themselves, ``[..., K]``."""
+        """The outputs that have these `logits`: the same tensor."""
         return logits
 
-    def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """−log p(target): ``[..., K]``; target int64 ``[...]`` or class weights ``[..., K]``; → ``[...]``."""
-        return cross_entropy(outputs, target)
-
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """H(p) in nats: ``[..., K]`` → ``[...]``. A masked class contributes zero, value and gradient."""
-        return _entropy(outputs)
-
-    def kl(self, outputs: Tensor, reference: Tensor) -> Tensor:
-        """Σ_k p_k log(p_k / reference_k): logits ``[..., K]`` twice → ``[...]``."""
-        return _kl(outputs, reference)
-
     def sample(self, outputs: NDArray[Any], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Draw by inverting the cumulative distribution, one uniform in [0, 1) a row.
+        """Draw classes by inverting the cumulative distribution: ``[..., K]`` and ``[...]`` → ``[...]``.
 
-        A class of probability zero is never drawn: u < 1 keeps u·total below total in float64 whatever the rounding.
-
-        Args:
-            outputs: ``[..., K]``.
-            uniforms: ``[...]``.
-
-        Returns:
-            Class indices, ``[...]``.
+        The uniforms lie in [0, 1); the same uniforms give the same classes. A class of probability zero is never drawn:
+        u < 1 keeps u·total below total in float64, in spite of rounding.
         """
         logits = outputs.astype(np.float64)
         logits -= logits.max(axis=-1, keepdims=True)
@@ -195,14 +169,14 @@ class Categorical:
 
 
 @dataclass(frozen=True)
-class MultiCategorical:
+class MultiCategorical(_Choices):
     """D independent choices, one of K_d classes each; the outputs are the logits of all, one after the other.
 
     Attributes:
         classes: K_1 … K_D.
 
     Raises:
-        ValueError: no component, or one with fewer than one class.
+        ValueError: there is no component, or one has no class.
 
     Example:
         >>> head = MultiCategorical((2, 3))
@@ -230,35 +204,14 @@ class MultiCategorical:
         """``(D,)``."""
         return (len(self.classes),)
 
-    @property
-    def target_dtype(self) -> type[np.generic]:
-        """Class indices are int64."""
-        return np.int64
-
     def logits(self, outputs: Tensor) -> Tensor:
         """The logits of each component, −inf beyond its own classes: ``[..., ΣK]`` → ``[..., D, max K]``."""
         most = max(self.classes)
-        return torch.stack(
-            [F.pad(part, (0, most - part.shape[-1]), value=-math.inf) for part in self._parts(outputs)], -2
-        )
-
-    def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """−log p(target), summed over the components: outputs ``[..., ΣK]`` → ``[...]``.
-
-        ``target`` is int64 ``[..., D]``, or class weights ``[..., D, max K]`` in floating point.
-        """
-        return cross_entropy(self.logits(outputs), target).sum(dim=-1)
-
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """H(p) in nats, the sum of the components': ``[..., ΣK]`` → ``[...]``."""
-        return _entropy(self.logits(outputs)).sum(dim=-1)
-
-    def kl(self, outputs: Tensor, reference: Tensor) -> Tensor:
-        """KL(p‖reference) in nats, the sum of the components': ``[..., ΣK]`` twice → ``[...]``."""
-        return _kl(self.logits(outputs), self.logits(reference)).sum(dim=-1)
+        padded = [F.pad(part, (0, most - part.shape[-1]), value=-math.inf) for part in self._parts(outputs)]
+        return torch.stack(padded, dim=-2)
 
     def sample(self, outputs: NDArray[Any], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Every component as `Categorical.sample`: ``[..., ΣK]`` and ``[..., D]`` → class indices ``[..., D]``."""
+        """Every component as in `Categorical.sample`: ``[..., ΣK]`` and ``[..., D]`` → class indices ``[..., D]``."""
         parts = enumerate(self._parts(outputs))
         return np.stack([Categorical(self.classes[d]).sample(part, uniforms[..., d]) for d, part in parts], axis=-1)
 
@@ -278,14 +231,14 @@ class MultiCategorical:
 
 
 @dataclass(frozen=True)
-class Bernoulli:
-    """Any subset of L labels, each yes or no by itself; an output is the logit of a yes.
+class Bernoulli(_Choices):
+    """Any subset of L labels, each 0 or 1 independently; an output is the logit of 1.
 
     Attributes:
         labels: L.
 
     Raises:
-        ValueError: L below 1.
+        ValueError: L is below 1.
 
     Example:
         >>> head = Bernoulli(2)
@@ -298,8 +251,7 @@ class Bernoulli:
     labels: int
 
     def __post_init__(self) -> None:
-        if self.labels < 1:
-            raise ValueError(f"labels must be at least 1, got {self.labels}")
+        _at_least_one(labels=self.labels)
 
     @property
     def n_outputs(self) -> int:
@@ -311,87 +263,46 @@ class Bernoulli:
         """``(L,)``."""
         return (self.labels,)
 
-    @property
-    def target_dtype(self) -> type[np.generic]:
-        """Zeros and ones as int64."""
-        return np.int64
-
     def logits(self, outputs: Tensor) -> Tensor:
-        """Logits (0, z) of a no and a yes, a row a label: ``[..., L]`` → ``[..., L, 2]``; softmax(0, z) is σ(z)."""
+        """The logits (0, z) of the answers 0 and 1, since softmax(0, z) is σ(z): ``[..., L]`` → ``[..., L, 2]``."""
         return torch.stack((torch.zeros_like(outputs), outputs), dim=-1)
 
     def outputs_of(self, logits: Tensor) -> Tensor:
-        """The outputs with these `logits`, up to a constant of each label: ``[..., L, 2]`` → ``[..., L]``."""
+        """The outputs that have these `logits`, up to a constant of each label: ``[..., L, 2]`` → ``[..., L]``."""
         return logits[..., 1] - logits[..., 0]
 
-    def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """−log p(target), summed over the labels: ``[..., L]`` → ``[...]``.
-
-        ``target`` is 0 or 1, int64 ``[..., L]``, or weights of a no and a yes ``[..., L, 2]`` in floating point.
-        """
-        return cross_entropy(self.logits(outputs), target).sum(dim=-1)
-
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """H(p) in nats, the sum of the labels': ``[..., L]`` → ``[...]``."""
-        return _entropy(self.logits(outputs)).sum(dim=-1)
-
-    def kl(self, outputs: Tensor, reference: Tensor) -> Tensor:
-        """KL(p‖reference) in nats, the sum of the labels': ``[..., L]`` twice → ``[...]``."""
-        return _kl(self.logits(outputs), self.logits(reference)).sum(dim=-1)
-
     def sample(self, outputs: NDArray[Any], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """1 where the uniform lies below the probability of yes: ``[..., L]`` twice → ``[..., L]``."""
-        # tanh never overflows, where exp(−z) would: σ(z) = ½(1 + tanh(z/2)).
+        """1 where the uniform lies below the probability of 1: ``[..., L]`` twice → ``[..., L]``."""
+        # tanh never overflows, but exp(−z) would: σ(z) = ½(1 + tanh(z/2)).
         return (uniforms < 0.5 * (1.0 + np.tanh(0.5 * outputs.astype(np.float64)))).astype(np.int64)
 
     def mode(self, outputs: Values) -> Values:
-        """1 where yes is the more probable: ``[..., L]`` → ``[..., L]``."""
+        """1 where it is more probable than 0: ``[..., L]`` → ``[..., L]``."""
         return (outputs > 0) * 1  # int64, of arrays and of tensors
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """σ(z), of a yes: ``[..., L]`` → ``[..., L]``."""
+        """σ(z), the probability of 1: ``[..., L]`` → ``[..., L]``."""
         return outputs.sigmoid()
 
     def shares(self, outputs: Tensor) -> Tensor:
         """σ(z_k) / Σ_j σ(z_j), where exactly one label applies: ``[..., L]`` → ``[..., L]``; rows sum to 1."""
-        # By logarithms: the sigmoids themselves are all zero where every label is very unlikely.
-        return (-F.softplus(-outputs)).softmax(dim=-1)
-
-
-ClassHead = Categorical | MultiCategorical | Bernoulli
-
-
-def _entropy(logits: Tensor) -> Tensor:
-    """−Σ_k p_k log p_k: ``[..., K]`` → ``[...]``; a class of logit −inf contributes zero, value and gradient."""
-    log_probabilities = torch.log_softmax(logits, dim=-1)
-    finite = log_probabilities.masked_fill(log_probabilities == -math.inf, 0.0)
-    return -(log_probabilities.exp() * finite).sum(dim=-1)
-
-
-def _kl(logits: Tensor, reference: Tensor) -> Tensor:
-    """Σ_k p_k log(p_k / reference_k): ``[..., K]`` twice → ``[...]``; a class of logit −inf contributes zero."""
-    log_probabilities = torch.log_softmax(logits, dim=-1)
-    log_ratio = log_probabilities - torch.log_softmax(reference, dim=-1)
-    log_ratio = log_ratio.masked_fill(log_probabilities == -math.inf, 0.0)
-    return (log_probabilities.exp() * log_ratio).sum(dim=-1)
-
-
-# ------------------------------------------------------------------------------------------------------- real numbers
+        # In logarithms, because the sigmoids themselves are all zero where every label is very unlikely.
+        return F.logsigmoid(outputs).softmax(dim=-1)
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """D independent real numbers with their deviations. What was drawn is stored and scored, unclipped.
+    """D independent real numbers with their deviations. Samples are stored and scored unclipped.
 
-    (The density of a clipped sample is another one, and scoring it by this one would bias a policy's gradient.)
+    (A clipped sample has another density; scoring it by this one would bias a policy's gradient.)
 
     Attributes:
-        scale: the standard deviation in the target's unit, and the outputs are the D means; None where it is learnt,
-            and the outputs are the D means and then the D logarithms of the deviations.
+        scale: the standard deviation in the target's unit; the outputs are the D means. None to learn it; the outputs
+            are then the D means and the D logarithms of the deviations.
         dimensions: D.
 
     Raises:
-        ValueError: a scale that is not positive and finite, or D below 1.
+        ValueError: the scale is not positive and finite, or D is below 1.
 
     Example:
         >>> Gaussian().cost(torch.tensor([[1.0]]), torch.tensor([[1.0]]))  # log sqrt(2π)
@@ -405,20 +316,22 @@ class Gaussian:
 
     scale: float | None = 1.0
     dimensions: int = 1
+    target_dtype: ClassVar[type[np.generic]] = np.float32  # samples are float32, whatever the environment's type
+    widest: ClassVar[float] = 1.0  # an interval may have any coverage below 1
 
     def __post_init__(self) -> None:
         if self.scale is not None and not 0 < self.scale < math.inf:
             raise ValueError(f"scale must be positive and finite, got {self.scale}")
-        _check_dimensions(self.dimensions)
+        _at_least_one(dimensions=self.dimensions)
 
     @property
     def learns_scale(self) -> bool:
-        """Whether the outputs hold the logarithms of the deviations too."""
+        """True if the outputs hold the logarithms of the deviations too."""
         return self.scale is None
 
     @property
     def n_outputs(self) -> int:
-        """D, or 2D where the scale is learnt."""
+        """D, or 2D if the scale is learnt."""
         return 2 * self.dimensions if self.learns_scale else self.dimensions
 
     @property
@@ -426,14 +339,8 @@ class Gaussian:
         """``(D,)``."""
         return (self.dimensions,)
 
-    @property
-    def target_dtype(self) -> type[np.generic]:
-        """What is drawn is float32, whatever the environment's type."""
-        return np.float32
-
     def logits(self, outputs: Tensor) -> None:
         """None: a density has no classes."""
-        return
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """−log p(target), constants included: outputs ``[..., n_outputs]``, target ``[..., D]`` → ``[...]``."""
@@ -449,7 +356,7 @@ class Gaussian:
         return (log_scale + 0.5 * math.log(2 * math.pi * math.e)).expand_as(mean).sum(dim=-1)
 
     def kl(self, outputs: Tensor, reference: Tensor) -> Tensor:
-        """KL(p‖reference) in nats: ``[..., n_outputs]`` twice → ``[...]``."""
+        """KL(p‖reference) in nats, in closed form: ``[..., n_outputs]`` twice → ``[...]``."""
         mean, log_scale = self._parameters(outputs)
         reference_mean, reference_log_scale = self._parameters(reference)
         log_ratio = log_scale - reference_log_scale
@@ -460,7 +367,7 @@ class Gaussian:
         """Mean + scale × Φ⁻¹(uniform): ``[..., n_outputs]`` and ``[..., D]`` → ``[..., D]`` float32, not clipped."""
         from scipy.special import ndtri
 
-        # A generator's uniforms are multiples of 2⁻⁵³: zero, whose normal is −inf, counts as half of the next one.
+        # Φ⁻¹(0) is −inf. A generator's uniforms are multiples of 2⁻⁵³, so use half of the smallest one instead.
         normals = ndtri(np.maximum(uniforms, 2.0**-54))
         scale = np.exp(outputs[..., self.dimensions :]) if self.scale is None else self.scale
         return (outputs[..., : self.dimensions] + scale * normals).astype(np.float32)
@@ -469,20 +376,15 @@ class Gaussian:
         """The mean: ``[..., n_outputs]`` → ``[..., D]``."""
         return outputs[..., : self.dimensions]
 
-    @property
-    def widest(self) -> float:
-        """Any coverage below 1."""
-        return 1.0
-
     def quantiles(self, outputs: Tensor, levels: NDArray[np.float64]) -> Tensor:
-        """Mean + deviation × Φ⁻¹(level): ``[..., n_outputs]`` of one number and ``[L]`` → ``[..., L]``."""
+        """Mean + deviation × Φ⁻¹(level), for D = 1: ``[..., n_outputs]`` and ``[L]`` → ``[..., L]``."""
         from scipy.special import ndtri
 
         mean, log_scale = self._parameters(outputs)
         return mean + log_scale.exp() * _constants(ndtri(levels), mean)
 
     def interval(self, outputs: Tensor, coverage: float) -> Tensor:
-        """Quantiles as far from the mean on either side: ``[..., n_outputs]`` → ``[..., 2]``."""
+        """The central interval of this coverage: ``[..., n_outputs]`` → lower and upper bound ``[..., 2]``."""
         return self.quantiles(outputs, _either_side(coverage))
 
     def _parameters(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -521,13 +423,10 @@ def huber(outputs: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
     Args:
         outputs: ``[...]``.
         target: ``[...]``.
-        delta: δ > 0.
+        delta: δ, positive and finite.
 
     Returns:
         ``[...]``.
-
-    Raises:
-        ValueError: δ not positive.
 
     Source:
         Huber (1964), "Robust estimation of a location parameter".
@@ -538,13 +437,11 @@ def huber(outputs: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
     """
     if not 0.0 < delta < math.inf:
         raise ValueError(f"delta must be positive and finite, got {delta}")
-    size = (target - outputs).abs()
-    inner = size.clamp(max=delta)
-    return inner * (size - 0.5 * inner)
+    return F.huber_loss(outputs, target, reduction="none", delta=delta)
 
 
 def pinball(outputs: Tensor, target: Tensor, level: float | Tensor) -> Tensor:
-    """Max(τ r, (τ − 1) r), r = target − outputs: least in the mean where the output is the τ-quantile.
+    """Max(τ r, (τ − 1) r), r = target − outputs: its mean is smallest where the output is the τ-quantile.
 
     Args:
         outputs: ``[...]``.
@@ -567,14 +464,14 @@ def pinball(outputs: Tensor, target: Tensor, level: float | Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Point:
-    """D numbers, and nothing about their spread: a regression under any cost of one number, or a critic.
+    """D numbers without a spread: a regression under any cost of one number, or a critic.
 
     Attributes:
         of_one: (outputs ``[...]``, target ``[...]``) → ``[...]``, such as `absolute`.
         dimensions: D.
 
     Raises:
-        ValueError: D below 1.
+        ValueError: D is below 1.
 
     Example:
         >>> Point(absolute).cost(torch.tensor([[1.0]]), torch.tensor([[3.0]]))
@@ -583,9 +480,10 @@ class Point:
 
     of_one: Callable[[Tensor, Tensor], Tensor] = squared
     dimensions: int = 1
+    widest: ClassVar[None] = None  # no spread, so no interval
 
     def __post_init__(self) -> None:
-        _check_dimensions(self.dimensions)
+        _at_least_one(dimensions=self.dimensions)
 
     @property
     def n_outputs(self) -> int:
@@ -606,18 +504,9 @@ class Point:
         """The outputs themselves."""
         return outputs
 
-    @property
-    def widest(self) -> None:
-        """Nothing is said about spread."""
-        return None
-
     def quantiles(self, outputs: Tensor, levels: NDArray[np.float64]) -> Tensor:
-        """There are none.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError('cost: this one says nothing about spread; train with cost="quantile" or cost="gaussian"')
+        """Refused: this head has no quantiles."""
+        raise ValueError('cost: this one has no quantiles; train with cost="quantile" or cost="gaussian"')
 
     def interval(self, outputs: Tensor, coverage: float) -> Tensor:
         """The prediction twice: ``[..., 1]`` → ``[..., 2]``."""
@@ -626,12 +515,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Quantiles that cannot cross: the median is an output, each other one a positive step from its neighbour.
+    """Quantiles that cannot cross: the median is an output; each other one is a positive step from its neighbour.
 
-    The cost is the sum of `pinball` over the levels, the median among them whether or not it was asked for.
+    The cost is the sum of `pinball` over the levels, the median always included.
 
     Attributes:
-        levels: τ_1 < … < τ_L in (0, 1), 0.5 among them (`quantile_levels` sees to both).
+        levels: τ_1 < … < τ_L in (0, 1), 0.5 among them, as `quantile_levels` returns them.
 
     Example:
         >>> head = Quantiles((0.25, 0.5, 0.75))
@@ -640,16 +529,12 @@ class Quantiles:
     """
 
     levels: tuple[float, ...]
+    target_shape: ClassVar[tuple[int, ...]] = (1,)
 
     @property
     def n_outputs(self) -> int:
         """One a level."""
         return len(self.levels)
-
-    @property
-    def target_shape(self) -> tuple[int, ...]:
-        """``(1,)``."""
-        return (1,)
 
     @property
     def _middle(self) -> int:
@@ -673,14 +558,14 @@ class Quantiles:
 
     @property
     def widest(self) -> float:
-        """Between the outermost levels that lie as far from the middle; 0 where they do not enclose it."""
+        """The largest coverage of an interval: that of the outermost levels equally far from 0.5, or 0 without such."""
         return max(0.0, 1.0 - 2.0 * max(self.levels[0], 1.0 - self.levels[-1]))
 
     def quantiles(self, outputs: Tensor, levels: NDArray[np.float64]) -> Tensor:
-        """Interpolated in the level between those that were trained: ``[..., L]`` and ``[M]`` → ``[..., M]``.
+        """Interpolated in the level between trained levels: ``[..., L]`` and ``[M]`` → ``[..., M]``.
 
         Raises:
-            ValueError: a level outside those that were trained.
+            ValueError: a level lies outside the trained ones.
         """
         low, high = self.levels[0], self.levels[-1]
         outside = levels[(levels < low - 1e-12) | (levels > high + 1e-12)]
@@ -693,15 +578,20 @@ class Quantiles:
         return known[..., left.tolist()] * (1.0 - part) + known[..., np.minimum(left + 1, last).tolist()] * part
 
     def interval(self, outputs: Tensor, coverage: float) -> Tensor:
-        """Quantiles as far from the median in level on either side: ``[..., L]`` → ``[..., 2]``."""
+        """The quantiles at ½ ± ½ coverage: ``[..., L]`` → lower and upper bound ``[..., 2]``."""
         return self.quantiles(outputs, _either_side(coverage))
+
+
+ClassHead = Categorical | MultiCategorical | Bernoulli
+Distribution = ClassHead | Gaussian
+RegressionHead = Gaussian | Point | Quantiles
 
 
 def quantile_levels(quantiles: Any) -> tuple[float, ...]:
     """Sorted levels, each once, 0.5 among them.
 
     Raises:
-        ValueError: none, or one outside (0, 1).
+        ValueError: there is no level, or one outside (0, 1).
 
     Example:
         >>> quantile_levels([0.9, 0.1])
@@ -714,15 +604,16 @@ def quantile_levels(quantiles: Any) -> tuple[float, ...]:
 
 
 def _either_side(coverage: float) -> NDArray[np.float64]:
-    """The levels that so much of the middle lies between; rounded, so that 0.9 gives 0.05."""
+    """The levels ½ ± ½ coverage; rounded, so that coverage 0.9 gives 0.05."""
     return np.round([0.5 - 0.5 * coverage, 0.5 + 0.5 * coverage], 12)
 
 
 def _constants(values: NDArray[np.float64], like: Tensor) -> Tensor:
-    """Numbers of a tensor's type, where it lives."""
+    """The numbers as a tensor with the dtype and device of ``like``."""
     return torch.from_numpy(np.asarray(values, dtype=np.float64)).to(like)
 
 
-def _check_dimensions(dimensions: int) -> None:
-    if dimensions < 1:
-        raise ValueError(f"dimensions must be at least 1, got {dimensions}")
+def _at_least_one(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")

@@ -516,7 +516,7 @@ EXPECTATIONS = [
         "GRPO, pairs",
         False,
         "the same by 1/len",
-        lambda: in_pairs(lambda returned, lengths: returns.group_standardized(returned, lengths, floor=1e-14)),
+        lambda: in_pairs(lambda returned, lengths: returns.group_standardized(returned, floor=1e-14) / lengths),
         lambda: by_law(mean_over_opponent(lambda x, other: won(x, other) * math.sqrt(0.5) / x[1])),
     ),
     Expectation(

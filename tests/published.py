@@ -624,7 +624,7 @@ def inputs_of(task: Task, rounds: list[Episodes]) -> Tensor:
     if not seen:
         return features
     mean, deviation = features[seen].mean(dim=0), features[seen].std(dim=0, correction=0)
-    return ((features - mean) / torch.where(deviation > 0, deviation, 1.0)).clamp(-10.0, 10.0)
+    return ((features - mean) / deviation).clamp(-10.0, 10.0)
 
 
 def reward_factor(rounds: list[Episodes]) -> float:

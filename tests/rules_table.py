@@ -25,7 +25,7 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional as F
 
 import rlce
-from rlce import Optimization, targets, weights
+from rlce import Optimization, targets
 from tests import training_cases
 
 CLASSES = 5
@@ -333,16 +333,15 @@ def distillation(case: Case, logits: Tensor) -> Tensor:
 
 
 def our_distillation(case: Case) -> Trained:
-    target = targets.distill(case.teacher_logits, 3.0)
+    target = (case.teacher_logits / 3.0).softmax(dim=-1)
     found = trained(case, target, soft_targets=True, rule=partial(targets.tempered, temperature=3.0))
     return found.times(9.0, less=9.0 * float(Categorical(probs=target).entropy().mean()))
 
 
 def our_forward_kl(case: Case) -> Trained:
-    target = weights.forward_kl(case.reference_logits, 0.7)
-    entropy = Categorical(probs=target / 0.7).entropy().mean()
-    found = trained(case, rule=of_rows(lambda case: weights.forward_kl(case.reference_logits, 0.7))(case))
-    return found.times(1.0, less=0.7 * float(entropy))
+    reference = Categorical(logits=case.reference_logits)
+    found = trained(case, rule=of_rows(lambda case: 0.7 * reference.probs)(case))
+    return found.times(1.0, less=0.7 * float(reference.entropy().mean()))
 
 
 def adjusted_softmax(case: Case, logits: Tensor) -> Tensor:
@@ -379,7 +378,7 @@ TABLE = [
     ),
     Row(
         "class weights, index targets", "c_y e_y", "A",
-        "Z = N; PyTorch's Z is Σ_i c_{y_i}: `class_weight_sum`", "PyTorch's documentation",
+        "Z = N; PyTorch's Z is Σ_i c_{y_i}", "PyTorch's documentation",
         "torch cross_entropy(weight=c), its sum",
         lambda case: trained(case, class_weight=dict(enumerate(case.class_weights.tolist()))),
         summed_by_torch(lambda case: case.class_weights),
@@ -392,7 +391,7 @@ TABLE = [
             case,
             case.teacher_logits.softmax(dim=-1),
             soft_targets=True,
-            rule=partial(targets.scale_classes, class_weights=case.class_weights),
+            class_weight=dict(enumerate(case.class_weights.tolist())),
         ),
         lambda case, logits: F.cross_entropy(
             flat(logits), flat(case.teacher_logits).softmax(dim=-1), weight=case.class_weights
@@ -430,7 +429,9 @@ TABLE = [
         "Z = N, PyTorch's Σ_i c_{y_i}; not c_y times the smoothed row", "PyTorch's documentation",
         "torch cross_entropy(weight=c, label_smoothing=ε), its sum",
         lambda case: trained(
-            case, rule=partial(targets.class_weighted, class_weights=case.class_weights, epsilon=0.3)
+            case,
+            rule=partial(targets.smooth, epsilon=0.3),
+            class_weight=dict(enumerate(case.class_weights.tolist())),
         ),
         summed_by_torch(lambda case: case.class_weights, label_smoothing=0.3),
         masks="raise",
@@ -451,7 +452,11 @@ TABLE = [
         "mixup", "λ e_y + (1−λ) e_y'", "A", "Z = N; inputs mixed with the same λ", "1710.09412",
         "two torch cross_entropy",
         lambda case: trained(
-            case, targets.mix_labels(case.labels, CLASSES, case.partner_labels, case.share, torch.float64),
+            case,
+            torch.lerp(
+                *(F.one_hot(labels, CLASSES).double() for labels in (case.partner_labels, case.labels)),
+                case.share.unsqueeze(-1),
+            ),
             soft_targets=True,
         ),
         lambda case, logits: (
@@ -597,13 +602,13 @@ TABLE = [
         "autograd of −Σ min(s A, clip(s) A) over episodes", cases=("gspo",),
     ),
     Row(
-        "all-action policy gradient", "sg(p_k Q_k)", "C", "Z = rows", "Sutton et al. 2000",
+        "all-action policy gradient, as a user's rule", "sg(p_k Q_k)", "C", "Z = rows", "Sutton et al. 2000",
         "autograd of −Σ_k p_k Q_k",
         lambda case: trained(
             case,
             rule=[
                 of_rows(lambda case: case.action_values)(case),
-                lambda targets, logits: weights.all_action(logits, targets),
+                lambda targets, logits: logits.softmax(dim=-1) * targets,
             ],
         ),
         lambda case, logits: (
@@ -616,7 +621,8 @@ TABLE = [
         cases=("actor_critic", "reinforce: critic", "ppo: minibatches", "grpo"),
     ),
     Row(
-        "entropy bonus, sampled", "−c sg(log p_a) e_a", "B", "Z = rows. The naive −log p_a has zero mean gradient",
+        "entropy bonus, sampled, as a user's rule", "−c sg(log p_a) e_a", "B",
+        "Z = rows. The naive −log p_a has zero mean gradient",
         "Williams and Peng 1991", "autograd of c sg(log π) log π", cases=("sampled_entropy",),
     ),
     Row(
@@ -625,7 +631,8 @@ TABLE = [
         cases=("grpo", "gspo: groups"),
     ),
     Row(
-        "forward KL", "β ref_k", "A", "Z = rows; the value less β times the reference's entropy", "1503.02531",
+        "forward KL, as a user's rule", "β ref_k", "A", "Z = rows; the value less β times the reference's entropy",
+        "1503.02531",
         "torch.distributions' KL(ref‖p)",
         our_forward_kl,
         lambda case, logits: (
@@ -633,7 +640,7 @@ TABLE = [
         ),
     ),
     Row(
-        "KL penalty, sampled (k3)", "β(ref/p − 1) e_a", "C",
+        "KL penalty, sampled (k3), as a user's rule", "β(ref/p − 1) e_a", "C",
         "Z = rows; its mean gradient over a ~ p is forward KL's, not reverse KL's", "2402.03300",
         "autograd of β(ref/p − log(ref/p) − 1)", cases=("sampled_kl",),
     ),

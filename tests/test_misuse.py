@@ -88,6 +88,36 @@ def test_rules_of_a_wrong_shape_are_named() -> None:
             Classifier(rule=rule, epochs=1).fit(X, y)
 
 
+@pytest.mark.parametrize(("value", "change"), [(np.nan, {}), (np.inf, {}), (np.nan, {"entropy_weight": 0.1})])
+def test_a_weight_that_is_not_finite_is_reported_with_its_rule(value: float, change: dict[str, Any]) -> None:
+    def careless(advantage: Tensor, log_prob: Tensor) -> Tensor:
+        return torch.where(torch.arange(len(advantage)) == 5, value, advantage)
+
+    method = dataclasses.replace(methods.actor_critic(), name="mine", weight=careless, **change)
+    message = rf"mine: weight: the rule careless gave {value} in row 5, where advantage is \S+, log_prob is -1.\d+;"
+    with pytest.raises(FloatingPointError, match=message):
+        PolicyGradient(Identity, method).learn(10)
+
+
+def test_a_library_rule_that_overflows_is_reported() -> None:
+    method = methods.reward_weighted_regression(temperature=1e-3)
+    with pytest.raises(FloatingPointError, match="the rule reward_weighted gave inf in row .*, where advantage is"):
+        PolicyGradient(Identity, method).learn(1000)
+
+
+class Broken(nn.Linear):
+    """Gives NaN in gradient steps, but not when it acts."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (np.nan if torch.is_grad_enabled() else 1.0)
+
+
+def test_a_broken_network_is_not_blamed_on_the_weight_rule() -> None:
+    """Its log-probabilities are NaN, and so is every weight that is computed from them."""
+    with pytest.raises(FloatingPointError, match="^the loss is nan from finite data and parameters"):
+        PolicyGradient(Identity, methods.ppo(), network=Broken).learn(1000)
+
+
 def test_networks_of_a_wrong_shape_are_named() -> None:
     factories: list[tuple[Any, type[Exception], str]] = [
         (lambda i, o: nn.Linear(i, o + 1), ValueError, r"network: .*must be float.* \[2, \d\], got float32 \[2, \d\]"),

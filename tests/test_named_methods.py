@@ -105,7 +105,7 @@ def test_groups_need_copies_seeded_one_by_one() -> None:
         methods.rloo(episodes=8, group_size=3)
     with pytest.raises(ValueError, match="group_size must be at least 2"):
         methods.grpo(episodes=8, group_size=1)
-    with pytest.raises(ValueError, match="episodes must be at least 2, since episodes are compared, got 1"):
+    with pytest.raises(ValueError, match="episodes must be at least 2, since they are compared, got 1"):
         methods.rloo(episodes=1)
 
 
@@ -184,10 +184,45 @@ def test_numbers_out_of_range_are_refused_at_once() -> None:
         (lambda: methods.grpo(kl_weight=-1.0), "kl_weight must be at least 0"),
         (lambda: methods.v_trace(ratio_bound=0.5), "0 < trace_bound <= ratio_bound, got 1.0 and 0.5"),
         (lambda: methods.cispo(low=2.0), r"low must lie in \[0, 1\], got 2.0"),
-        (lambda: methods.elite(quantile=1.0), r"quantile must lie in \[0, 1\)"),
+        (lambda: methods.elite(quantile=1.1), r"quantile must lie in \[0, 1\], got 1.1"),
+        (lambda: methods.elite(episodes=None), "elite: episodes must be a number, since the method has no critic"),
+        (lambda: methods.elite(episodes=1), "episodes must be at least 2, since they are compared, got 1"),
+        (lambda: methods.ppo(discount=1.5), r"discount must lie in \[0, 1\], got 1.5"),
+        (lambda: methods.actor_critic(trace=-0.1), r"trace must lie in \[0, 1\], got -0.1"),
+        (lambda: methods.reward_weighted_regression(temperature=0.0), "temperature must be positive, got 0.0"),
     ):
         with pytest.raises(ValueError, match=message):
             make_it()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("gamma", "discount"),
+        ("gae_lambda", "trace"),
+        ("lam", "trace"),
+        ("clip_range", "clip"),
+        ("ent_coef", "entropy_weight"),
+        ("vf_coef", "value_weight"),
+        ("n_steps", "steps"),
+        ("n_epochs", "epochs"),
+        ("batch_size", "minibatch_size"),
+    ],
+)
+def test_a_keyword_of_another_library_is_answered_with_ours(wrong: str, right: str) -> None:
+    message = rf"method ppo has no argument {wrong} \(use {right}\); it takes clip, discount, trace, steps, epochs, "
+    with pytest.raises(TypeError, match=message):
+        methods.ppo(**{wrong: 0.9})
+    with pytest.raises(ValueError, match=message):
+        named("ppo", {wrong: 0.9})
+
+
+def test_wrong_keywords_are_all_named_with_what_the_method_takes() -> None:
+    takes = "it takes quantile, episodes, epochs, minibatch_size, entropy_weight"
+    with pytest.raises(TypeError, match=f"method elite has no argument gamma, ent_coef .use entropy_weight.; {takes}"):
+        methods.elite(gamma=0.9, ent_coef=0.1, epochs=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="method ppo takes keyword arguments only: clip, discount"):
+        methods.ppo(0.9)  # type: ignore[misc]
 
 
 def test_the_reference_stays_where_the_policy_began() -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 # What stands where; a module imports only from layers below its own, and the two wings of layer 3 never meet.
 GROUND = ("objective", "network", "data", "checkpoint", "optimization", "tracking")
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
-    "rules": ("targets", "weights", "returns", "binding"),
+    "rules": ("ranges", "targets", "weights", "returns", "binding"),
     "supervised": ("calibration", "tables", "loss", "fitting", "classes", "files", "estimator",
                    "classifier", "regressor"),
     "reinforcement": ("masks", "spaces", "environments", "credit", "rollout", "methods", "evaluation", "loss",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rlce.rules.returns import batch_mean, discounted_sum, gae, leave_one_out, n_step, reward_to_go
+from rlce.rules.returns import batch_mean, elite, gae, group_centred, group_standardized, leave_one_out, reward_to_go
 
 NUMBERS = st.integers(-8, 8).map(lambda n: n / 2)
 FRACTIONS = st.sampled_from([0.0, 0.3, 0.9, 1.0])
@@ -91,7 +91,6 @@ def estimates(case: Case, discount: float, trace: float) -> dict[str, np.ndarray
         "gae": gae(reward, value, next_value, terminated, case.done, discount, trace),
         "reward_to_go": reward_to_go(reward, terminated, case.done, discount),
         "bootstrapped": reward_to_go(reward, terminated, case.done, discount, next_value),
-        "n_step": n_step(reward, next_value, terminated, case.done, discount, steps=3),
     }
 
 
@@ -112,13 +111,6 @@ def test_reward_to_go_is_the_sum_to_the_end_of_the_episode(case: Case, discount:
     close(found["bootstrapped"], brute_n_step(case, discount, steps=100))
 
 
-@every_pattern
-@given(cases(), FRACTIONS, st.integers(1, 8))
-def test_n_step_is_n_rewards_and_a_value(case: Case, discount: float, steps: int) -> None:
-    found = n_step(case.reward, case.next_value, case.terminated, case.done, discount, steps)
-    close(found, brute_n_step(case, discount, steps))
-
-
 # --------------------------------------------------------------------------------------------- closed forms
 
 
@@ -132,10 +124,9 @@ def test_trace_one_is_the_bootstrapped_reward_to_go_less_the_value(case: Case, d
 
 @every_pattern
 @given(cases(), FRACTIONS)
-def test_trace_zero_and_one_step_are_the_temporal_difference(case: Case, discount: float) -> None:
+def test_trace_zero_is_the_temporal_difference(case: Case, discount: float) -> None:
     target = case.reward + discount * np.where(case.terminated, 0.0, case.next_value)
     close(estimates(case, discount, 0.0)["gae"], target - case.value)
-    close(n_step(case.reward, case.next_value, case.terminated, case.done, discount, 1), target)
 
 
 def test_without_discount_or_trace_the_advantage_is_what_is_left_less_the_value() -> None:
@@ -147,13 +138,6 @@ def test_without_discount_or_trace_the_advantage_is_what_is_left_less_the_value(
     found = gae(reward, value, next_value, terminated, terminated | truncated, 1.0, 1.0)
     # Terminated: 99 counts for nothing. Truncated: 77 does. The tail goes on with 60.
     assert found.ravel().tolist() == [3.0 - 10, 2.0 - 20, 12.0 + 77 - 30, 8.0 + 77 - 40, 16.0 + 60 - 50]
-
-
-@every_pattern
-@given(cases(), FRACTIONS)
-def test_many_steps_are_the_bootstrapped_reward_to_go(case: Case, discount: float) -> None:
-    found = n_step(case.reward, case.next_value, case.terminated, case.done, discount, steps=1000)
-    close(found, estimates(case, discount, 1.0)["bootstrapped"])
 
 
 def test_terminated_wins_where_both_flags_are_set() -> None:
@@ -179,12 +163,6 @@ def test_nothing_flows_into_an_ended_episode_or_another_column(case: Case, end: 
     for name, estimate in before.items():
         np.testing.assert_array_equal(after[name][: end + 1, 0], estimate[: end + 1, 0])
         np.testing.assert_array_equal(after[name][:, 1:], estimate[:, 1:])
-
-
-def test_the_recursion_starts_from_the_value_after_the_last_row() -> None:
-    increments, decay = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.5, 0.0], [0.1, 2.0]])
-    found = discounted_sum(increments, decay, last=np.array([10.0, 20.0]))
-    close(found, [[1 + 0.5 * (3 + 0.1 * 10), 2.0], [4.0, 44.0]])
 
 
 # ------------------------------------------------------------------------------------------ number formats
@@ -225,9 +203,10 @@ def test_equal_returns_leave_exactly_nothing(value: float, count: int, dtype: ty
     assert not (returns - leave_one_out(returns)).any()
 
 
-def test_one_episode_has_no_others() -> None:
-    with pytest.raises(ValueError, match="leave-one-out baseline needs at least 2 episodes, got 1"):
-        leave_one_out(np.ones((5, 1)))
+@pytest.mark.parametrize("compare", [batch_mean, leave_one_out, group_centred, group_standardized, elite])
+def test_one_episode_has_no_others(compare: Callable[[np.ndarray], np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="episodes must be at least 2, since they are compared, got 1"):
+        compare(np.ones((5, 1)))
 
 
 # ----------------------------------------------------------------------------------------------- bad input
@@ -247,8 +226,6 @@ def test_a_shape_that_does_not_fit_is_named(field: str, shape: tuple[int, ...]) 
     if field != "value":
         with pytest.raises(ValueError, match=message):
             reward_to_go(**without_value, discount=0.9)
-        with pytest.raises(ValueError, match=message):
-            n_step(**without_value, discount=0.9, steps=2)
 
 
 def test_rewards_without_a_column_axis_are_refused() -> None:
@@ -262,9 +239,3 @@ def test_trace_outside_the_unit_interval(trace: float) -> None:
     one, off = np.ones((2, 1)), np.zeros((2, 1), bool)
     with pytest.raises(ValueError, match=r"trace must lie in \[0, 1\]"):
         gae(one, one, one, off, off, 0.9, trace)
-
-
-def test_fewer_than_one_step() -> None:
-    one, off = np.ones((2, 1)), np.zeros((2, 1), bool)
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        n_step(one, one, off, off, 0.9, 0)

@@ -118,8 +118,8 @@ def test_the_order_in_the_list_does_not_matter() -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    [targets.one_hot, partial(targets.class_weighted, class_weights=[1.0] * K), partial(targets.focal, gamma=0.0)],
-    ids=["one_hot", "class_weighted", "focal 0"],
+    [targets.one_hot, partial(targets.focal, gamma=0.0)],
+    ids=["one_hot", "focal 0"],
 )
 def test_what_changes_nothing_is_plain_cross_entropy(rule: Any) -> None:
     inputs, labels, weights = data()
@@ -271,13 +271,13 @@ def test_rules_as_json() -> None:
     rules: list[Any] = [
         targets.focal,
         partial(targets.smooth, epsilon=0.2),
-        partial(targets.scale_classes, class_weights=torch.ones(2)),
+        partial(targets.logit_adjusted, counts=torch.ones(2)),
     ]
     written = to_json(rules)
     assert written == [
         {"name": "focal", "arguments": {}},
         {"name": "smooth", "arguments": {"epsilon": 0.2}},
-        {"name": "scale_classes", "arguments": {"class_weights": [1.0, 1.0]}},
+        {"name": "logit_adjusted", "arguments": {"counts": [1.0, 1.0]}},
     ]
     read = from_json(written)
     assert isinstance(read, list)
@@ -297,7 +297,7 @@ def test_rules_as_json() -> None:
         ([None], TypeError, "rule must be a function or a sequence of them, got None"),
         (lambda y, k: y, ValueError, "the first parameter of <lambda> must be one of all_labels, labels, .* got 'y'"),
         (lambda labels, teacher: labels, ValueError, "<lambda> needs teacher; bind it with functools.partial"),
-        (targets.scale_classes, ValueError, "scale_classes needs class_weights; bind it"),
+        (targets.tempered, ValueError, "tempered needs temperature; bind it"),
         (lambda labels: labels, ValueError, r"rule must give target weights of shape \[2, 2\], got \[2\]"),
         (lambda labels, classes: 1.0, ValueError, r"rule must give target weights of shape \[2, 2\], got float"),
         (lambda logits: logits[:, :1], ValueError, r"rule must give logits of shape \[1, 2\], got \[1, 1\]"),

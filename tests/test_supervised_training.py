@@ -104,17 +104,6 @@ PUBLISHED: dict[str, tuple[Any, Callable[[Tensor, Tensor, Tensor], Tensor], bool
         lambda z, y, n: F.cross_entropy(z, 0.7 * y + 0.1 * (1 - y), reduction="none"),
         True,
     ),
-    "class_weighted": (
-        partial(targets.class_weighted, class_weights=[0.1, 0.7, 1.3, 3.0], epsilon=0.1),
-        lambda z, y, n: F.cross_entropy(
-            z,
-            y.argmax(-1),
-            torch.tensor([0.1, 0.7, 1.3, 3.0], dtype=torch.float64),
-            reduction="none",
-            label_smoothing=0.1,
-        ),
-        True,
-    ),
     "logit_adjusted": (
         targets.logit_adjusted,
         lambda z, y, n: F.cross_entropy(z + (n / n.sum()).log(), y, reduction="none"),

@@ -66,9 +66,14 @@ class Task:
 
     @property
     def features(self) -> Tensor:
-        """Every state's observation, ``[STATES, STATES + SHARED]``: one-hot, and numbers that states share."""
-        shared = np.random.default_rng(5).integers(-8, 9, (STATES, SHARED)) / 8.0 + (0.5, -1.0)
-        return torch.tensor(np.hstack([HEIGHT * np.eye(STATES), shared]))
+        """Every state's observation, ``[STATES, STATES + SHARED]``: nearly one-hot, and numbers that states share.
+
+        Only nearly, so that no column is constant in a round: running statistics would give it no influence.
+        """
+        random = np.random.default_rng(5)
+        shared = random.integers(-8, 9, (STATES, SHARED)) / 8.0 + (0.5, -1.0)
+        noise = random.choice([-1.0, 1.0], (STATES, STATES)) / 64.0
+        return torch.tensor(np.hstack([HEIGHT * np.eye(STATES) + noise, shared]))
 
     @property
     def classes(self) -> tuple[int, ...]:

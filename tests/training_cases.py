@@ -130,7 +130,7 @@ def sampled_entropy_method(coefficient: float, **rest: Any) -> rlce.Method:
     """A bonus alone, estimated from the action taken."""
 
     def weight(log_prob: Tensor) -> Tensor:
-        return weights.sampled_entropy(log_prob, coefficient)
+        return -coefficient * log_prob
 
     return replace(rlce.methods.actor_critic(**rest), weight=weight, name="sampled_entropy")
 
@@ -139,7 +139,7 @@ def sampled_kl_method(coefficient: float, clip: float, **rest: Any) -> rlce.Meth
     """PPO with GRPO's estimated penalty; the policy that acted is what it holds on to."""
 
     def weight(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
-        penalty = weights.sampled_kl(log_prob, behaviour_log_prob, coefficient)
+        penalty = coefficient * torch.expm1(behaviour_log_prob - log_prob)
         return weights.clipped_ratio(advantage, log_prob, behaviour_log_prob, clip) + penalty
 
     return replace(rlce.methods.ppo(clip=clip, **rest), weight=weight, name="sampled_kl")

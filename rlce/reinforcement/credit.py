@@ -1,4 +1,4 @@
-"""Credit rules: from a rollout (and the critic's values) to what every action was worth, and the critic's target.
+"""Credit rules: from a rollout (and the critic's values) to the advantage of every action and the critic's target.
 
 A rule is a pure function `Experience` → `Credit`; its numbers are bound with `functools.partial`.
 """
@@ -18,7 +18,7 @@ Comparison = Literal["leave-one-out", "centred", "standardized"]
 
 
 class Experience(NamedTuple):
-    """What credit may look at. Every field is time-major ``[T, N]``; rows that are not ``valid`` hold zeros."""
+    """What a credit rule gets. Every field is time-major ``[T, N]``; rows that are not ``valid`` hold zeros."""
 
     reward: Array
     terminated: NDArray[np.bool_]
@@ -37,11 +37,11 @@ class Experience(NamedTuple):
 
 
 class Credit(NamedTuple):
-    """What each action was worth, and what the critic should have said. ``[T, N]`` each."""
+    """The advantage of each action, and the critic's target. ``[T, N]`` each."""
 
     advantage: Array
-    target: Array | None  # for the critic; None without one
-    row_weight: Array | None = None  # a factor on everything that a row adds to the policy's loss; None for ones
+    target: Array | None  # None without a critic
+    row_weight: Array | None = None  # a factor of all the row's terms in the policy's loss; None for ones
 
 
 def monte_carlo(
@@ -52,18 +52,18 @@ def monte_carlo(
     whole_return: bool = False,
     exact_discount: bool = False,
 ) -> Credit:
-    """Return less a baseline. With a critic, cut episodes are continued by its value; without, they end.
+    """Return minus a baseline. If there is a critic, its value continues cut episodes; otherwise they end.
 
     Args:
-        experience: the rollout; without a critic its columns must be whole episodes, one a column.
+        experience: the rollout; without a critic, each column must be one whole episode.
         discount: γ in [0, 1].
         baseline: "none"; "mean" over the columns at the same time step (an ended episode counts as zero; the
             expected gradient is then exactly (n−1)/n of the true one); "leave-one-out", the mean of the other
             columns (unbiased); "value", V(s).
-        whole_return: weight every action of an episode with the return from its start, as in Williams's first form. A
-            critic still learns the reward-to-go, so as a baseline it fits the episode's first step best.
-        exact_discount: multiply by γ^t, which makes it the gradient of the *discounted* objective; usual practice
-            omits it.
+        whole_return: give every action of an episode the return from its start, as in Williams's first form. A critic
+            still learns the reward-to-go, so as a baseline it fits the episode's first step best.
+        exact_discount: multiply by γ^t, which gives the gradient of the *discounted* objective; usual practice omits
+            it.
 
     Returns:
         Advantage, and the return as the critic's target.
@@ -125,7 +125,7 @@ def grouped(
     group_size: int | None = None,
     per_length: bool = False,
 ) -> Credit:
-    """The return of a whole episode, compared with the others of its group; the same for each of its actions.
+    """The return of a whole episode compared with the others of its group, the same for each of its actions.
 
     Args:
         experience: whole episodes, one a column; groups are neighbouring columns.
@@ -138,7 +138,7 @@ def grouped(
         Advantage ``[T, N]``, no target, and the rows' weights.
 
     Raises:
-        ValueError: a number of episodes that groups of G do not fill, or groups of one.
+        ValueError: the episodes do not fill groups of G, or a group has only one.
 
     Source:
         Ahmadian et al. (2024), arXiv 2402.14740; Shao et al. (2024), arXiv 2402.03300; Liu et al. (2025),
@@ -165,7 +165,7 @@ def elite_episodes(experience: Experience, *, quantile: float) -> Credit:
 
     Args:
         experience: whole episodes, one a column.
-        quantile: episodes whose undiscounted return reaches this quantile of the round's are kept, in [0, 1).
+        quantile: q in [0, 1]: episodes whose undiscounted return reaches this quantile of the round's are kept.
 
     Returns:
         Advantage ``[T, N]``, zero or one; no target.

@@ -1,4 +1,4 @@
-"""From a rollout to gradient steps: credit, minibatches, and the one loss of every policy-gradient method.
+"""From a rollout to gradient steps: credit, minibatches, and the loss of every policy-gradient method.
 
 rollout ─► credit ─► rows ─► minibatches ─┬─► weights of the action, the entropy, the penalty ─► objective ─┐
                                           └─► the critic's targets ─────────────────────────► objective ─┴─► loss
@@ -6,7 +6,8 @@ rollout ─► credit ─► rows ─► minibatches ─┬─► weights of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -32,14 +33,14 @@ CRITIC = Point()  # a regression on the credit's target: ½(V − target)²
 
 @dataclass(frozen=True)
 class Learner:
-    """The networks, and what they see observations through.
+    """The networks, and the statistics that normalise their observations.
 
     Attributes:
-        head: what the policy's outputs mean.
+        head: the meaning of the policy's outputs.
         policy: observation ``[B, D]`` → outputs.
         critic: observation → value ``[B, 1]``, or None.
-        reference: the policy that the penalty holds on to, or None.
-        normalizer: statistics of observations, or None; only used here, never updated.
+        reference: the policy that the penalty compares with, or None.
+        normalizer: statistics of observations, or None; nothing here updates them.
         device: where the networks live.
     """
 
@@ -56,53 +57,53 @@ class Learner:
         return number_type(self.policy)
 
     def seen(self, observation: NDArray[Any]) -> NDArray[Any]:
-        """Observations as the networks take them, ``[..., D]``."""
+        """Observations, normalised and in the networks' number type, ``[..., D]``."""
         if self.normalizer is None:
             return observation.astype(self.number, copy=False)
         return self.normalizer(observation, self.number)
 
     def look(self, rollout: Rollout) -> Rollout:
-        """The rollout with its observations as the networks take them."""
+        """The rollout with normalised observations."""
         seen = self.seen(rollout.observation)
         following = rollout.next_observation if self.critic is None else self.seen(rollout.next_observation)
         return rollout._replace(observation=seen, next_observation=following)
 
     def value(self, seen: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The critic's value of every observation, ``[T, N, D]`` → ``[T, N]``; 0 where it is not valid."""
+        """The critic's value of every observation, ``[T, N, D]`` → ``[T, N]``; 0 for rows that are not valid."""
         assert self.critic is not None
         value = numpy_forward(self.critic)(seen.reshape(-1, seen.shape[-1])).reshape(valid.shape)
         return np.where(valid, value, 0.0).astype(np.float64)
 
     def log_prob(self, seen: Rollout) -> NDArray[np.floating[Any]]:
-        """Log π(a|s) of every action under the policy as it is, ``[T, N]``; 0 where it is not valid."""
+        """Log π(a|s) of every action under the current policy, ``[T, N]``; 0 for rows that are not valid."""
         valid = seen.valid
         mask = np.empty(0, bool) if seen.mask is None else seen.mask[valid]
         observation, action, allowed = map(self.tensor, (seen.observation[valid], seen.action[valid], mask))
         result = np.zeros(valid.shape, self.number)
-        with evaluation_mode(self.policy), torch.no_grad():  # as it acts
+        with evaluation_mode(self.policy), torch.no_grad():  # as when it acts
             outputs = _outputs(self.policy, observation, allowed)
             result[valid] = -self.head.cost(outputs, action).cpu().numpy()
         return result
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
-        """An array where the networks live, real numbers in their type."""
+        """An array on the networks' device, real numbers in their type."""
         if array.dtype.kind == "f":
             array = array.astype(self.number, copy=False)
         return torch.from_numpy(array).to(self.device)
 
 
 class Transitions(NamedTuple):
-    """Rows of a rollout, ready for the loss; ghost steps and padding are gone. B rows, or 0 of what there is not."""
+    """Rows of a rollout, ready for the loss, without ghost steps and padding. Each field has B rows, or 0 if unused."""
 
     observation: Tensor  # [B, D] as the policy saw it
     action: Tensor  # [B, *A] as the head stores it
     advantage: Tensor  # [B]
     behaviour_log_prob: Tensor  # [B] log π(a|s) when a was taken, for methods that ask for it
-    value: Tensor  # [B] V(s) when the round began, with a critic
+    value: Tensor  # [B] V(s) when the round began, for rules that name it
     target: Tensor  # [B, 1] for the critic
-    row_weight: Tensor  # [B] where rows do not count alike
-    episode: Tensor  # [B] where rows of one number are one episode
-    mask: Tensor  # [B, K] true where a class is allowed, where the environment gives masks
+    row_weight: Tensor  # [B] if credit weights rows
+    episode: Tensor  # [B] the number of the row's episode
+    mask: Tensor  # [B, K] true where a class is allowed, if the environment gives masks
 
     def rows(self, index: Tensor) -> Transitions:
         """The rows of these indices."""
@@ -126,19 +127,19 @@ def prepare(
     """Give every action its credit, and keep the valid rows.
 
     Args:
-        rollout: what happened.
-        method: its credit rule, and what its weight rule takes.
-        learner: the networks, as they were when the policy acted.
-        reward_factor: what rewards are multiplied with.
-        behaviour_log_prob: log π(a|s) when each action was taken, ``[T, N]``, where earlier rounds are used again;
-            None where the policy has not moved since.
+        rollout: the round's steps.
+        method: its credit rule, and the names that its weight rule takes.
+        learner: the networks as they were when the policy acted.
+        reward_factor: a factor of all rewards.
+        behaviour_log_prob: log π(a|s) when each action was taken, ``[T, N]``, if earlier rounds are used again; None
+            if the policy has not changed since.
 
     Returns:
         The rows, and scalars to log.
 
     Raises:
-        ValueError: the method's credit rule gives another shape than ``[T, N]``.
-        FloatingPointError: an advantage is NaN or infinite; it names the step.
+        ValueError: the method's credit rule does not give arrays of shape ``[T, N]``.
+        FloatingPointError: an advantage is NaN or infinite; the message names the step.
     """
     seen, valid = learner.look(rollout), rollout.valid
     value = next_value = log_prob = None
@@ -178,7 +179,7 @@ def prepare(
 
 
 def _check_credit(credit: Credit, experience: Experience, method: Method) -> None:
-    """Refuse arrays of another shape, and advantages that are not finite."""
+    """Refuse arrays of a wrong shape, and advantages that are not finite."""
     shape, valid = experience.valid.shape, experience.valid
     optional = ["row_weight"] + ["target"] * (experience.value is None)
     for name, array in credit._asdict().items():
@@ -198,7 +199,7 @@ def _check_credit(credit: Credit, experience: Experience, method: Method) -> Non
 
 
 def join(rounds: Sequence[tuple[Rollout, NDArray[Any]]]) -> tuple[Rollout, NDArray[Any]]:
-    """Several rollouts side by side, each with a ``[T, N]`` array; shorter ones are padded with rows not valid."""
+    """Several rollouts side by side, each with a ``[T, N]`` array; invalid rows pad the shorter ones."""
     longest = max(len(rollout.valid) for rollout, _ in rounds)
 
     def beside(parts: Sequence[NDArray[Any] | None]) -> Any:
@@ -211,14 +212,14 @@ def join(rounds: Sequence[tuple[Rollout, NDArray[Any]]]) -> tuple[Rollout, NDArr
     rollouts = [rollout for rollout, _ in rounds]
     masked = [rollout.mask for rollout in rollouts if rollout.mask is not None]
     if masked:
-        # A round without masks allowed everything; the others' must still hold.
+        # A round without masks allowed everything; the other rounds' masks still apply.
         everything = [np.ones((*rollout.valid.shape, masked[0].shape[-1]), bool) for rollout in rollouts]
         rollouts = [r if r.mask is not None else r._replace(mask=m) for r, m in zip(rollouts, everything, strict=True)]
     return Rollout._make(map(beside, zip(*rollouts, strict=True))), beside([array for _, array in rounds])
 
 
 def batches(rows: Transitions, method: Method, generator: torch.Generator) -> Iterator[Batch]:
-    """As many epochs of minibatches as the method wants.
+    """The method's epochs of minibatches.
 
     Args:
         rows: of one round.
@@ -226,8 +227,8 @@ def batches(rows: Transitions, method: Method, generator: torch.Generator) -> It
         generator: the source of the order.
 
     Yields:
-        One batch a gradient step. Z is its number of rows, or its share of the round's episodes; where the weight rule
-        looks at episodes, a batch holds whole ones and Z is their number.
+        One batch a gradient step. Z is its number of rows, or its share of the round's episodes. If the weight rule
+        names ``episode``, a batch holds whole episodes and Z is their number.
     """
     count = len(rows.action)
     for _ in range(method.epochs):
@@ -243,7 +244,7 @@ def batches(rows: Transitions, method: Method, generator: torch.Generator) -> It
 
 
 def _whole_episodes(rows: Transitions, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Batches of whole episodes in random order, of at most ``size`` rows or of one longer episode."""
+    """Batches of whole episodes in random order: at most ``size`` rows, or one longer episode."""
     lengths = torch.bincount(rows.episode).cpu()
     groups: list[list[int]] = []
     filled = size
@@ -261,7 +262,7 @@ def _whole_episodes(rows: Transitions, size: int, generator: torch.Generator) ->
 
 
 def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[str, Tensor]]:
-    """The policy's objective on the actions taken, with bonus and penalty, plus the critic's.
+    """The policy's objective on the actions taken, with bonus and penalty, plus the critic's objective.
 
     Args:
         batch: rows, and Z.
@@ -269,26 +270,35 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
         learner: the networks.
 
     Returns:
-        A scalar to descend: what `rlce.objective.objective` returned for the policy, plus ``value_weight`` times what
-        it returned for the critic, whose Z is the number of rows. And detached values to log.
+        A scalar to descend: `rlce.objective.objective` of the policy plus ``value_weight`` times that of the critic,
+        whose Z is the number of rows. And detached values to log.
 
     Raises:
-        ValueError: the method's weight rule gives another shape than ``[B]``, or a negative weight although the method
-            says that it gives none.
+        ValueError: the method's weight rule does not give shape ``[B]``, or gives a negative weight although the method
+            is ``nonnegative``.
+        FloatingPointError: the weight rule gives NaN or infinity; the message names the rule and the row.
     """
     rows, normalizer = batch
     head = learner.head
     outputs = _outputs(learner.policy, rows.observation, rows.mask)
-    fixed, costs = outputs.detach(), head.cost(outputs, rows.action)
-    log_prob = -costs.detach()
-    weight = _action_weight(rows, method, log_prob)
-    held = None
+    fixed, held = outputs.detach(), None
     if learner.reference is not None:
         with torch.no_grad():
             held = _outputs(learner.reference, rows.observation, rows.mask)
     plain = not method.entropy_weight and held is None
-    taken = costs if plain else costs.detach()  # computed once, for the weights as well
-    policy_loss = objective(lambda *_: taken, outputs, rows.action, weight, normalizer)
+    costs = head.cost(outputs if plain else fixed, rows.action)  # computed once, for the weights as well
+    log_prob = -costs.detach()
+    offered = {
+        "advantage": rows.advantage,
+        "log_prob": log_prob,
+        "behaviour_log_prob": rows.behaviour_log_prob,
+        "episode": rows.episode,
+        "value": rows.value,
+    }
+    weight = _action_weight(rows, method, offered)
+    policy_loss = objective(lambda *_: costs, outputs, rows.action, weight, normalizer)
+    if not math.isfinite(policy_loss.detach()):
+        _check_finite(weight, method, offered)
     total = policy_loss if plain else _regularized(batch, method, head, outputs, held, weight)
     scalars = {"train/policy_loss": policy_loss.detach(), "train/entropy": head.entropy(fixed)}
     if held is not None:
@@ -304,15 +314,8 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
     return total, scalars
 
 
-def _action_weight(rows: Transitions, method: Method, log_prob: Tensor) -> Tensor:
-    """What the method's rule makes of its rows, checked, times the rows' own weights: ``[B]``."""
-    offered = {
-        "advantage": rows.advantage,
-        "log_prob": log_prob,
-        "behaviour_log_prob": rows.behaviour_log_prob,
-        "episode": rows.episode,
-        "value": rows.value,
-    }
+def _action_weight(rows: Transitions, method: Method, offered: Mapping[str, Tensor]) -> Tensor:
+    """The weights of the method's rule, checked, times the row weights of its credit: ``[B]``."""
     weight = method.rule.call(offered)
     if not isinstance(weight, Tensor) or weight.shape != rows.advantage.shape:
         got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
@@ -321,10 +324,22 @@ def _action_weight(rows: Transitions, method: Method, log_prob: Tensor) -> Tenso
     weight = weight.detach()
     if method.nonnegative and bool((weight < 0).any()):
         raise ValueError(
-            f"method {method.name}: a weight is {float(weight.min()):.4g}, but actions are used again without a ratio, "
-            "and negative weights then make the objective unbounded below"
+            f"method {method.name}: a weight is {float(weight[weight < 0][0]):.4g}, but actions are used again without "
+            "a ratio, and negative weights then make the objective unbounded below"
         )
     return weight * rows.row_weight if len(rows.row_weight) else weight
+
+
+def _check_finite(weight: Tensor, method: Method, offered: Mapping[str, Tensor]) -> None:
+    """Report a weight that is NaN or infinite although its rule got finite numbers, with the row's numbers."""
+    wrong, given = ~weight.isfinite(), {name: offered[name] for name in method.rule.takes}
+    if wrong.any() and all(bool(values.isfinite().all()) for values in given.values()):
+        row = int(wrong.nonzero()[0])
+        where = ", ".join(f"{name} is {values[row].item():.4g}" for name, values in given.items())
+        raise FloatingPointError(
+            f"method {method.name}: weight: the rule {method.rule.name} gave {weight[row].item()} in row {row}, where "
+            f"{where}; clamp ratios and exponentials so that every weight is finite"
+        )
 
 
 def _regularized(
@@ -332,8 +347,8 @@ def _regularized(
 ) -> Tensor:
     """The policy's objective with entropy bonus −c·H(π) and penalty β·KL(π‖held), all under one Z.
 
-    Choices among classes have a weight for every class: the objective is linear in them, so those of the action, the
-    entropy and the penalty add up. A density has no classes: its closed forms are further costs of the row.
+    A class head has a weight for every class. The objective is linear in the weights, so those of the action, the
+    entropy and the penalty are added. A density has no classes: its closed forms are further costs of the row.
     """
     rows, normalizer = batch
     share = rows.row_weight if len(rows.row_weight) else torch.ones_like(weight)

@@ -1,12 +1,12 @@
-"""Policy-gradient methods: a rule for the weights, and the few numbers around it.
+"""Policy-gradient methods: a rule for the weights, and a few numbers.
 
-A `Method` has three parts, each replaceable alone:
+A `Method` has three parts; you can replace each of them alone:
 
 * **credit**: a rollout (and the critic's values) → the advantage of every action, and the critic's target;
 * **weight**: a rule that gives the detached weight of −log π(a|s) (`rlce.weights` has many);
-* **reuse**: how many epochs of which minibatches.
+* **reuse**: the number of epochs and the size of minibatches.
 
-So a new method is usually one function. It gets what its parameters name::
+So a new method is usually one function. The library passes it what its parameters name::
 
     def my_weight(advantage, log_prob, behaviour_log_prob):
         return advantage * (log_prob - behaviour_log_prob).exp().clamp(max=1.0)
@@ -14,14 +14,14 @@ So a new method is usually one function. It gets what its parameters name::
     method = dataclasses.replace(rlce.methods.ppo(), weight=my_weight, name="mine")
 
 ======================  ==================================================================  ========
-a weight rule may name  what it is given                                                    shape
+name of a parameter     value                                                               shape
 ======================  ==================================================================  ========
-``advantage``           what credit gave the action                                         ``[B]``
+``advantage``           the advantage that credit gave the action                           ``[B]``
 ``log_prob``            log π(a|s) now                                                      ``[B]``
 ``behaviour_log_prob``  log π(a|s) when the action was taken                                ``[B]``
 ``value``               V(s) when the round began; needs a critic                           ``[B]``
-``episode``             numbers 0 … E−1: rows of one number are one episode; needs whole    ``[B]``
-                        episodes, and minibatches then hold whole episodes, with Z = E
+``episode``             numbers 0 … E−1; rows with the same number are one episode. Needs   ``[B]``
+                        whole episodes; minibatches then hold whole episodes, and Z = E
 ======================  ==================================================================  ========
 
 A rule with exactly three parameters under names of its own gets the first three by position.
@@ -31,13 +31,13 @@ The methods below share these numbers, each with its own defaults (``help(rlce.m
 ==================  ======================================================================================
 ``discount``        γ in [0, 1]
 ``trace``           λ in [0, 1], of generalised advantages and of V-trace
-``steps``           steps of every environment a round, where whole episodes are not collected
+``steps``           steps of every environment a round, where rounds are not made of whole episodes
 ``episodes``        whole episodes a round
-``group_size``      episodes of a group start from the same reset seed; None for one group of all episodes
-                    of a round, from seeds of their own
+``group_size``      episodes of a group start from the same reset seed; None puts all episodes of a round
+                    into one group, each with its own seed
 ``epochs``          passes over a round
 ``minibatch_size``  rows a gradient step; None for all rows of the round
-``replay``          how many earlier rounds are used again beside the new one
+``replay``          the number of earlier rounds that are used again beside the new one
 ``per_episode``     Z = episodes, which gives ∇J itself; by default Z = rows
 ``standardize``     shift and scale the advantages of a round to mean 0 and deviation 1
 ``entropy_weight``  c in the bonus c·H(π)
@@ -50,12 +50,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial, wraps
-from typing import Any, ParamSpec, TypedDict, Unpack
+from typing import Any, ParamSpec, TypedDict, Unpack, get_args
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from rlce.reinforcement.credit import (
     Baseline,
@@ -69,6 +69,7 @@ from rlce.reinforcement.credit import Credit as Credit
 from rlce.reinforcement.credit import Experience as Experience
 from rlce.rules import weights
 from rlce.rules.binding import Bound, Rule, bind
+from rlce.rules.ranges import not_negative
 from rlce.rules.weights import clipped_ratio as clipped_ratio
 from rlce.rules.weights import score as score
 
@@ -78,32 +79,32 @@ OFFERED = "advantage", "log_prob", "behaviour_log_prob", "episode", "value"
 
 @dataclass(frozen=True)
 class Method:
-    """A policy-gradient method: what is collected, what it is worth, how it is weighted, how often it is used.
+    """A policy-gradient method: what to collect, its credit and weight rules, and how often to use it.
 
     Attributes:
         name: for logs and files.
         credit: `Experience` → `Credit`.
-        weight: the rule for the weights, ``[B]``; it is given what it names (see `rlce.methods`).
-        critic: whether a value network is trained beside the policy.
-        episodes: collect this many whole episodes a round; None collects ``steps`` steps of every environment.
+        weight: the rule for the weights, ``[B]``; its parameters name what it needs (see `rlce.methods`).
+        critic: True to train a value network beside the policy.
+        episodes: collect this number of whole episodes a round; None collects ``steps`` steps of every environment.
         steps: steps of every environment a round, where ``episodes`` is None.
-        epochs: passes over a round. More than one needs a ratio in ``weight``.
+        epochs: passes over a round. More than one needs a ratio in ``weight``, or weights that are never negative.
         minibatch_size: rows a gradient step; None for all rows of the round.
-        ratio: whether ``weight`` corrects for the policy having moved since the action was taken.
-        nonnegative: whether ``weight`` never gives a negative number, which bounds the objective from below; then
+        ratio: True if ``weight`` corrects for changes of the policy since the action was taken.
+        nonnegative: True if ``weight`` never gives a negative number. The objective is then bounded below, so that
             actions may be used again without a ratio.
         group_size: episodes of a group start from the same reset seed; None for no groups.
-        replay: how many earlier rounds are used again beside the new one.
-        per_episode: Z = number of episodes (the gradient of expected return) in place of the number of rows.
-        standardize: shift and scale the advantages of a round to mean 0 and spread 1.
-        entropy_weight: c in the bonus c·H(π), whose closed form is used.
-        kl_weight: β >= 0 in the penalty β·KL(π‖reference); the reference is the policy as it was at first.
-        value_weight: factor on the critic's cost.
-        arguments: what the constructor of a named method was called with (see `arguments_of`); None for one made by
-            hand.
+        replay: the number of earlier rounds that are used again beside the new one.
+        per_episode: Z = number of episodes (the gradient of expected return) instead of the number of rows.
+        standardize: shift and scale the advantages of a round to mean 0 and deviation 1.
+        entropy_weight: c in the bonus c·H(π), computed exactly.
+        kl_weight: β >= 0 in the penalty β·KL(π‖reference); the reference is the policy before training.
+        value_weight: factor of the critic's cost.
+        arguments: the arguments of the constructor of a named method (see `arguments_of`); None for a method made
+            by hand.
 
     Raises:
-        ValueError: numbers that do not fit each other, or a weight rule that names what the method cannot give.
+        ValueError: numbers that do not fit each other, or a weight rule that names what the method does not have.
     """
 
     name: str
@@ -126,28 +127,22 @@ class Method:
     arguments: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "steps", "epochs", "minibatch_size"):
+        for name, least in (("episodes", 1), ("steps", 1), ("epochs", 1), ("minibatch_size", 1), ("group_size", 2)):
             number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
-        again = [
-            f"{name}={getattr(self, name)}" for name in ("epochs", "replay") if getattr(self, name) > (name == "epochs")
-        ]
-        again += [f"minibatch_size={self.minibatch_size}"] if self.minibatch_size is not None else []
+            if number is not None and number < least:
+                raise ValueError(f"{name} must be at least {least}, got {number}")
+        not_negative(replay=self.replay, kl_weight=self.kl_weight)
+        once = {"epochs": 1, "replay": 0, "minibatch_size": None}
+        again = [f"{name}={getattr(self, name)}" for name, value in once.items() if getattr(self, name) != value]
         if again and not (self.ratio or self.nonnegative):
             raise ValueError(
-                f"{self.name}: {', '.join(again)} would use actions of a policy that has since moved, and signed "
-                "weights then make the objective unbounded below; use a weight rule with a ratio, or one without "
-                "negative weights"
+                f"{self.name}: {', '.join(again)} would use actions of an older policy again, and negative weights "
+                "then make the objective unbounded below; use a weight rule with a ratio or without negative weights"
             )
-        if self.replay < 0:
-            raise ValueError(f"replay must be at least 0, got {self.replay}")
         if self.per_episode and (self.episodes is None or self.replay):
             raise ValueError(
                 f"{self.name}: Z = episodes needs whole episodes of one round: set episodes, and no replay"
             )
-        if self.group_size is not None and self.group_size < 2:
-            raise ValueError(f"group_size must be at least 2 to compare episodes, got {self.group_size}")
         if self.group_size is not None and (self.episodes is None or self.episodes % self.group_size != 0):
             raise ValueError(
                 f"{self.name}: episodes={self.episodes} do not fill groups of group_size={self.group_size}"
@@ -162,15 +157,15 @@ class Method:
 
     @cached_property
     def rule(self) -> Bound:
-        """The weight rule, and what it takes."""
+        """The weight rule, with the names that it takes."""
         try:
             return bind(self.weight, OFFERED, by_position=OFFERED[:3])
         except (TypeError, ValueError) as error:
             raise type(error)(f"method {self.name}: weight {error}") from error
 
     def takes(self, name: str) -> bool:
-        """Whether the weight rule is given what has this name."""
-        return name in self.rule.by_position or name in self.rule.by_name
+        """True if the weight rule takes the value of this name."""
+        return name in self.rule.takes
 
 
 class Numbers(TypedDict, total=False):
@@ -193,44 +188,71 @@ class Numbers(TypedDict, total=False):
 
 P = ParamSpec("P")
 _MAKERS: dict[str, Callable[..., Method]] = {}
+_OTHER_LIBRARIES = {  # their names → ours
+    "gamma": "discount",
+    "gae_lambda": "trace",
+    "lam": "trace",
+    "n_steps": "steps",
+    "n_epochs": "epochs",
+    "batch_size": "minibatch_size",
+    "clip_range": "clip",
+    "ent_coef": "entropy_weight",
+    "vf_coef": "value_weight",
+}
 
 
 def _library(**defaults: Any) -> Callable[[Callable[P, Method]], Callable[P, Method]]:
-    """Put a constructor into the catalogue, with these defaults of the shared numbers that it takes.
+    """Add a constructor to the catalogue, with these defaults of the shared numbers that it takes.
 
-    The method bears the constructor's name and remembers its arguments, so that a file can name it.
+    The method remembers the constructor's arguments, so that a file can name them.
     """
 
     def put(maker: Callable[P, Method]) -> Callable[P, Method]:
         build: Callable[..., Method] = maker
+        name, hints = maker.__name__, Numbers.__annotations__
         own = [p for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY]
         shared = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
-            for name, default in defaults.items()
+            inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[each])
+            for each, default in defaults.items()
         ]
         signature = inspect.Signature([*own, *shared], return_annotation="Method")
+        takes = ", ".join(signature.parameters)
 
         @wraps(maker)
-        def make(*_: P.args, **arguments: P.kwargs) -> Method:
-            bound = signature.bind(*_, **arguments)
-            bound.apply_defaults()
-            return replace(build(**bound.arguments), arguments=dict(bound.arguments))
+        def make(*positional: P.args, **arguments: P.kwargs) -> Method:
+            if positional:
+                raise TypeError(f"method {name} takes keyword arguments only: {takes}")
+            unknown = [each for each in arguments if each not in signature.parameters]
+            if unknown:
+                ours = {each: _OTHER_LIBRARIES.get(each) for each in unknown}
+                known = [each + f" (use {ours[each]})" * (ours[each] in signature.parameters) for each in unknown]
+                raise TypeError(f"method {name} has no argument {', '.join(known)}; it takes {takes}")
+            complete = {each: p.default for each, p in signature.parameters.items()} | arguments
+            method = replace(build(**complete), arguments=complete)
+            _try(method)
+            return method
 
         make.__signature__ = signature  # type: ignore[attr-defined]
-        _MAKERS[maker.__name__] = make
+        _MAKERS[name] = make
         return make
 
-    hints = Numbers.__annotations__
     return put
+
+
+def _try(method: Method) -> None:
+    """Run both rules on one step, so that they refuse a number outside its range before training starts."""
+    if method.episodes is None and not method.critic:
+        raise ValueError(f"{method.name}: episodes must be a number, since the method has no critic, got None")
+    shape = 1, method.episodes or 1
+    zeros, true = np.zeros(shape), np.ones(shape, bool)
+    method.credit(Experience(zeros, true, true, true, np.zeros(shape, np.int64), zeros, zeros, zeros, zeros))
+    method.rule.call({name: torch.zeros(1) for name in OFFERED})
 
 
 def _made(name: str, credit: CreditRule, weight: Rule, numbers: Numbers, **own: Any) -> Method:
     """A method with the shared numbers that `Method` has; γ and λ belong to its credit."""
     shared = {key: value for key, value in numbers.items() if key not in ("discount", "trace")}
     return Method(name, credit, weight, **{**shared, **own})
-
-
-# --------------------------------------------------------------------------------------------------- named methods
 
 
 @_library(
@@ -247,16 +269,14 @@ def reinforce(
 
     Args:
         baseline: "none", "mean", "leave-one-out" or "value" (see `rlce.reinforcement.credit.monte_carlo`).
-        whole_return: the return from the episode's start in place of the reward-to-go.
-        exact_discount: weight by γ^t as well.
-        numbers: with baseline "value" ``episodes`` may be None: ``steps`` steps are collected and the cut tail is
-            continued by the critic. Without a critic the default is 16.
-
-    Returns:
-        The method.
+        whole_return: use the return from the episode's start instead of the reward-to-go.
+        exact_discount: multiply the weight by γ^t.
+        numbers: with baseline "value" ``episodes`` may be None: each round then collects ``steps`` steps, and the
+            critic's value continues the cut episodes. Without a critic the default is 16.
 
     Raises:
-        ValueError: an unknown baseline, whole_return without whole episodes, or a group baseline with one episode.
+        ValueError: the baseline is unknown, ``whole_return`` lacks whole episodes, or a baseline that compares
+            episodes has only one.
 
     Source:
         Williams (1992), "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
@@ -265,18 +285,16 @@ def reinforce(
         >>> reinforce(baseline="leave-one-out").episodes
         16
     """
-    if baseline not in ("none", "mean", "leave-one-out", "value"):
-        raise ValueError(f'baseline must be "none", "mean", "leave-one-out" or "value", got {baseline!r}')
+    if baseline not in get_args(Baseline):
+        raise ValueError(f"baseline must be one of {', '.join(get_args(Baseline))}, got {baseline!r}")
     critic, episodes = baseline == "value", numbers["episodes"]
     if episodes is None and not critic:
         episodes = 16
     if whole_return and episodes is None:
         raise ValueError("whole_return needs whole episodes: set episodes")
-    if episodes == 1 and baseline in ("mean", "leave-one-out"):
-        raise ValueError(f'baseline "{baseline}" compares episodes of a round and needs episodes >= 2, got 1')
     credit = partial(
         monte_carlo,
-        discount=_discount(numbers),
+        discount=numbers["discount"],
         baseline=baseline,
         whole_return=whole_return,
         exact_discount=exact_discount,
@@ -287,9 +305,6 @@ def reinforce(
 @_library(discount=0.99, trace=0.95, steps=32, standardize=False, entropy_weight=0.0, value_weight=0.5)
 def actor_critic(**numbers: Unpack[Numbers]) -> Method:
     """Advantage actor-critic: w = A_t from GAE on the action taken, each action used once (tier B).
-
-    Returns:
-        The method.
 
     Source:
         Mnih et al. (2016), arXiv 1602.01783; Schulman et al. (2016), arXiv 1506.02438.
@@ -306,16 +321,10 @@ def actor_critic(**numbers: Unpack[Numbers]) -> Method:
     value_weight=0.5,
 )  # fmt: skip
 def ppo(*, clip: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
-    """PPO: GAE, the ratio with a clip as a mask, several epochs of minibatches (tier C).
+    """PPO: GAE and the clipped ratio as a mask, several epochs of minibatches (tier C).
 
     Args:
         clip: ε > 0.
-
-    Returns:
-        The method.
-
-    Raises:
-        ValueError: clip not positive.
 
     Source:
         Schulman et al. (2017), arXiv 1707.06347.
@@ -324,16 +333,12 @@ def ppo(*, clip: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
         >>> ppo(clip=0.1).arguments["clip"]
         0.1
     """
-    weight = partial(clipped_ratio, clip=_positive("clip", clip))
-    return _made("ppo", _gae(numbers), weight, numbers, critic=True, ratio=True)
+    return _made("ppo", _gae(numbers), partial(clipped_ratio, clip=clip), numbers, critic=True, ratio=True)
 
 
 @_library(discount=1.0, episodes=16, group_size=None, per_episode=False, standardize=False, entropy_weight=0.0)
 def rloo(**numbers: Unpack[Numbers]) -> Method:
     """RLOO: w = (R − mean R of the other episodes of the group) on every action, each used once (tier B).
-
-    Returns:
-        The method.
 
     Source:
         Kool et al. (2019), "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al. (2024),
@@ -343,27 +348,23 @@ def rloo(**numbers: Unpack[Numbers]) -> Method:
         >>> rloo(group_size=4).episodes
         16
     """
-    credit = partial(grouped, **_groups(numbers), comparison="leave-one-out")
-    return _made("rloo", credit, score, numbers, critic=False)
+    return _made("rloo", _groups(numbers, comparison="leave-one-out"), score, numbers, critic=False)
 
 
 @_library(
     discount=1.0, episodes=16, group_size=None, epochs=4, minibatch_size=256, kl_weight=0.0, entropy_weight=0.0
 )  # fmt: skip
 def grpo(*, clip: float = 0.2, biased: bool = True, **numbers: Unpack[Numbers]) -> Method:
-    """GRPO: group-standardised returns, the clipped ratio, each row by 1/length of its episode (tier C). Z = episodes.
+    """GRPO: group-standardised returns, the clipped ratio, each row weighted by 1/length (tier C). Z = episodes.
 
-    The entropy bonus and the penalty stand under the same Z with the same weights of rows.
+    The entropy bonus and the penalty have the same Z and the same row weights.
 
     Args:
         clip: ε > 0.
-        biased: divide by the group's deviation and the episode's length, as published; False is Dr. GRPO, which does
-            neither.
-        numbers: the penalty of ``kl_weight`` is the divergence in closed form, over all actions (published: estimated
-            from the sampled action).
-
-    Returns:
-        The method.
+        biased: divide by the group's deviation and by the episode's length, as published; False is Dr. GRPO, which
+            does neither.
+        numbers: the penalty of ``kl_weight`` is the exact divergence over all actions (published: estimated from the
+            sampled action).
 
     Source:
         Shao et al. (2024), arXiv 2402.03300; Liu et al. (2025), arXiv 2503.20783.
@@ -372,9 +373,8 @@ def grpo(*, clip: float = 0.2, biased: bool = True, **numbers: Unpack[Numbers]) 
         >>> grpo(biased=False).ratio
         True
     """
-    credit = partial(grouped, **_groups(numbers), comparison="standardized" if biased else "centred", per_length=biased)
-    weight = partial(clipped_ratio, clip=_positive("clip", clip))
-    _not_negative("kl_weight", numbers["kl_weight"])
+    credit = _groups(numbers, comparison="standardized" if biased else "centred", per_length=biased)
+    weight = partial(clipped_ratio, clip=clip)
     return _made("grpo", credit, weight, numbers, critic=False, ratio=True, per_episode=True)
 
 
@@ -383,14 +383,11 @@ def grpo(*, clip: float = 0.2, biased: bool = True, **numbers: Unpack[Numbers]) 
     value_weight=0.5,
 )  # fmt: skip
 def cispo(*, low: float = 1.0, high: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
-    """CISPO: GAE under a bounded ratio that keeps every row (tier B).
+    """CISPO: GAE times a bounded ratio; no row is dropped (tier B).
 
     Args:
-        low: ε_low; 1 leaves the ratio unbounded below.
-        high: ε_high.
-
-    Returns:
-        The method.
+        low: ε_low in [0, 1]; at 1 the ratio has no lower bound.
+        high: ε_high >= 0.
 
     Source:
         MiniMax (2025), arXiv 2506.13585.
@@ -399,7 +396,7 @@ def cispo(*, low: float = 1.0, high: float = 0.2, **numbers: Unpack[Numbers]) ->
         >>> cispo().ratio
         True
     """
-    weight = partial(weights.cispo, low=_in_unit_interval("low", low), high=_positive("high", high))
+    weight = partial(weights.cispo, low=low, high=high)
     return _made("cispo", _gae(numbers), weight, numbers, critic=True, ratio=True)
 
 
@@ -414,9 +411,6 @@ def v_trace(*, ratio_bound: float = 1.0, trace_bound: float = 1.0, **numbers: Un
         ratio_bound: ρ̄ > 0.
         trace_bound: c̄ in (0, ρ̄].
 
-    Returns:
-        The method.
-
     Source:
         Espeholt et al. (2018), arXiv 1802.01561.
 
@@ -424,12 +418,10 @@ def v_trace(*, ratio_bound: float = 1.0, trace_bound: float = 1.0, **numbers: Un
         >>> v_trace().replay
         1
     """
-    if not 0.0 < trace_bound <= ratio_bound:
-        raise ValueError(f"bounds must be 0 < trace_bound <= ratio_bound, got {trace_bound} and {ratio_bound}")
     credit = partial(
         v_trace_targets,
-        discount=_discount(numbers),
-        trace=_in_unit_interval("trace", numbers["trace"]),
+        discount=numbers["discount"],
+        trace=numbers["trace"],
         ratio_bound=ratio_bound,
         trace_bound=trace_bound,
     )
@@ -441,13 +433,10 @@ def v_trace(*, ratio_bound: float = 1.0, trace_bound: float = 1.0, **numbers: Un
 def reward_weighted_regression(*, temperature: float = 1.0, **numbers: Unpack[Numbers]) -> Method:
     """Reward-weighted regression: w = exp(G/β) with G the standardised reward-to-go (tier A within a round).
 
-    Several epochs need no ratio, since no weight is negative.
+    No weight is negative, so several epochs need no ratio.
 
     Args:
         temperature: β > 0, in standard deviations of the reward-to-go; far below 1, exp overflows.
-
-    Returns:
-        The method.
 
     Source:
         Peters and Schaal (2007), "Reinforcement learning by reward-weighted regression for operational space control".
@@ -456,12 +445,9 @@ def reward_weighted_regression(*, temperature: float = 1.0, **numbers: Unpack[Nu
         >>> reward_weighted_regression().nonnegative
         True
     """
-    credit = partial(monte_carlo, discount=_discount(numbers), baseline="none")
-    transform = partial(_exponential, temperature=_positive("temperature", temperature))
-    weight = partial(weights.reward_weighted, transform=transform)
-    return _made(
-        "reward_weighted_regression", credit, weight, numbers, critic=False, nonnegative=True, standardize=True
-    )
+    weight = partial(weights.reward_weighted, temperature=temperature)
+    own = {"critic": False, "nonnegative": True, "standardize": True}
+    return _made("reward_weighted_regression", _returns(numbers, "none"), weight, numbers, **own)
 
 
 @_library(
@@ -473,14 +459,11 @@ def advantage_weighted_regression(
 ) -> Method:
     """Advantage-weighted regression: w = min(exp((G − V)/β), w_max) (tier A within a round).
 
-    Several epochs need no ratio, since no weight is negative.
+    No weight is negative, so several epochs need no ratio.
 
     Args:
         temperature: β > 0.
         bound: w_max > 0.
-
-    Returns:
-        The method.
 
     Source:
         Peng et al. (2019), arXiv 1910.00177.
@@ -489,12 +472,8 @@ def advantage_weighted_regression(
         >>> advantage_weighted_regression().epochs
         4
     """
-    weight = partial(
-        weights.advantage_weighted,
-        temperature=_positive("temperature", temperature),
-        bound=_positive("bound", bound),
-    )
-    credit = partial(monte_carlo, discount=_discount(numbers), baseline="value")
+    weight = partial(weights.advantage_weighted, temperature=temperature, bound=bound)
+    credit = _returns(numbers, "value")
     return _made("advantage_weighted_regression", credit, weight, numbers, critic=True, nonnegative=True)
 
 
@@ -502,10 +481,8 @@ def advantage_weighted_regression(
 def self_imitation(**numbers: Unpack[Numbers]) -> Method:
     """Self-imitation: w = max(G − V, 0) over this and earlier rounds, without a ratio (tier B).
 
-    Biased on purpose: it repeats what once went better than expected. Published beside an actor-critic, here alone.
-
-    Returns:
-        The method.
+    It is biased on purpose: it repeats what once went better than expected. The paper trains it beside an
+    actor-critic; here it trains alone.
 
     Source:
         Oh et al. (2018), "Self-imitation learning", arXiv 1806.05635.
@@ -514,7 +491,7 @@ def self_imitation(**numbers: Unpack[Numbers]) -> Method:
         >>> self_imitation().replay
         4
     """
-    credit = partial(monte_carlo, discount=_discount(numbers), baseline="value")
+    credit = _returns(numbers, "value")
     return _made("self_imitation", credit, weights.self_imitation, numbers, critic=True, nonnegative=True)
 
 
@@ -522,13 +499,10 @@ def self_imitation(**numbers: Unpack[Numbers]) -> Method:
 def elite(*, quantile: float = 0.7, **numbers: Unpack[Numbers]) -> Method:
     """Elite filtering, the cross-entropy method on episodes: w = 1 for the actions of the best (tier A within a round).
 
-    Several epochs need no ratio, since no weight is negative.
+    No weight is negative, so several epochs need no ratio.
 
     Args:
-        quantile: episodes whose return reaches this quantile of the round's are imitated, in [0, 1).
-
-    Returns:
-        The method.
+        quantile: q in [0, 1]: the policy imitates the episodes whose return reaches this quantile of the round's.
 
     Source:
         de Boer et al. (2005), "A tutorial on the cross-entropy method".
@@ -537,18 +511,12 @@ def elite(*, quantile: float = 0.7, **numbers: Unpack[Numbers]) -> Method:
         >>> elite(quantile=0.5).critic
         False
     """
-    if not 0.0 <= quantile < 1.0:
-        raise ValueError(f"quantile must lie in [0, 1), got {quantile}")
     credit = partial(elite_episodes, quantile=quantile)
-    _several("episodes", numbers["episodes"])
     return _made("elite", credit, score, numbers, critic=False, nonnegative=True)
 
 
-# ---------------------------------------------------------------------------------------------------- by their names
-
-
 def arguments_of(method: Method) -> dict[str, Any] | None:
-    """What `named` needs to make this method again, or None if it is not the library's own as it stands.
+    """The arguments with which `named` makes this method again, or None if it is not one of the library's own.
 
     Example:
         >>> from dataclasses import replace
@@ -559,27 +527,19 @@ def arguments_of(method: Method) -> dict[str, Any] | None:
     """
     if method.arguments is None or method.name not in _MAKERS:
         return None
-
-    def parts(one: Method) -> list[Any]:
-        values = (getattr(one, name) for name in one.__dataclass_fields__ if name != "arguments")
-        return [_comparable(value) for value in values]
-
     arguments = dict(method.arguments)
-    return arguments if parts(method) == parts(named(method.name, arguments)) else None
+    return arguments if _parts(method) == _parts(named(method.name, arguments)) else None
 
 
 def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
-    """The library's method of that name, hyphens or underscores, with these arguments.
+    """The library's method of that name, with these arguments.
 
     Args:
-        name: of one of the constructors above.
-        arguments: keyword arguments of the constructor; its defaults where left out.
-
-    Returns:
-        The method.
+        name: of one of the constructors above, with hyphens or underscores.
+        arguments: keyword arguments of the constructor; defaults fill in the others.
 
     Raises:
-        ValueError: no method has that name, or it takes no such argument; the message lists those there are.
+        ValueError: no method has that name (the message lists all names), or the constructor refuses an argument.
 
     Example:
         >>> named("actor-critic").name
@@ -588,15 +548,14 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     maker = _MAKERS.get(name.replace("-", "_"))
     if maker is None:
         raise ValueError(f"method must be one of {', '.join(_MAKERS)}, or a Method, got {name!r}")
-    known = inspect.signature(maker).parameters
-    unknown = set(arguments or {}) - set(known)
-    if unknown:
-        raise ValueError(f"method {name} has no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}")
-    return maker(**(arguments or {}))
+    try:
+        return maker(**(arguments or {}))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def to_json(method: Method) -> dict[str, Any]:
-    """What `from_json` needs; rules that are not the library's own stay behind.
+    """What `from_json` needs; rules that are not the library's own are left out.
 
     Example:
         >>> arguments_of(from_json(to_json(ppo(clip=0.1))))["clip"]
@@ -607,10 +566,10 @@ def to_json(method: Method) -> dict[str, Any]:
 
 
 def from_json(saved: Mapping[str, Any]) -> Method:
-    """The method that `to_json` described; one that refuses to learn where its rules stayed behind.
+    """The method that `to_json` described; without its rules if those are not the library's own.
 
     Raises:
-        ValueError: the library has no such method, or it takes no such argument.
+        ValueError: the library has no such method, or the method has no such argument.
     """
     if saved["arguments"] is not None:
         return named(saved["name"], saved["arguments"])
@@ -618,53 +577,27 @@ def from_json(saved: Mapping[str, Any]) -> Method:
 
 
 def absent(advantage: Any) -> Any:
-    """Stands for the rules of a saved method that is not the library's own, until they are passed again."""
+    """Takes the place of the rules of a saved method that is not the library's own, until they are passed again."""
     raise ValueError("method: its rules are not in the file; pass the method again")
 
 
-def _in_unit_interval(name: str, value: float) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
-    return value
+def _parts(method: Method) -> list[Any]:
+    """The fields of a method, in a form that can be compared."""
+    return [_comparable(getattr(method, each.name)) for each in fields(method) if each.name != "arguments"]
 
 
 def _comparable(value: Any) -> Any:
-    """Two partials of one function with the same arguments are equal to us, but not to Python."""
-    if isinstance(value, partial):
-        return value.func, value.args, {name: _comparable(part) for name, part in value.keywords.items()}
-    return value
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0.0:
-        raise ValueError(f"{name} must be positive, got {value}")
-    return value
-
-
-def _not_negative(name: str, value: float) -> None:
-    if not value >= 0.0:
-        raise ValueError(f"{name} must be at least 0, got {value}")
-
-
-def _several(name: str, value: int | None) -> None:
-    if value is None or value < 2:
-        raise ValueError(f"{name} must be at least 2, since episodes are compared, got {value}")
-
-
-def _discount(numbers: Numbers) -> float:
-    return _in_unit_interval("discount", numbers["discount"])
+    """A partial as a tuple: Python calls two partials of one function with the same arguments unequal."""
+    return (value.func, value.args, value.keywords) if isinstance(value, partial) else value
 
 
 def _gae(numbers: Numbers) -> CreditRule:
-    trace = _in_unit_interval("trace", numbers["trace"])
-    return partial(generalized_advantage, discount=_discount(numbers), trace=trace)
+    return partial(generalized_advantage, discount=numbers["discount"], trace=numbers["trace"])
 
 
-def _groups(numbers: Numbers) -> dict[str, Any]:
-    """What credit that compares episodes asks for."""
-    _several("episodes", numbers["episodes"])
-    return {"discount": _discount(numbers), "group_size": numbers["group_size"]}
+def _returns(numbers: Numbers, baseline: Baseline) -> CreditRule:
+    return partial(monte_carlo, discount=numbers["discount"], baseline=baseline)
 
 
-def _exponential(returned: Tensor, temperature: float) -> Tensor:
-    return torch.exp(returned / temperature)
+def _groups(numbers: Numbers, **comparison: Any) -> CreditRule:
+    return partial(grouped, discount=numbers["discount"], group_size=numbers["group_size"], **comparison)

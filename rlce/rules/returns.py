@@ -1,8 +1,8 @@
-"""Credit: from rewards to what each action is worth. Arrays are NumPy, time-major ``[T, N]``.
+"""Credit: from rewards to the worth of each action. Arrays are NumPy, time-major ``[T, N]``.
 
-One backward recursion, `discounted_sum`, serves every return. Two flags steer it: ``terminated`` gates the
-bootstrap (nothing follows a terminal state), ``done`` = terminated or truncated gates the recursion (nothing
-flows from one episode into the one before).
+One backward recursion, `discounted_sum`, serves every return. Two flags control it: ``terminated`` stops the bootstrap
+(nothing follows a terminal state), ``done`` = terminated or truncated stops the recursion (nothing flows from one
+episode into the one before).
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlce.rules.ranges import unit_interval
+
 Array = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 
 
-def discounted_sum(increments: Array, decay: Array, last: Array | float = 0.0) -> Array:
-    """The backward recursion x_t = increments_t + decay_t · x_{t+1}.
+def discounted_sum(increments: Array, decay: Array) -> Array:
+    """The backward recursion x_t = increments_t + decay_t · x_{t+1}, with x_T = 0.
 
     Args:
         increments: ``[T, N]``.
-        decay: ``[T, N]``, how much of the next row flows back; zero cuts.
-        last: x_T, the value after the last row, ``[N]`` or a number.
+        decay: ``[T, N]``, the part of the next row that flows back; zero cuts.
 
     Returns:
         x, ``[T, N]``, of the common dtype of both.
@@ -34,7 +35,7 @@ def discounted_sum(increments: Array, decay: Array, last: Array | float = 0.0) -
     """
     _same_shape(increments=increments, decay=decay)
     result = np.empty(increments.shape, np.result_type(increments, decay))
-    following: Array | float = last
+    following: Array | float = 0.0
     for t in range(len(increments) - 1, -1, -1):
         following = result[t] = increments[t] + decay[t] * following
     return result
@@ -54,9 +55,9 @@ def reward_to_go(
         terminated: ``[T, N]``, the episode reached a terminal state; wins where both flags are set.
         done: ``[T, N]``, terminated or truncated.
         discount: γ in [0, 1].
-        next_value: V(s_{t+1}) at the true successor, ``[T, N]``. With it, a truncated episode and the tail cut at
-            T−1 are continued by γV(s_{t+1}); without it (None) they end there, which is right only for whole
-            episodes whose time limit belongs to the task.
+        next_value: V(s_{t+1}) at the true successor, ``[T, N]``: γV(s_{t+1}) then continues a truncated episode, and
+            the tail cut at T−1. With None both end there, which is right only for whole episodes whose time limit
+            belongs to the task.
 
     Returns:
         G, ``[T, N]``.
@@ -72,6 +73,7 @@ def reward_to_go(
         array([13., 12., 11.])
     """
     _same_shape(reward=reward, terminated=terminated, done=done)
+    unit_interval(discount=discount)
     if next_value is None:
         return discounted_sum(reward, discount * _open(done, reward))
     _same_shape(reward=reward, next_value=next_value)
@@ -97,10 +99,10 @@ def gae(
     Args:
         reward: ``[T, N]``.
         value: V(s_t), ``[T, N]``.
-        next_value: V(s_{t+1}) at the true successor: the final observation of an episode, not the reset one that
-            may follow it, ``[T, N]``.
-        terminated: ``[T, N]``, gates the bootstrap.
-        done: ``[T, N]``, terminated or truncated, gates the recursion.
+        next_value: V(s_{t+1}) at the true successor, ``[T, N]``: the final observation of an episode, not the first
+            one of the next episode.
+        terminated: ``[T, N]``, stops the bootstrap.
+        done: ``[T, N]``, terminated or truncated, stops the recursion.
         discount: γ in [0, 1].
         trace: λ in [0, 1]; 0 gives the one-step advantage, 1 the bootstrapped reward-to-go less V.
 
@@ -117,44 +119,9 @@ def gae(
         array([2., 1.])
     """
     _same_shape(reward=reward, value=value, next_value=next_value, terminated=terminated, done=done)
-    if not 0.0 <= trace <= 1.0:
-        raise ValueError(f"trace must lie in [0, 1], got {trace}")
+    unit_interval(discount=discount, trace=trace)
     delta = reward + discount * np.where(terminated, np.zeros_like(next_value), next_value) - value
     return discounted_sum(delta, discount * trace * _open(done, reward))
-
-
-def n_step(reward: Array, next_value: Array, terminated: Flags, done: Flags, discount: float, steps: int) -> Array:
-    """n-step return: n rewards, then γ^n V; fewer where the episode or the rollout ends before.
-
-    Args:
-        reward: ``[T, N]``.
-        next_value: V(s_{t+1}) at the true successor, ``[T, N]``.
-        terminated: ``[T, N]``, gates the bootstrap.
-        done: ``[T, N]``, terminated or truncated.
-        discount: γ in [0, 1].
-        steps: n >= 1.
-
-    Returns:
-        Returns, ``[T, N]``; subtract V(s_t) for the advantage.
-
-    Source:
-        Sutton and Barto (2018), "Reinforcement Learning", section 7.1.
-
-    Example:
-        >>> off = np.zeros((3, 1), bool)
-        >>> n_step(np.ones((3, 1)), np.full((3, 1), 10.0), off, off, 1.0, steps=2).ravel()
-        array([12., 12., 11.])
-    """
-    _same_shape(reward=reward, next_value=next_value, terminated=terminated, done=done)
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    one_step = reward + discount * np.where(terminated, np.zeros_like(next_value), next_value)
-    result = one_step
-    for _ in range(min(steps, len(reward)) - 1):
-        longer = one_step.copy()
-        longer[:-1] = np.where(done[:-1], one_step[:-1], reward[:-1] + discount * result[1:])
-        result = longer
-    return result
 
 
 def vtrace(
@@ -173,26 +140,23 @@ def vtrace(
 
     v_t − V_t = min(ρ̄, ρ_t) δ_t + γ(1−done) λ min(c̄, ρ_t) (v_{t+1} − V_{t+1}),  δ_t = r + γ(1−terminated)V' − V;
     the advantage is r + γ v' − V, where v' = v_{t+1} within an episode and V' where it was cut. With ρ = 1 and bounds
-    of at least 1 the target is the λ-return A + V of `gae`; at λ = 1 so is the advantage.
+    of at least 1 the target is the λ-return A + V of `gae`; at λ = 1 the advantage is also that of `gae`.
 
     Args:
         reward: ``[T, N]``.
         value: V(s_t), ``[T, N]``.
         next_value: V(s_{t+1}) at the true successor, ``[T, N]``; within an episode the next row's ``value``.
-        terminated: ``[T, N]``, gates the bootstrap.
-        done: ``[T, N]``, terminated or truncated, gates the recursion.
+        terminated: ``[T, N]``, stops the bootstrap.
+        done: ``[T, N]``, terminated or truncated, stops the recursion.
         ratio: ρ = π(a|s) now / π(a|s) when a was taken, ``[T, N]``.
         discount: γ in [0, 1].
         trace: λ in [0, 1].
-        ratio_bound: ρ̄ > 0; which value function the targets aim at.
-        trace_bound: c̄ in (0, ρ̄]; how fast they get there.
+        ratio_bound: ρ̄ > 0; it decides which policy's value function is the fixed point.
+        trace_bound: c̄ in (0, ρ̄]; it decides how fast the targets get there.
 
     Returns:
         Value targets v and advantages, ``[T, N]`` each. The actor's weight is min(ρ̄, ρ) times the advantage
         (`rlce.weights.v_trace`).
-
-    Raises:
-        ValueError: shapes that differ, λ outside [0, 1], or bounds that are not 0 < c̄ <= ρ̄.
 
     Source:
         Espeholt et al. (2018), arXiv 1802.01561, equation 1 and remark 1; λ as in its remark 2.
@@ -204,8 +168,7 @@ def vtrace(
         (array([0.75, 0.5 ]), array([1.5, 1. ]))
     """
     _same_shape(reward=reward, value=value, next_value=next_value, terminated=terminated, done=done, ratio=ratio)
-    if not 0.0 <= trace <= 1.0:
-        raise ValueError(f"trace must lie in [0, 1], got {trace}")
+    unit_interval(discount=discount, trace=trace)
     if not 0.0 < trace_bound <= ratio_bound:
         raise ValueError(f"bounds must be 0 < trace_bound <= ratio_bound, got {trace_bound} and {ratio_bound}")
     bootstrap = np.where(terminated, np.zeros_like(next_value), next_value)
@@ -218,7 +181,7 @@ def vtrace(
 
 
 def batch_mean(returns: Array) -> Array:
-    """Mean over the last axis, kept: the baseline that includes a row's own return.
+    """Mean over the last axis: a baseline that includes a row's own return.
 
     With it the expected gradient is exactly (n−1)/n of the true one.
 
@@ -232,7 +195,8 @@ def batch_mean(returns: Array) -> Array:
         >>> batch_mean(np.array([1.0, 2.0, 6.0]))
         array([3.])
     """
-    # Counted from the first entry, so that equal returns leave exactly zero: Adam would blow up rounding noise.
+    _at_least_two(returns)
+    # Count from the first entry, so that equal returns give exactly zero: Adam would magnify rounding errors.
     first = returns[..., :1]
     return first + (returns - first).mean(axis=-1, keepdims=True)
 
@@ -241,13 +205,10 @@ def leave_one_out(returns: Array) -> Array:
     """Mean of the other n−1 entries of the last axis: an unbiased baseline that needs no critic.
 
     Args:
-        returns: ``[..., n]``, zero where an episode has already ended.
+        returns: ``[..., n]``, n >= 2, zero where an episode has already ended.
 
     Returns:
         ``[..., n]``, to be subtracted; returns − leave_one_out = n/(n−1) (returns − mean).
-
-    Raises:
-        ValueError: n < 2, where there is no other entry.
 
     Source:
         Kool et al. (2019), "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al. (2024),
@@ -257,28 +218,22 @@ def leave_one_out(returns: Array) -> Array:
         >>> leave_one_out(np.array([1.0, 2.0, 6.0]))
         array([4. , 3.5, 1.5])
     """
-    count = returns.shape[-1]
-    if count < 2:
-        raise ValueError(f"a leave-one-out baseline needs at least 2 episodes, got {count}")
-    # Counted from the first entry, as in `batch_mean`.
-    first = returns[..., :1]
+    _at_least_two(returns)
+    first = returns[..., :1]  # as in `batch_mean`
     above = returns - first
-    return first + (above.sum(axis=-1, keepdims=True) - above) / (count - 1)
+    return first + (above.sum(axis=-1, keepdims=True) - above) / (returns.shape[-1] - 1)
 
 
 def group_centred(returns: Array) -> Array:
     """Dr. GRPO's advantage: r − mean over the last axis, for each step of the episode.
 
-    It is (n−1)/n of RLOO's, ``returns − leave_one_out(returns)``: the right direction, a little short.
+    It is (n−1)/n of RLOO's, ``returns − leave_one_out(returns)``: the same direction, a little shorter.
 
     Args:
-        returns: one return an episode, ``[..., n]``.
+        returns: one return an episode, ``[..., n]``, n >= 2.
 
     Returns:
         One advantage an episode, ``[..., n]``; equal returns give exactly zero.
-
-    Raises:
-        ValueError: n < 2, where nothing can be compared.
 
     Source:
         Liu et al. (2025), "Understanding R1-Zero-like training", arXiv 2503.20783.
@@ -287,51 +242,42 @@ def group_centred(returns: Array) -> Array:
         >>> group_centred(np.array([1.0, 2.0, 6.0]))
         array([-2., -1.,  3.])
     """
-    _at_least_two(returns)
     return returns - batch_mean(returns)
 
 
-def group_standardized(returns: Array, lengths: NDArray[Any] | None = None, floor: float = 1e-4) -> Array:
-    """GRPO's advantage: (r − mean)/(std + δ) over the last axis, divided by the episode's length.
+def group_standardized(returns: Array, floor: float = 1e-4) -> Array:
+    """GRPO's advantage before it is divided by the episode's length: (r − mean)/(std + δ) over the last axis.
 
-    The standard deviation is that of a sample (n−1). Both divisions bias the expected gradient: by std, groups in which
-    the episodes hardly differ count as much as any; by length, long failures are blamed less a step. Without either it
-    is `group_centred`.
+    The standard deviation is that of a sample (n−1). Dividing by it biases the expected gradient: groups whose returns
+    hardly differ count as much as any other. `group_centred` does not divide.
 
     Args:
-        returns: one return an episode, ``[..., n]``.
-        lengths: steps of each episode, ``[..., n]``, all at least 1; None for no division by length.
-        floor: δ >= 0. Equal returns give zero whatever it is.
+        returns: one return an episode, ``[..., n]``, n >= 2.
+        floor: δ >= 0. Equal returns give zero for any δ.
 
     Returns:
         One advantage an episode, for each of its steps, ``[..., n]``.
 
-    Raises:
-        ValueError: n < 2, where nothing can be compared; a length below 1.
-
     Source:
-        Shao et al. (2024), arXiv 2402.03300; on the two biases, Liu et al. (2025), arXiv 2503.20783.
+        Shao et al. (2024), arXiv 2402.03300; on the bias, Liu et al. (2025), arXiv 2503.20783.
 
     Example:
-        >>> group_standardized(np.array([1.0, 3.0]), np.array([1, 2]), floor=0.0).round(4)
-        array([-0.7071,  0.3536])
+        >>> group_standardized(np.array([1.0, 3.0]), floor=0.0).round(4)
+        array([-0.7071,  0.7071])
     """
     _at_least_two(returns)
-    if lengths is not None and (lengths < 1).any():
-        raise ValueError(f"lengths must be at least 1, got {lengths.min()}")
-    advantage = _standardized(returns, floor, axis=-1, freedom=1)
-    return advantage if lengths is None else (advantage / lengths).astype(advantage.dtype)
+    return _standardized(returns, returns[..., :1], floor, axis=-1, ddof=1)
 
 
 def standardized(advantage: Array, floor: float = 1e-8) -> Array:
     """(A − mean)/(std + δ) over all entries: a whole batch shifted and scaled, as is usual with PPO.
 
     The standard deviation is that of a population (n), so a single entry gives zero. The statistics depend on the very
-    actions they weight: the expected gradient is not a multiple of ∇J.
+    actions that they weight, so the expected gradient is not a multiple of ∇J.
 
     Args:
-        advantage: any shape, padding left out.
-        floor: δ >= 0. Equal advantages give zero whatever it is.
+        advantage: any shape, without padding.
+        floor: δ >= 0. Equal advantages give zero for any δ.
 
     Returns:
         The same shape.
@@ -343,7 +289,7 @@ def standardized(advantage: Array, floor: float = 1e-8) -> Array:
         >>> standardized(np.array([1.0, 3.0]), floor=0.0)
         array([-1.,  1.])
     """
-    return _standardized(advantage, floor, axis=None, freedom=0)
+    return _standardized(advantage, advantage.ravel()[:1], floor, axis=None, ddof=0)
 
 
 def elite(returns: Array, quantile: float = 0.7) -> Array:
@@ -353,14 +299,11 @@ def elite(returns: Array, quantile: float = 0.7) -> Array:
     that tie with the threshold are kept too.
 
     Args:
-        returns: one return an episode, ``[..., n]``.
+        returns: one return an episode, ``[..., n]``, n >= 2.
         quantile: q in [0, 1].
 
     Returns:
         1 or 0 an episode, for each of its steps, ``[..., n]``.
-
-    Raises:
-        ValueError: q outside [0, 1], or no episode.
 
     Source:
         de Boer et al. (2005), "A tutorial on the cross-entropy method", algorithm 2.1.
@@ -369,31 +312,24 @@ def elite(returns: Array, quantile: float = 0.7) -> Array:
         >>> elite(np.array([3.0, 1.0, 2.0, 0.0]), quantile=0.75)
         array([1., 0., 1., 0.])
     """
-    if not 0.0 <= quantile <= 1.0:
-        raise ValueError(f"quantile must lie in [0, 1], got {quantile}")
-    count = returns.shape[-1]
-    if count < 1:
-        raise ValueError("elite needs at least 1 episode, got 0")
+    unit_interval(quantile=quantile)
+    _at_least_two(returns)
     # The small step back undoes rounding such as 0.55 · 100 = 55.00000000000001.
-    rank = max(math.ceil(quantile * count - 1e-9), 1)
+    rank = max(math.ceil(quantile * returns.shape[-1] - 1e-9), 1)
     threshold = np.sort(returns, axis=-1)[..., rank - 1 : rank]
     return (returns >= threshold).astype(returns.dtype)
 
 
 def _at_least_two(returns: Array) -> None:
     if returns.shape[-1] < 2:
-        raise ValueError(f"episodes of a group are compared, which needs at least 2, got {returns.shape[-1]}")
+        raise ValueError(f"episodes must be at least 2, since they are compared, got {returns.shape[-1]}")
 
 
-def _standardized(values: Array, floor: float, axis: int | None, freedom: int) -> Array:
-    if not floor >= 0.0:
-        raise ValueError(f"floor must be at least 0, got {floor}")
-    # Counted from the first entry, so that equal values leave exactly zero, as in `batch_mean`.
-    above = values - (values[..., :1] if axis is not None else values.ravel()[:1].reshape((1,) * values.ndim))
+def _standardized(values: Array, first: Array, floor: float, axis: int | None, ddof: int) -> Array:
+    above = values - first  # so that equal values give exactly zero, as in `batch_mean`
     centred = above - above.mean(axis=axis, keepdims=True)
-    spread = above.std(axis=axis, ddof=freedom, keepdims=True) + floor
-    # Equal values: 0/0 without a floor.
-    return centred / np.where(spread > 0, spread, np.ones_like(spread))
+    spread = above.std(axis=axis, ddof=ddof, keepdims=True) + floor
+    return centred / np.where(spread > 0, spread, np.ones_like(spread))  # equal values without a floor: 0/0
 
 
 def _open(closed: Flags, like: Array) -> Array:

@@ -1,11 +1,11 @@
 """Supervised rules: from class labels to the inputs of the objective.
 
-All are pure functions. The name of a rule's first parameter states what it works on, the names of the others what else
-it needs. `rlce.Classifier` takes any of them as ``rule``, or several; numbers are set with `functools.partial`::
+All are pure functions. The name of a rule's first parameter states what it works on; the names of the others state what
+else it needs. Pass one or several to `rlce.Classifier` as ``rule``; set numbers with `functools.partial`::
 
     Classifier(rule=[partial(smooth, epsilon=0.05), logit_adjusted, partial(generalized_cross_entropy, q=0.5)])
 
-Several rules are applied in the order of this table, whatever order they are given in; rules of one kind keep theirs:
+Several rules are applied in the order of this table; rules of one kind keep the order in which they were given:
 
 ==============  ==================================================================  ================================
 first           what the rule returns                                               rules
@@ -18,19 +18,20 @@ first           what the rule returns                                           
 ``counts``      class weights c ``[K]``, factors of the target weights              `class_balanced` …
 ==============  ==================================================================  ================================
 
-Class weights scale the target weights class by class, c_k w_k. Rules of the current outputs may put weight on other
-classes than the label's; then class weights scale the whole row, by Σ_k c_k q_k of the targets q before that rule.
+Class weights scale the target weights class by class, c_k w_k (smoothing included, as in PyTorch). Rules of the current
+outputs may put weight on other classes than the label's; class weights then scale the whole row, by Σ_k c_k q_k of the
+targets q before that rule.
 
-`two_class_rows` among the rules is no transform: it gives every class a sigmoid, a row of two classes each, and the
-other rules work on those.
+`two_class_rows` is no transform: it gives every class a sigmoid, a row of two classes each. The other rules work on
+those rows.
 
 Rules of ``labels`` and class weights are data (tier A). Transforms of the logits leave the targets unchanged, and the
 gradient flows through them (tier A). Rules of the current outputs reproduce the gradient of another loss at the current
 parameters: they are recomputed at every step, and the value of the objective is not that loss (tier C).
 
 ``labels`` and ``targets`` are class indices, int64 ``[...]``, or rows of target weights, floating point ``[..., K]``.
-If labels are known only up to probabilities q, q is the target. ``counts`` are sums of sample weights;
-``dtype`` is the network's number type, which a rule of labels may name so that it loses no precision.
+If only probabilities q of the labels are known, q is the target. ``counts`` are sums of sample weights. ``dtype`` is
+the network's number type: a rule of labels names it to lose no precision.
 """
 
 from __future__ import annotations
@@ -43,8 +44,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlce.heads import Bernoulli
-
-# ------------------------------------------------------------------------------------------------------- targets
+from rlce.rules.ranges import not_negative, positive, unit_interval
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -57,10 +57,6 @@ def one_hot(labels: Tensor, classes: int, dtype: torch.dtype | None = None) -> T
 
     Returns:
         ``[..., K]``.
-
-    Raises:
-        RuntimeError: a label lies outside 0..K−1.
-        ValueError: the rows of target weights do not have length K.
 
     Example:
         >>> one_hot(torch.tensor([2]), 3)
@@ -85,9 +81,6 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1, dtype: torch.dtyp
     Returns:
         ``[..., K]``; rows sum to 1.
 
-    Raises:
-        ValueError: ε lies outside [0, 1].
-
     Source:
         Szegedy et al. (2016), arXiv 1512.00567, section 7.
 
@@ -95,7 +88,7 @@ def smooth(labels: Tensor, classes: int, epsilon: float = 0.1, dtype: torch.dtyp
         >>> smooth(torch.tensor([0]), 2, epsilon=0.5)
         tensor([[0.7500, 0.2500]])
     """
-    _in_unit_interval("epsilon", epsilon)
+    unit_interval(epsilon=epsilon)
     return (1.0 - epsilon) * one_hot(labels, classes, dtype) + epsilon / classes
 
 
@@ -113,9 +106,6 @@ def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1, dtype: 
     Returns:
         ``[..., K]``; rows sum to 1.
 
-    Raises:
-        ValueError: ε lies outside [0, 1], or there are fewer than two classes.
-
     Source:
         The convention of fairseq's ``label_smoothed_cross_entropy``; Szegedy et al. (2016) and PyTorch use `smooth`.
 
@@ -123,7 +113,7 @@ def smooth_off_class(labels: Tensor, classes: int, epsilon: float = 0.1, dtype: 
         >>> smooth_off_class(torch.tensor([0]), 3, epsilon=0.5)
         tensor([[0.5000, 0.2500, 0.2500]])
     """
-    _in_unit_interval("epsilon", epsilon)
+    unit_interval(epsilon=epsilon)
     if classes < 2:
         raise ValueError(f"smoothing over the other classes needs classes >= 2, got {classes}")
     label = one_hot(labels, classes, dtype)
@@ -144,9 +134,6 @@ def drawn_smoothing(labels: Tensor, classes: int, generator: torch.Generator, ep
     Returns:
         ``[..., K]``; rows sum to 1.
 
-    Raises:
-        ValueError: ε lies outside [0, 1].
-
     Source:
         Xie et al. (2016), "DisturbLabel", arXiv 1605.00055.
 
@@ -155,52 +142,11 @@ def drawn_smoothing(labels: Tensor, classes: int, generator: torch.Generator, ep
         tensor([[0., 1.],
                 [1., 0.]])
     """
-    _in_unit_interval("epsilon", epsilon)
+    unit_interval(epsilon=epsilon)
     rows = one_hot(labels, classes)
     replaced = torch.rand(rows.shape[:-1], generator=generator) < epsilon
     drawn = torch.randint(classes, rows.shape[:-1], generator=generator)
     return torch.where(replaced.to(rows.device).unsqueeze(-1), one_hot(drawn, classes).to(rows), rows)
-
-
-def mix_labels(
-    labels: Tensor,
-    classes: int,
-    partner_labels: Tensor,
-    share: float | Tensor,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """Weights w = λ e_y + (1−λ) e_y': the labels of inputs λx + (1−λ)x' (tier A).
-
-    Args:
-        labels: class indices y, int64 ``[...]``, or rows of probabilities ``[..., K]``.
-        classes: K.
-        partner_labels: the labels y' of the inputs x', like ``labels``.
-        share: λ in [0, 1], a number or one a row, ``[...]``; it must be the λ of the inputs.
-        dtype: of the weights, where labels are indices; torch's default if None.
-
-    Returns:
-        ``[..., K]``; rows sum to 1.
-
-    Raises:
-        ValueError: λ lies outside [0, 1], or the two labels have different shapes.
-
-    Source:
-        Zhang et al. (2018), arXiv 1710.09412.
-
-    Example:
-        >>> mix_labels(torch.tensor([0]), 3, torch.tensor([2]), share=0.75)
-        tensor([[0.7500, 0.0000, 0.2500]])
-    """
-    if labels.shape != partner_labels.shape:
-        raise ValueError(
-            f"partner_labels must have the shape of labels, {list(labels.shape)}, got {list(partner_labels.shape)}"
-        )
-    one, other = one_hot(labels, classes, dtype), one_hot(partner_labels, classes, dtype)
-    part = torch.as_tensor(share, dtype=one.dtype, device=labels.device)
-    if not ((part >= 0) & (part <= 1)).all():
-        raise ValueError(f"share must lie in [0, 1], got {share}")
-    part = part.unsqueeze(-1)
-    return part * one + (1.0 - part) * other
 
 
 def mixup(
@@ -208,22 +154,19 @@ def mixup(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows λx + (1−λ)x' with targets λq + (1−λ)q': every row is mixed with a partner from its batch (tier A a draw).
 
-    One λ ~ Beta(α, α) is drawn for each batch, as by the authors. The sample weight of a pair is the product of its
-    rows' weights: with repeated rows instead of weights, the pair would occur that often.
+    Each batch has one λ ~ Beta(α, α), as in the paper. The sample weight of a pair is the product of its rows' weights,
+    because the pair would occur that often if rows were repeated instead of weighted.
 
     Args:
         inputs: ``[B, D]`` (or any trailing shape).
         targets: class indices, int64 ``[B]``, or target weights ``[B, K]``.
         classes: K.
-        weights: sample weights ``[B]``, with mean 1 over all training rows.
+        weights: sample weights ``[B]``.
         generator: the source of λ and of the partners, on the CPU.
-        alpha: α > 0; near 0 rows are hardly mixed, at 1 λ is uniform.
+        alpha: α, positive and finite; near 0 rows are hardly mixed, at 1 λ is uniform.
 
     Returns:
         (inputs ``[B, D]``, target weights ``[B, K]``, weights ``[B]``).
-
-    Raises:
-        ValueError: α is not positive and finite.
 
     Source:
         Zhang et al. (2018), arXiv 1710.09412.
@@ -240,111 +183,17 @@ def mixup(
     pair = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator)
     share = float(pair[0] / pair.sum()) if pair.sum() > 0 else 1.0
     partner = torch.randperm(len(inputs), generator=generator).to(inputs.device)
-    mixed = share * inputs + (1.0 - share) * inputs[partner]
-    return mixed, mix_labels(targets, classes, targets[partner], share, mixed.dtype), weights * weights[partner]
-
-
-def distill(teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Weights w_k = softmax(teacher/T)_k: a teacher's softened probabilities (tier A).
-
-    At T ≠ 1, divide the student's logits by T too (`tempered`), and multiply the loss by T² (or pass Z/T² as the
-    normaliser), so that the gradient keeps its size. The value is then T² (KL(teacher‖student) + H(teacher)).
-
-    Args:
-        teacher_logits: ``[..., K]``.
-        temperature: T > 0.
-
-    Returns:
-        ``[..., K]``, of the teacher's dtype; rows sum to 1.
-
-    Raises:
-        ValueError: T is not positive.
-
-    Source:
-        Hinton et al. (2015), arXiv 1503.02531, section 2.
-
-    Example:
-        >>> distill(torch.tensor([0.0, 2.0]), temperature=2.0)
-        tensor([0.2689, 0.7311])
-    """
-    return tempered(teacher_logits.detach(), temperature).softmax(dim=-1)
-
-
-def scale_classes(targets: Tensor, class_weights: Tensor | Sequence[float]) -> Tensor:
-    """Weights w_k = c_k q_k: a row of targets times class weights (tier A).
-
-    With the default Z = N this is PyTorch's ``cross_entropy(weight=c)`` for *probability* targets. For *index* targets,
-    smoothed or not, PyTorch has the same w but Z = Σ_i c_{y_i} (`class_weight_sum`).
-
-    Args:
-        targets: class indices, int64 ``[...]``, or rows q, ``[..., K]``.
-        class_weights: c, ``[K]``.
-
-    Returns:
-        ``[..., K]``.
-
-    Raises:
-        ValueError: there are not K class weights.
-
-    Source:
-        PyTorch's documentation of ``torch.nn.CrossEntropyLoss``.
-
-    Example:
-        >>> scale_classes(torch.tensor([[0.5, 0.5]]), [1.0, 3.0])
-        tensor([[0.5000, 1.5000]])
-    """
-    if not targets.is_floating_point():
-        targets = one_hot(targets, len(class_weights))
-    weights = torch.as_tensor(class_weights, dtype=targets.dtype, device=targets.device)
-    if weights.ndim == 0 or weights.shape != targets.shape[targets.ndim - weights.ndim :]:
-        raise ValueError(f"class_weights must have shape [K] = {list(targets.shape[-1:])}, got {list(weights.shape)}")
-    return targets * weights
-
-
-def class_weighted(
-    labels: Tensor,
-    classes: int,
-    class_weights: Tensor | Sequence[float],
-    epsilon: float = 0.0,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """Weights w_k = c_k ((1−ε)1[k=y] + ε/K): class weights with smoothing, combined as in PyTorch (tier A).
-
-    The smoothed part has the factor c_k, not c_y. Z = N by default; PyTorch divides by `class_weight_sum`.
-
-    Args:
-        labels: class indices, int64 ``[...]``.
-        classes: K.
-        class_weights: c, ``[K]``, for example from `class_balanced`.
-        epsilon: ε in [0, 1].
-        dtype: of the weights, where labels are indices; torch's default if None.
-
-    Returns:
-        ``[..., K]``; w = c_y e_y at ε = 0.
-
-    Raises:
-        ValueError: ε lies outside [0, 1], or there are not K class weights.
-
-    Source:
-        PyTorch's documentation of ``torch.nn.CrossEntropyLoss``.
-
-    Example:
-        >>> class_weighted(torch.tensor([0, 1]), 2, [1.0, 3.0])
-        tensor([[1., 0.],
-                [0., 3.]])
-    """
-    return scale_classes(smooth(labels, classes, epsilon, dtype), class_weights)
-
-
-# ---------------------------------------------------------------------------------------------- which rows are drawn
+    mixed, rows = share * inputs + (1.0 - share) * inputs[partner], one_hot(targets, classes, inputs.dtype)
+    part = rows.new_tensor(share)
+    return mixed, part * rows + (1.0 - part) * rows[partner], weights * weights[partner]
 
 
 def balanced_sampling(all_labels: Tensor, all_weights: Tensor, classes: int) -> Tensor:
-    """Probability of each row if a class is drawn uniformly, then one of its rows by sample weight (tier A a draw).
+    """Probability of each row when first a class is drawn, uniformly, then one of its rows by weight (tier A a draw).
 
     Args:
         all_labels: of all training rows: class indices, int64 ``[N]``, or rows of probabilities ``[N, K]``.
-        all_weights: their sample weights, ``[N]``. They act through the draw alone: each drawn row has weight 1.
+        all_weights: their sample weights, ``[N]``. They only change the draw: each drawn row has weight 1.
         classes: K. Classes without rows are never drawn.
 
     Returns:
@@ -366,38 +215,14 @@ def balanced_sampling(all_labels: Tensor, all_weights: Tensor, classes: int) -> 
     return weights / total[all_labels] / (total > 0).sum()
 
 
-# ------------------------------------------------------------------------------------------------- class weights
-
-
-def class_weight_sum(labels: Tensor, class_weights: Tensor | Sequence[float]) -> Tensor:
-    """Z = Σ_i c_{y_i}: PyTorch's divisor for class weights with index targets.
-
-    Args:
-        labels: class indices, int64 ``[...]``.
-        class_weights: c, ``[K]``.
-
-    Returns:
-        A 0-d tensor, to pass as ``normalizer``.
-
-    Example:
-        >>> class_weight_sum(torch.tensor([0, 1, 1]), [1.0, 3.0])
-        tensor(7.)
-    """
-    weights = torch.as_tensor(class_weights, device=labels.device)
-    return weights[labels].sum()
-
-
 def inverse_frequency(counts: Tensor | Sequence[float]) -> Tensor:
     """Class weights c_k ∝ 1/n_k, scaled to sum K: all classes count alike (scikit-learn's "balanced", up to scale).
 
     Args:
-        counts: n, the number of training rows of each class, ``[K]`` (``[..., K]`` for several sets of classes).
+        counts: n >= 1, the training rows of each class, ``[K]`` (``[..., K]`` for several sets of classes).
 
     Returns:
         c, ``[K]``; of the counts' type if they are a floating-point tensor, else of torch's default type.
-
-    Raises:
-        ValueError: a class has no row, so its weight would be infinite.
 
     Source:
         Standard; Cui et al. (2019), arXiv 1901.05555, compare it with `class_balanced`.
@@ -415,14 +240,11 @@ def class_balanced(counts: Tensor | Sequence[float], beta: float = 0.999) -> Ten
     At β = 0 all classes have weight 1; β → 1 gives `inverse_frequency`.
 
     Args:
-        counts: n, the number of training rows of each class, ``[K]`` (``[..., K]`` for several sets of classes).
+        counts: n >= 1, the training rows of each class, ``[K]`` (``[..., K]`` for several sets of classes).
         beta: β in [0, 1).
 
     Returns:
         c, ``[K]``; of the counts' type if they are a floating-point tensor, else of torch's default type.
-
-    Raises:
-        ValueError: β lies outside [0, 1), or a class has no row.
 
     Source:
         Cui et al. (2019), "Class-balanced loss based on effective number of samples", arXiv 1901.05555.
@@ -439,9 +261,6 @@ def class_balanced(counts: Tensor | Sequence[float], beta: float = 0.999) -> Ten
     return _scaled((1.0 - beta) / effective)
 
 
-# --------------------------------------------------------------------------------------- of the current outputs
-
-
 def focal(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
     """Weights w = sg[(1−p)^γ − γ p (1−p)^{γ−1} log p] e_y: the exact gradient of −(1−p)^γ log p, p = p_y (tier C).
 
@@ -453,9 +272,6 @@ def focal(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
     Returns:
         ``[..., K]``.
 
-    Raises:
-        ValueError: γ is negative.
-
     Source:
         Lin et al. (2017), arXiv 1708.02002, equation 4.
 
@@ -463,7 +279,7 @@ def focal(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
         >>> focal(torch.tensor([0]), torch.zeros(1, 2))  # (1/2)² + 2·½·½·log 2
         tensor([[0.5966, 0.0000]])
     """
-    _not_negative("gamma", gamma)
+    not_negative(gamma=gamma)
     log_probability = _log_probabilities(logits)
     rest = -torch.expm1(log_probability)  # 1 − p, precise where p is near 1
     # (1−p)^{γ−1} log p = (1−p)^γ · log p/(1−p), whose second factor tends to −1 as p → 1.
@@ -474,7 +290,7 @@ def focal(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
 def focal_modulated(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tensor:
     """Weights w = sg[(1−p)^γ] e_y: cross-entropy with a detached focal factor, NOT the focal loss (tier B).
 
-    It is often mistaken for the focal loss. The second term of `focal`, missing here, is of similar size.
+    It is often mistaken for the focal loss, but it lacks the second term of `focal`, which is of similar size.
 
     Args:
         targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
@@ -484,14 +300,11 @@ def focal_modulated(targets: Tensor, logits: Tensor, gamma: float = 2.0) -> Tens
     Returns:
         ``[..., K]``.
 
-    Raises:
-        ValueError: γ is negative.
-
     Example:
         >>> focal_modulated(torch.tensor([0]), torch.zeros(1, 2))
         tensor([[0.2500, 0.0000]])
     """
-    _not_negative("gamma", gamma)
+    not_negative(gamma=gamma)
     return _scaled_targets(targets, (-torch.expm1(_log_probabilities(logits))).pow(gamma))
 
 
@@ -508,9 +321,6 @@ def generalized_cross_entropy(targets: Tensor, logits: Tensor, q: float = 0.7) -
     Returns:
         ``[..., K]``.
 
-    Raises:
-        ValueError: q lies outside [0, 1].
-
     Source:
         Zhang and Sabuncu (2018), arXiv 1805.07836.
 
@@ -518,7 +328,7 @@ def generalized_cross_entropy(targets: Tensor, logits: Tensor, q: float = 0.7) -
         >>> generalized_cross_entropy(torch.tensor([0]), torch.zeros(1, 4), q=0.5)
         tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
     """
-    _in_unit_interval("q", q)
+    unit_interval(q=q)
     return _scaled_targets(targets, (q * _log_probabilities(logits)).exp())
 
 
@@ -532,9 +342,6 @@ def poly_one(targets: Tensor, logits: Tensor, epsilon: float = 1.0) -> Tensor:
 
     Returns:
         ``[..., K]``.
-
-    Raises:
-        ValueError: ε lies below −1.
 
     Source:
         Leng et al. (2022), arXiv 2204.12511.
@@ -570,8 +377,8 @@ def expected_accuracy(targets: Tensor, logits: Tensor) -> Tensor:
 def squared_error(targets: Tensor, logits: Tensor) -> Tensor:
     """Weights w_k = sg[(q_k − p_k) p_k]: the gradient of ½ Σ_k (p_k − q_k)², squared error on probabilities (tier C).
 
-    The usual alternative to cross-entropy: the factor p_k shrinks the gradient of confidently wrong rows. On
-    `two_class_rows` it is squared error on sigmoids, (σ − q)² a label.
+    The factor p_k shrinks the gradient of confidently wrong rows. On `two_class_rows` it is squared error on sigmoids,
+    (σ − q)² a label.
 
     Args:
         targets: class indices, int64 ``[...]``, or target weights q, ``[..., K]``.
@@ -591,11 +398,10 @@ def squared_error(targets: Tensor, logits: Tensor) -> Tensor:
     return (one_hot(targets, logits.shape[-1]).to(p) - p) * p
 
 
-# ------------------------------------------------------------------------------------------------- of the logits
-
-
 def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """Logits z/T: those of the student in distillation at temperature T (tier A).
+    """Logits z/T (tier A): the student's, in distillation at temperature T.
+
+    To distil, train on the rows softmax(teacher/T) with ``soft_targets=True``; gradients shrink to about 1/T².
 
     Args:
         logits: ``[..., K]``.
@@ -604,33 +410,26 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
     Returns:
         ``[..., K]``.
 
-    Raises:
-        ValueError: T is not positive.
-
     Example:
         >>> tempered(torch.tensor([4.0, 0.0]), 2.0)
         tensor([2., 0.])
     """
-    if not temperature > 0.0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    positive(temperature=temperature)
     return logits / temperature
 
 
 def logit_adjusted(logits: Tensor, counts: Tensor | Sequence[float], tau: float = 1.0) -> Tensor:
-    """Logits z_k + τ log π_k with class frequencies π: for training on a long tail; predict with z itself (tier A).
+    """Logits z_k + τ log π_k with class frequencies π, to train on a long tail; predict with z itself (tier A).
 
     τ = 1 is the balanced softmax: its z assumes classes of equal frequency.
 
     Args:
         logits: ``[..., K]``.
-        counts: the number of training rows of each class, ``[K]``.
+        counts: the training rows of each class, at least 1 each, ``[K]``.
         tau: τ.
 
     Returns:
         ``[..., K]``.
-
-    Raises:
-        ValueError: a class has no row, or there are not K counts.
 
     Source:
         Menon et al. (2021), arXiv 2007.07314; balanced softmax, Ren et al. (2020), arXiv 2007.10740.
@@ -655,15 +454,12 @@ def label_margin(
     Args:
         logits: ``[..., K]``.
         labels: class indices, int64 ``[...]``, or rows q ``[..., K]``, whose margin is Δ_k q_k.
-        counts: the number of training rows of each class, ``[K]``.
+        counts: the training rows of each class, at least 1 each, ``[K]``.
         largest: the margin of the rarest class.
         scale: s > 0; the authors use 30, with cosines as logits.
 
     Returns:
         ``[..., K]``.
-
-    Raises:
-        ValueError: a class has no row, there are not K counts, or the scale is not positive.
 
     Source:
         Cao et al. (2019), arXiv 1906.07413.
@@ -672,8 +468,7 @@ def label_margin(
         >>> label_margin(torch.zeros(1, 2), torch.tensor([0]), [16, 1])
         tensor([[-0.2500,  0.0000]])
     """
-    if not scale > 0.0:
-        raise ValueError(f"scale must be positive, got {scale}")
+    positive(scale=scale)
     margin = _counts(counts, like=logits).pow(-0.25)
     margin = largest * margin / margin.amax(dim=-1, keepdim=True)
     return scale * (logits - margin * one_hot(labels, logits.shape[-1]).to(logits))
@@ -682,8 +477,7 @@ def label_margin(
 def two_class_rows(logits: Tensor) -> Tensor:
     """Logits (0, z_m) of one two-class row a label: one-vs-all sigmoids as cross-entropy (tier A).
 
-    The targets are the labels themselves as class indices, 0 or 1, ``[..., M]``; softmax(0, z) is sigmoid(z). Z counts
-    labels by default, as PyTorch's mean does.
+    The targets are the labels themselves as class indices, 0 or 1, ``[..., M]``; softmax(0, z) is sigmoid(z).
 
     Args:
         logits: one a label, ``[..., M]``.
@@ -711,13 +505,12 @@ def _scaled_targets(targets: Tensor, factor: Tensor) -> Tensor:
 
 
 def _counts(counts: Tensor | Sequence[float], like: Tensor | None = None) -> Tensor:
-    """Checked counts ``[..., K]``: dtype, device and K of the logits ``like``; else a tensor's own floating dtype."""
+    """Checked counts ``[..., K]``, floating point; in the dtype and on the device of the logits ``like``."""
+    number = torch.as_tensor(counts)
     if like is not None:
-        number = torch.as_tensor(counts, dtype=like.dtype, device=like.device)
-    elif isinstance(counts, Tensor) and counts.is_floating_point():
-        number = counts
-    else:
-        number = torch.as_tensor(counts, dtype=torch.get_default_dtype())
+        number = number.to(like)
+    elif not number.is_floating_point():
+        number = number.to(torch.get_default_dtype())
     if number.ndim == 0 or (like is not None and number.shape != like.shape[like.ndim - number.ndim :]):
         wanted = "[..., K]" if like is None else f"[K] = {list(like.shape[-1:])}"
         raise ValueError(f"counts must have shape {wanted}, got {list(number.shape)}")
@@ -730,13 +523,3 @@ def _counts(counts: Tensor | Sequence[float], like: Tensor | None = None) -> Ten
 def _scaled(weights: Tensor) -> Tensor:
     """Weights ``[..., K]`` scaled to sum K."""
     return weights * (weights.shape[-1] / weights.sum(dim=-1, keepdim=True))
-
-
-def _in_unit_interval(name: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
-
-
-def _not_negative(name: str, value: float) -> None:
-    if not value >= 0.0:
-        raise ValueError(f"{name} must be at least 0, got {value}")

@@ -1,28 +1,25 @@
-"""Weight rules of the policy gradient: the factor of −log π, given what an action was worth.
+"""Weight rules of the policy gradient: the factor of −log π, given the advantage of an action.
 
-All are pure functions of tensors, and the weights they return carry no graph. There are two kinds:
+All are pure functions of tensors, and no gradient flows through the weights. There are two kinds:
 
-* **On the action taken**: one weight a row, ``[B]``, for `rlce.methods.Method.weight`. The names of a rule's parameters
-  state what it needs, and the library passes exactly that:
+* **On the action taken**: one weight a row, ``[B]``, for `rlce.methods.Method.weight`. The library passes a rule what
+  its parameters name:
 
   ======================  ============================================================================================
-  ``advantage``           what credit gave the row, ``[B]``: an advantage, or a return where the rule says so
+  ``advantage``           the row's advantage, ``[B]``; a return where the rule says so
   ``log_prob``            log π(a|s) now, ``[B]``
   ``behaviour_log_prob``  log π(a|s) when the action was taken, ``[B]``
   ``episode``             the number of the row's episode, int64 ``[B]``; rows with the same number belong together
   ``value``               the critic's V(s), ``[B]``, where the method has a critic
   ======================  ============================================================================================
 
-* **Dense**: one weight for every class of a row, ``[..., K]``, computed from logits ``[..., K]``: targets of the
-  objective.
+* **Dense**: one weight for every class of a row, ``[..., K]``, computed from logits ``[..., K]``.
 
-The objective is linear in the weights, so the weights of several rules on the same rows may be added: an entropy bonus
-is the dense weight of `entropy_bonus` plus the weight of the action.
+The objective is linear in the weights, so weights of several rules on the same rows may be added.
 
-What compares the episodes of a group or batch with each other (leave-one-out, GRPO's standardisation, the elite) is
-credit, and stands in `rlce.returns`: RLOO is ``returns − leave_one_out(returns)`` under `score`; Dr. GRPO is
-``group_centred(returns)`` and GRPO ``group_standardized(returns, lengths)`` under `clipped_ratio`, whose mask depends
-on the sign of the advantage alone.
+`rlce.returns` has what compares episodes with each other (leave-one-out, GRPO's standardisation, the elite): that is
+credit. RLOO is ``returns − leave_one_out(returns)`` under `score`; Dr. GRPO is ``group_centred(returns)`` and GRPO
+``group_standardized(returns)``, divided by the episode's length, under `clipped_ratio`.
 
 ρ = π(a|s) now / π(a|s) when the action was taken; sg means that no gradient flows. Tiers are those of
 `rlce.weighted_cross_entropy`.
@@ -30,12 +27,11 @@ on the sign of the advantage alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-# ------------------------------------------------------------------------------------------- on the action taken
+from rlce.heads import entropy_terms, kl_terms
+from rlce.rules.ranges import not_negative, positive, unit_interval
 
 
 def score(advantage: Tensor) -> Tensor:
@@ -58,10 +54,10 @@ def score(advantage: Tensor) -> Tensor:
 
 
 def importance_sampled(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
-    """Weights w = sg(ρ) A: the gradient of −ρA, which corrects for an older policy having acted (tier C).
+    """Weights w = sg(ρ) A: the gradient of −ρA, which corrects for actions of an older policy (tier C).
 
-    The variance grows without bound as the two policies drift apart; `clipped_ratio` and `v_trace` accept a bias to
-    limit it.
+    The variance grows without bound as the two policies drift apart. `clipped_ratio` and `v_trace` limit it, at the
+    price of a bias.
 
     Args:
         advantage: ``[B]``.
@@ -99,10 +95,10 @@ def clipped_ratio(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tenso
         Schulman et al. (2017), arXiv 1707.06347, equation 7.
 
     Example:
-        >>> one = torch.ones(2)
-        >>> clipped_ratio(torch.tensor([1.0, -1.0]), 0.5 * one, 0 * one)  # ρ = 1.65: only the gain is cut
+        >>> clipped_ratio(torch.tensor([1.0, -1.0]), torch.full((2,), 0.5), torch.zeros(2))  # ρ = 1.65
         tensor([ 0.0000, -1.6487])
     """
+    positive(clip=clip)
     ratio, advantage = _ratio(log_prob, behaviour_log_prob), advantage.detach()
     # A > 0 is cut where ρ > 1+ε, A < 0 where ρ < 1−ε: both mean (ρ − 1)·sign(A) > ε.
     inside = (ratio - 1.0) * advantage.sign() <= clip
@@ -114,8 +110,8 @@ def cispo(
 ) -> Tensor:
     """Weights w = sg(clip(ρ, 1−ε_low, 1+ε_high)) A: the ratio is bounded and no row is dropped (tier B).
 
-    PPO drops rows outside its clip; CISPO keeps them with a bounded weight. The published method uses GRPO's advantages
-    without 1/length, and Z = the number of rows, which is the default here.
+    PPO drops rows outside its clip; CISPO keeps them with a bounded weight. The paper uses GRPO's advantages without
+    1/length, and Z = the number of rows.
 
     Args:
         advantage: ``[B]``.
@@ -127,9 +123,6 @@ def cispo(
     Returns:
         Weights of −log π(a|s), ``[B]``.
 
-    Raises:
-        ValueError: ``low`` lies outside [0, 1], or ``high`` is negative.
-
     Source:
         MiniMax (2025), "MiniMax-M1", arXiv 2506.13585, equation 4.
 
@@ -137,19 +130,17 @@ def cispo(
         >>> cispo(torch.tensor([1.0, -1.0]), torch.full((2,), 0.5), torch.zeros(2))  # ρ = 1.65
         tensor([ 1.2000, -1.2000])
     """
-    if not 0.0 <= low <= 1.0:
-        raise ValueError(f"low must lie in [0, 1], got {low}")
-    if not high >= 0.0:
-        raise ValueError(f"high must be at least 0, got {high}")
+    unit_interval(low=low)
+    not_negative(high=high)
     return _ratio(log_prob, behaviour_log_prob).clamp(1.0 - low, 1.0 + high) * advantage.detach()
 
 
 def topr(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, episode: Tensor) -> Tensor:
     """Weights w = R where R >= 0, else sg(min(ρ(τ), 1)) R: tapered off-policy REINFORCE (tier B).
 
-    ρ(τ) is the ratio of the whole episode, the product over its actions. Good episodes are imitated however unlikely
-    they have become; bad ones are pushed away only as long as the policy still produces them, which keeps the objective
-    from running to −∞.
+    ρ(τ) is the ratio of the whole episode, the product over its actions. Good episodes are imitated even if they have
+    become unlikely. Bad ones lose their weight as the policy stops producing them, so the objective does not run
+    to −∞.
 
     Args:
         advantage: R, the return of the row's whole episode, possibly minus a constant, ``[B]``.
@@ -186,9 +177,6 @@ def v_trace(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, bou
     Returns:
         Weights of −log π(a|s), ``[B]``.
 
-    Raises:
-        ValueError: ``bound`` is not positive.
-
     Source:
         Espeholt et al. (2018), arXiv 1802.01561, section 4.2.
 
@@ -196,25 +184,20 @@ def v_trace(advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, bou
         >>> v_trace(torch.tensor([2.0, 2.0]), torch.tensor([0.5, -0.5]), torch.zeros(2))
         tensor([2.0000, 1.2131])
     """
-    if not bound > 0.0:
-        raise ValueError(f"bound must be positive, got {bound}")
     return _ratio(log_prob, behaviour_log_prob).clamp(max=bound) * advantage.detach()
 
 
-def reward_weighted(advantage: Tensor, transform: Callable[[Tensor], Tensor] = torch.exp) -> Tensor:
-    """Weights w = f(R) with f >= 0: reward-weighted regression, the M-step of EM (tier A within an iteration).
+def reward_weighted(advantage: Tensor, temperature: float = 1.0) -> Tensor:
+    """Weights w = exp(R/β): reward-weighted regression, the M-step of EM (tier A within an iteration).
 
     No weight is negative, so the objective is bounded below, and a batch may be used until convergence.
 
     Args:
         advantage: the return R, ``[B]``: use credit that gives returns, without a baseline.
-        transform: f, from ``[B]`` to non-negative ``[B]``; exp by default.
+        temperature: β > 0.
 
     Returns:
-        Weights of −log π(a|s), ``[B]``.
-
-    Raises:
-        ValueError: f gave a negative weight.
+        Weights of −log π(a|s), ``[B]``, all positive.
 
     Source:
         Peters and Schaal (2007), "Reinforcement learning by reward-weighted regression for operational space control".
@@ -223,10 +206,8 @@ def reward_weighted(advantage: Tensor, transform: Callable[[Tensor], Tensor] = t
         >>> reward_weighted(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 2.7183])
     """
-    weights = transform(advantage.detach())
-    if (weights < 0).any():
-        raise ValueError(f"transform must not be negative, got {weights.min().item()}")
-    return weights
+    positive(temperature=temperature)
+    return (advantage.detach() / temperature).exp()
 
 
 def advantage_weighted(advantage: Tensor, temperature: float = 1.0, bound: float = 20.0) -> Tensor:
@@ -234,14 +215,11 @@ def advantage_weighted(advantage: Tensor, temperature: float = 1.0, bound: float
 
     Args:
         advantage: R − V(s), ``[B]``.
-        temperature: β > 0; the smaller, the greedier.
+        temperature: β > 0; a small one is greedy.
         bound: w_max > 0.
 
     Returns:
         Weights of −log π(a|s), ``[B]``, all positive.
-
-    Raises:
-        ValueError: ``temperature`` or ``bound`` is not positive.
 
     Source:
         Peng et al. (2019), "Advantage-weighted regression", arXiv 1910.00177.
@@ -250,16 +228,14 @@ def advantage_weighted(advantage: Tensor, temperature: float = 1.0, bound: float
         >>> advantage_weighted(torch.tensor([-1.0, 0.0, 9.0]))
         tensor([ 0.3679,  1.0000, 20.0000])
     """
-    for name, number in (("temperature", temperature), ("bound", bound)):
-        if not number > 0.0:
-            raise ValueError(f"{name} must be positive, got {number}")
-    return (advantage.detach() / temperature).exp().clamp(max=bound)
+    positive(bound=bound)
+    return reward_weighted(advantage, temperature).clamp(max=bound)
 
 
 def self_imitation(advantage: Tensor) -> Tensor:
     """Weights w = max(R − V, 0): imitate what went better than expected (tier B).
 
-    Replayed actions get no ratio, so this is not a policy gradient; it is biased on purpose.
+    Replayed actions get no ratio, so this is not a policy gradient: it is biased on purpose.
 
     Args:
         advantage: R − V(s), ``[B]``.
@@ -277,85 +253,13 @@ def self_imitation(advantage: Tensor) -> Tensor:
     return advantage.detach().clamp(min=0.0)
 
 
-def sampled_entropy(log_prob: Tensor, coefficient: float = 1.0) -> Tensor:
-    """Weights w = −c sg(log π(a|s)): the entropy bonus +cH from the sampled action (tier B).
-
-    Its expectation over a ~ π is `entropy_bonus`. Differentiating −log π(a|s) itself would be a weight of −c on every
-    action, whose expected gradient is zero.
-
-    Args:
-        log_prob: log π(a|s) now, ``[B]``.
-        coefficient: c.
-
-    Returns:
-        Weights of −log π(a|s), ``[B]``, to add to the method's own.
-
-    Source:
-        Williams and Peng (1991), "Function optimization using connectionist reinforcement learning algorithms".
-
-    Example:
-        >>> sampled_entropy(torch.tensor([-2.0]), 0.5)
-        tensor([1.])
-    """
-    return -coefficient * log_prob.detach()
-
-
-def sampled_kl(log_prob: Tensor, reference_log_prob: Tensor, coefficient: float = 1.0) -> Tensor:
-    """Weights w = β(ref/p − 1): GRPO's KL penalty, whose gradient is that of β(ref/p − log(ref/p) − 1) (tier C).
-
-    The estimate is unbiased for KL(p‖ref), but its *gradient* is not: over a ~ p its expectation is the gradient of the
-    forward KL(ref‖p).
-
-    Args:
-        log_prob: log p(a|s) now, ``[B]``.
-        reference_log_prob: log ref(a|s), ``[B]``.
-        coefficient: β.
-
-    Returns:
-        Weights of −log p(a|s), ``[B]``, to add to the method's own; GRPO divides both by the episode's length.
-
-    Source:
-        Shao et al. (2024), arXiv 2402.03300, equation 4.
-
-    Example:
-        >>> sampled_kl(torch.tensor([0.5]).log(), torch.tensor([0.75]).log())
-        tensor([0.5000])
-    """
-    return coefficient * torch.expm1(reference_log_prob.detach() - log_prob.detach())
-
-
-# --------------------------------------------------------------------------------------------------------- dense
-
-
-def all_action(logits: Tensor, action_values: Tensor) -> Tensor:
-    """Weights w_k = sg(p_k Q_k): the policy gradient summed over all actions, taken or not (tier C).
-
-    It is the gradient of −Σ_k p_k Q_k. A baseline b would add b p_k, whose gradient is zero.
-
-    Args:
-        logits: ``[..., K]``; −inf masks an action.
-        action_values: Q(s, k), ``[..., K]``.
-
-    Returns:
-        ``[..., K]``.
-
-    Source:
-        Sutton et al. (2000), "Policy gradient methods for reinforcement learning with function approximation".
-
-    Example:
-        >>> all_action(torch.zeros(2), torch.tensor([4.0, -2.0]))
-        tensor([ 2., -1.])
-    """
-    return logits.detach().softmax(dim=-1) * action_values.detach()
-
-
 def entropy_bonus(logits: Tensor, coefficient: float | Tensor = 1.0) -> Tensor:
     """Weights w_k = −c sg(p_k log p_k): the gradient of the loss −cH(p) (tier C).
 
     Args:
         logits: ``[..., K]``; a masked class (−inf) gets weight zero.
-        coefficient: c, positive for a bonus: a number, or a tensor that broadcasts against ``[..., K]``; one factor a
-            row is ``[..., 1]``.
+        coefficient: c, positive for a bonus: a number, or a tensor that broadcasts against ``[..., K]``; one factor
+            a row is ``[..., 1]``.
 
     Returns:
         ``[..., K]``.
@@ -367,11 +271,8 @@ def entropy_bonus(logits: Tensor, coefficient: float | Tensor = 1.0) -> Tensor:
     Example:
         >>> entropy_bonus(torch.tensor([0.0, 0.0, -torch.inf]))
         tensor([0.3466, 0.3466, 0.0000])
-        >>> entropy_bonus(torch.zeros(2, 2), torch.tensor([[1.0], [2.0]]))
-        tensor([[0.3466, 0.3466],
-                [0.6931, 0.6931]])
     """
-    return (coefficient * torch.special.entr(logits.softmax(dim=-1))).detach()
+    return (coefficient * entropy_terms(logits)).detach()
 
 
 def reverse_kl(logits: Tensor, reference_logits: Tensor, coefficient: float | Tensor = 1.0) -> Tensor:
@@ -386,9 +287,6 @@ def reverse_kl(logits: Tensor, reference_logits: Tensor, coefficient: float | Te
     Returns:
         ``[..., K]``.
 
-    Raises:
-        ValueError: the reference masks a class that ``logits`` do not, so the divergence is infinite.
-
     Source:
         Ziegler et al. (2019), "Fine-tuning language models from human preferences", arXiv 1909.08593.
 
@@ -396,40 +294,9 @@ def reverse_kl(logits: Tensor, reference_logits: Tensor, coefficient: float | Te
         >>> reverse_kl(torch.zeros(2), torch.tensor([3.0, 1.0]).log())  # ½ log(ref_k/½)
         tensor([ 0.2027, -0.3466])
     """
-    if (reference_logits.isneginf() & ~logits.isneginf()).any():
-        raise ValueError("reference_logits: a class that is masked there and not in logits makes KL(p||ref) infinite")
-    probability, log_probability = _probabilities(logits)
-    return (coefficient * probability * (_probabilities(reference_logits)[1] - log_probability)).detach()
-
-
-def forward_kl(reference_logits: Tensor, coefficient: float = 1.0) -> Tensor:
-    """Weights w_k = β ref_k: the loss is β KL(ref‖p) plus β times the reference's entropy (tier A).
-
-    This is distillation; with a uniform reference it is the part that label smoothing adds.
-
-    Args:
-        reference_logits: ``[..., K]``.
-        coefficient: β >= 0.
-
-    Returns:
-        ``[..., K]``; each row sums to β.
-
-    Source:
-        Hinton et al. (2015), "Distilling the knowledge in a neural network", arXiv 1503.02531.
-
-    Example:
-        >>> forward_kl(torch.zeros(4), 0.4)
-        tensor([0.1000, 0.1000, 0.1000, 0.1000])
-    """
-    return coefficient * reference_logits.detach().softmax(dim=-1)
+    return (-coefficient * kl_terms(logits, reference_logits)).detach()
 
 
 def _ratio(log_prob: Tensor, behaviour_log_prob: Tensor) -> Tensor:
     """The ratio ρ, without a graph."""
     return (log_prob.detach() - behaviour_log_prob.detach()).exp()
-
-
-def _probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and their logarithms, without a graph; log p is 0 where p is masked, so that 0·log 0 = 0."""
-    log_probability = logits.detach().log_softmax(dim=-1)
-    return log_probability.exp(), log_probability.masked_fill(log_probability.isneginf(), 0.0)

@@ -196,7 +196,7 @@ class Loss:
         elif self.class_weights is not None:
             rows = targets.one_hot(target, self.counts.shape[-1], logits.dtype)
             if weighted is target:
-                weighted = targets.scale_classes(rows, self.class_weights)
+                weighted = rows * self.class_weights
             else:
                 # Weights from the outputs stand on other classes than the label's, too: the row is weighted whole.
                 weighted = weighted * (rows * self.class_weights).sum(dim=-1, keepdim=True)
