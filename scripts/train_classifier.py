@@ -147,7 +147,7 @@ def fitted(arguments: Arguments, X: NDArray[Any], y: NDArray[Any], log_dir: Path
         if arguments.smoothing:
             rules += [functools.partial(targets.smooth, epsilon=arguments.smoothing)]
         if imbalanced:
-            rules += [targets.logit_adjusted, functools.partial(targets.generalized_cross_entropy, q=0.4)]
+            rules += ["imbalanced"]
         estimator = rlce.Classifier(rule=rules or None, class_weight=arguments.class_weight, **shared)
     return estimator.fit(X, y, log_dir=log_dir, verbose=not arguments.quiet)
 

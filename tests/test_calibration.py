@@ -11,24 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import stats
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax as reference_log_softmax
-from sklearn import metrics
+from scipy.special import softmax
+from sklearn.datasets import make_blobs
 
-from rlce.supervised.calibration import (
-    brier_score,
-    correct_prior,
-    cross_entropy,
-    entropy,
-    expected_calibration_error,
-    fit_temperature,
-    kl_divergence,
-    log_loss,
-    log_softmax,
-    reliability,
-    softmax,
-)
+from rlce import Classifier
+from rlce.supervised.calibration import correct_prior, expected_calibration_error, fit_temperature, reliability
 
 every_case = settings(deadline=None, max_examples=100)
 LOGITS = hnp.arrays(np.float64, (7, 3), elements=st.floats(-30, 30))
@@ -48,29 +36,6 @@ def held_out(seed: int, count: int = 200, classes: int = 4) -> tuple[np.ndarray,
     logits = generator.normal(size=(count, classes)) * 2.0
     noise = generator.gumbel(size=logits.shape)
     return logits, (logits + noise).argmax(axis=-1), generator.random(count)
-
-
-# --------------------------------------------------------------------------------------------------- softmax
-
-
-@every_case
-@given(LOGITS, st.sampled_from([0.05, 1.0, 7.0]))
-def test_softmax_is_scipys_and_the_logarithm_its_own(logits: np.ndarray, temperature: float) -> None:
-    np.testing.assert_allclose(
-        log_softmax(logits, temperature), reference_log_softmax(logits / temperature, axis=-1), rtol=1e-12, atol=1e-12
-    )
-    np.testing.assert_allclose(softmax(logits, temperature).sum(axis=-1), 1.0, rtol=1e-14)
-    np.testing.assert_allclose(softmax(logits + 5.0, temperature), softmax(logits, temperature), rtol=1e-10)
-
-
-def test_extreme_logits_neither_overflow_nor_become_nan() -> None:
-    assert log_softmax([[1e308, -1e308], [0.0, -1e4], [-math.inf, 3.0]], 1e-3).tolist() == [
-        [0.0, -math.inf],
-        [0.0, -1e7],
-        [-math.inf, 0.0],
-    ]
-    assert softmax([-math.inf, 1e5, 1e5]).tolist() == [0.0, 0.5, 0.5]
-    assert softmax(np.zeros((2, 3, 4), np.float32)).dtype == np.float64
 
 
 # ---------------------------------------------------------------------------------------------- temperature
@@ -113,7 +78,7 @@ def test_the_fitted_temperature_is_stationary_and_the_minimum(soft: bool, shifte
 @every_case
 @given(WHOLE, st.lists(st.integers(0, 2), min_size=7, max_size=7), st.sampled_from([0.5, 3.0]))
 def test_temperature_follows_the_scale_of_the_logits(logits: np.ndarray, labels: list[int], scale: float) -> None:
-    first, second = fit_temperature(logits, labels), fit_temperature(scale * logits, labels)
+    first, second = (fit_temperature(z, labels, classes=range(3)) for z in (logits, scale * logits))
     assert 0.01 <= min(first, second) <= max(first, second) <= 100
     if np.ptp(logits, axis=-1).any() and min(first, second) > 0.01 and max(first, second) < 100:
         assert second == pytest.approx(scale * first, rel=1e-6)
@@ -154,9 +119,11 @@ def test_the_bounds_where_no_temperature_is_best() -> None:
 def test_what_cannot_be_changes_no_temperature() -> None:
     logits, labels, weight = held_out(5)
     hidden = np.concatenate([logits, np.full((200, 1), -math.inf)], axis=-1)
-    assert fit_temperature(hidden, labels, weight) == pytest.approx(fit_temperature(logits, labels, weight), rel=1e-12)
-    with pytest.raises(ValueError, match="targets must be 0 where the logit is −inf, got a class that cannot be"):
-        fit_temperature(hidden, np.full(200, 4))
+    assert fit_temperature(hidden, labels, weight, classes=range(5)) == pytest.approx(
+        fit_temperature(logits, labels, weight), rel=1e-12
+    )
+    with pytest.raises(ValueError, match="targets must be 0 where the logit is −inf, got a positive one"):
+        fit_temperature(hidden, np.full(200, 4), classes=range(5))
 
 
 # ----------------------------------------------------------------------------------------------------- priors
@@ -173,7 +140,7 @@ def test_prior_correction_by_hand() -> None:
 def test_prior_corrections_compose_and_undo_each_other(
     logits: np.ndarray, first: np.ndarray, second: np.ndarray, third: np.ndarray
 ) -> None:
-    p = softmax(logits)
+    p = softmax(logits, axis=-1)
     np.testing.assert_allclose(correct_prior(p, first, 7 * first), p, rtol=1e-9)
     by_two = correct_prior(correct_prior(p, first, second), second, third)
     np.testing.assert_allclose(by_two, correct_prior(p, first, third), rtol=1e-9)
@@ -195,30 +162,6 @@ def test_prior_correction_is_bayes_rule() -> None:
 # --------------------------------------------------------------------------------------------------- measures
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("classes", [2, 5])
-def test_log_loss_and_brier_score_are_scikit_learns(classes: int, weighted: bool) -> None:
-    p = rows(0, 50, classes)
-    labels = np.random.default_rng(1).integers(classes, size=50)
-    weight = np.random.default_rng(2).random(50) if weighted else None
-    known = {"sample_weight": weight, "labels": range(classes)}
-    assert log_loss(labels, p, weight) == pytest.approx(metrics.log_loss(labels, p, **known), rel=1e-12)
-    assert log_loss(labels, p, weight, "bits") * math.log(2) == pytest.approx(log_loss(labels, p, weight), rel=1e-14)
-    by_hand = np.average(((p - np.eye(classes)[labels]) ** 2).sum(axis=1), weights=weight)
-    assert brier_score(labels, p, weight) == pytest.approx(by_hand, rel=1e-12)
-    if classes == 2:
-        of_a_column = metrics.brier_score_loss(labels, p[:, 1], sample_weight=weight)
-        assert brier_score(labels, p, weight) == pytest.approx(2 * of_a_column, rel=1e-12)
-
-
-def test_the_ends_of_the_scores() -> None:
-    certain = [[1.0, 0.0], [0.0, 1.0]]
-    assert (log_loss([0, 1], certain), brier_score([0, 1], certain)) == (0.0, 0.0)
-    assert (log_loss([1, 1], certain), brier_score([1, 0], certain)) == (math.inf, 2.0)
-    assert log_loss([1, 1], certain, sample_weight=[0.0, 2.0]) == 0.0
-    assert expected_calibration_error([1, 0], certain) == 1.0
-
-
 def test_reliability_by_hand() -> None:
     """Four bins: (¼, ½] has 0.5, (½, ¾] has 0.6, 0.7 and the edge 0.75, (¾, 1] has 1."""
     p = np.array([[0.5, 0.5], [0.6, 0.4], [0.3, 0.7], [0.75, 0.25], [0.0, 1.0]])
@@ -234,9 +177,8 @@ def test_reliability_by_hand() -> None:
 def test_weights_are_repeated_rows() -> None:
     p, labels, times = rows(0, 30, 3), np.arange(30) % 3, np.arange(30) % 4
     many, again = p.repeat(times, axis=0), labels.repeat(times)
-    measures: list[Callable[..., float]] = [log_loss, brier_score, expected_calibration_error]
-    for measure in measures:
-        assert measure(labels, p, sample_weight=times) == pytest.approx(measure(again, many), rel=1e-12)
+    found = expected_calibration_error(labels, p, sample_weight=times)
+    assert found == pytest.approx(expected_calibration_error(again, many), rel=1e-12)
     for weighted, repeated in zip(reliability(labels, p, 7, times), reliability(again, many, 7), strict=True):
         np.testing.assert_allclose(weighted, repeated, rtol=1e-12)
 
@@ -247,44 +189,43 @@ def test_calibration_error_is_bounded_and_falls_with_fewer_bins(
     logits: np.ndarray, labels: list[int], bins: int
 ) -> None:
     """Merging neighbouring bins can only cancel differences."""
-    p = softmax(logits)
-    fine, coarse = (expected_calibration_error(labels, p, bins=number) for number in (2 * bins, bins))
+    p = softmax(logits, axis=-1)
+    fine, coarse = (expected_calibration_error(labels, p, bins=m, classes=range(3)) for m in (2 * bins, bins))
     assert 0.0 <= coarse <= fine + 1e-12 <= 1.0 + 2e-12
-    assert reliability(labels, p, bins).rows.sum() == 7
+    assert reliability(labels, p, bins, classes=range(3)).rows.sum() == 7
 
 
 def test_labels_drawn_from_the_probabilities_are_calibrated() -> None:
     logits, labels, _ = held_out(6, count=20_000)
     # Each of 15 bins has a standard error of about √(p(1−p)/1300) <= 0.014.
-    assert expected_calibration_error(labels, softmax(logits)) < 0.015
-    assert expected_calibration_error(labels, softmax(3 * logits)) > 0.1
+    assert expected_calibration_error(labels, softmax(logits, axis=-1)) < 0.015
+    assert expected_calibration_error(labels, softmax(3 * logits, axis=-1)) > 0.1
     assert fit_temperature(3 * logits, labels) == pytest.approx(3.0, rel=0.05)
 
 
-# ----------------------------------------------------------------------------------------------- distributions
+# ----------------------------------------------------------------------------------------------------- labels
 
 
-@pytest.mark.parametrize(("unit", "base"), [("nats", math.e), ("bits", 2)])
-def test_entropies_are_scipys(unit: Any, base: float) -> None:
-    p, q = rows(0, 6, 4), rows(1, 6, 4)
-    np.testing.assert_allclose(entropy(p, unit), stats.entropy(p, axis=-1, base=base), rtol=1e-12)
-    np.testing.assert_allclose(kl_divergence(p, q, unit), stats.entropy(p, q, axis=-1, base=base), rtol=1e-12)
-    np.testing.assert_allclose(cross_entropy(p, q, unit), entropy(p, unit) + kl_divergence(p, q, unit), rtol=1e-12)
-    np.testing.assert_allclose(cross_entropy(p, q[0], unit), [cross_entropy(r, q[0], unit) for r in p], rtol=1e-12)
-
-
-def test_zero_times_the_logarithm_of_zero_is_zero() -> None:
-    some, other = [[0.0, 1.0]], HALF
-    assert entropy(some).tolist() == [0.0]
-    assert math.copysign(1.0, entropy(some)[0]) == 1.0
-    assert (kl_divergence(some, some).tolist(), cross_entropy(some, some).tolist()) == ([0.0], [0.0])
-    assert kl_divergence(some, other, "bits").tolist() == [1.0]
-    assert (kl_divergence(other, some).tolist(), cross_entropy(other, some).tolist()) == ([math.inf], [math.inf])
-
-
-def test_log_loss_is_the_cross_entropy_from_the_labels() -> None:
-    p, labels = rows(0, 9, 3), np.arange(9) % 3
-    assert log_loss(labels, p) == pytest.approx(cross_entropy(np.eye(3)[labels], p).mean(), rel=1e-12)
+@pytest.mark.parametrize(
+    "names", [["a", "b", "c"], [1, 2, 3], [10.0, 20.0, 30.0], np.array(["x", "y", "z"], dtype=object), [False, True]]
+)
+def test_labels_of_any_kind_are_those_of_the_classifier(names: Any) -> None:
+    names = np.asarray(names)
+    X, y = make_blobs(150, centers=len(names), cluster_std=3.0, random_state=0)
+    classifier = Classifier(hidden=(), epochs=5, random_state=0).fit(X[:100], names[y[:100]])
+    p = classifier.predict_proba(X[100:])
+    expected = expected_calibration_error(y[100:], p)
+    assert 0.0 < expected < 1.0
+    assert expected_calibration_error(names[y[100:]], p) == expected
+    logits = np.log(p)
+    assert fit_temperature(logits, names[y[100:]]) == fit_temperature(logits, y[100:])
+    # A single row, and columns in another order.
+    one = expected_calibration_error(names[y[:1]], p[:1], classes=classifier.classes_)
+    assert one == pytest.approx(abs(p[0].max() - (p[0].argmax() == y[0])))
+    turned = p[:, ::-1]
+    assert expected_calibration_error(names[y[100:]], turned, classes=classifier.classes_[::-1]) == expected
+    with pytest.raises(ValueError, match=f"labels: 1 distinct labels for {len(names)} columns; pass classes="):
+        expected_calibration_error(names[y[:1]], p[:1])
 
 
 # -------------------------------------------------------------------------------------------------------- misuse
@@ -295,23 +236,26 @@ THREE = [[0.2, 0.3, 0.5]]
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: softmax([0.0], 0.0), "temperature must be positive and finite, got 0.0"),
-        (lambda: log_softmax([0.0], math.nan), "temperature must be positive and finite, got nan"),
-        (lambda: softmax([0.0], math.inf), "temperature must be positive and finite, got inf"),
-        (lambda: softmax(0.0), r"logits must have shape \[..., K\], got \[\]"),
-        (lambda: softmax([[0.0, math.nan]]), "logits must be finite or −inf"),
-        (lambda: softmax([[0.0, math.inf]]), "logits must be finite or −inf"),
-        (lambda: softmax([[0.0, 0.0], [-math.inf, -math.inf]]), "logits must be .* not −inf alone"),
-        (lambda: fit_temperature(THREE, [3]), r"targets must lie in 0..2, got 3 to 3"),
-        (lambda: fit_temperature(THREE, [-1]), r"targets must lie in 0..2, got -1 to -1"),
-        (lambda: fit_temperature(THREE, [0.5]), r"targets must be integers of shape \[1\], got float64 of shape \[1\]"),
-        (lambda: fit_temperature(THREE, [0, 1]), r"targets must be integers of shape \[1\], got int64 of shape \[2\]"),
+        (lambda: fit_temperature(0.0, 0), r"logits must have shape \[..., K\], got \[\]"),
+        (lambda: fit_temperature([[0.0, math.nan]], [0]), "logits must be finite or −inf"),
+        (lambda: fit_temperature([[0.0, math.inf]], [0]), "logits must be finite or −inf"),
+        (lambda: fit_temperature([[-math.inf, -math.inf]], [0]), "logits must be .* not all −inf in a row"),
+        (lambda: fit_temperature(THREE, [0]), "targets: 1 distinct labels for 3 columns; pass classes="),
+        (lambda: fit_temperature(THREE * 4, [0, 1, 2, 3]), "targets: 4 distinct labels for 3 columns; pass classes="),
+        (lambda: fit_temperature(THREE, [3], classes=range(3)), r"targets must be among the classes .*, got \[3\]"),
+        (lambda: fit_temperature(THREE, ["d"], classes=["a", "b", "c"]), r"among the classes .* got \['d'\]"),
+        (lambda: fit_temperature(THREE, ["a"], classes=["a", "b"]), r"classes must be 3 different labels"),
+        (lambda: fit_temperature(THREE, ["a"], classes=["a", "a", "b"]), r"classes must be 3 different labels"),
+        (lambda: fit_temperature(THREE, [0, 1]), r"targets must be labels of shape \[1\], got shape \[2\]"),
         (lambda: fit_temperature(THREE, [[1.0, 1.0, 0.0]]), "targets must sum to 1 over the last axis, got 2.0 to 2.0"),
         (lambda: fit_temperature(THREE, [0], [-1.0]), "sample_weight must be finite, at least 0 and not all 0"),
         (lambda: fit_temperature(THREE, [0], [0.0]), "sample_weight must be finite, at least 0 and not all 0"),
         (lambda: fit_temperature(THREE, [0], [1.0, 1.0]), r"sample_weight must have shape \[1\], got \[2\]"),
-        (lambda: fit_temperature(THREE, [0], None, [0.0, 1.0]), r"prior_shift must be finite, of shape \[K\] = \[3\]"),
-        (lambda: fit_temperature(np.zeros((0, 3)), np.zeros(0, int)), r"there is no row to .* mean over, got shape"),
+        (
+            lambda: fit_temperature(THREE, [0], None, [0.0, 1.0], classes=range(3)),
+            r"prior_shift must be finite, of shape \[K\] = \[3\]",
+        ),
+        (lambda: fit_temperature(np.zeros((0, 3)), np.zeros(0, int)), r"at least one row is needed, got shape"),
         (lambda: correct_prior(HALF, [1, 0], [1, 1]), r"trained must be positive and finite, got \[1.0, 0.0\]"),
         (
             lambda: correct_prior(HALF, [1, 1], [1, -1]),
@@ -320,19 +264,16 @@ THREE = [[0.2, 0.3, 0.5]]
         (lambda: correct_prior(HALF, [1, 1], [0, 0]), "wanted must be finite, at least 0 and not all 0"),
         (lambda: correct_prior(HALF, [1, 1, 1], [1, 1]), r"trained must have shape \[K\] = \[2\], got \[3\]"),
         (lambda: correct_prior(HALF, [1, 1], [1]), r"wanted must have shape \[K\] = \[2\], got \[1\]"),
-        (lambda: correct_prior([[1.0, 0.0]], [1, 1], [0, 1]), "wanted must leave every row a class"),
-        (lambda: log_loss([0], [0.5, 0.5]), r"probabilities must have shape \[N, K\], got \[2\]"),
-        (lambda: log_loss([0], [[0.5, 0.4]]), "probabilities must sum to 1 over the last axis, got 0.9 to 0.9"),
-        (lambda: brier_score([0], [[1.5, -0.5]]), "probabilities must be finite and at least 0, got -0.5 to 1.5"),
-        (lambda: brier_score([0], [[math.nan, 1.0]]), "probabilities must be finite and at least 0, got nan"),
-        (lambda: brier_score([2], HALF), r"labels must lie in 0..1, got 2 to 2"),
-        (lambda: log_loss([0], HALF, unit="hartleys"), 'unit must be "nats" or "bits", got \'hartleys\''),
-        (lambda: log_loss(np.zeros(0, int), np.zeros((0, 2))), "there is no row to take the mean over"),
+        (
+            lambda: correct_prior([[1.0, 0.0]], [1, 1], [0, 1]),
+            "wanted must be positive for a possible class of every row",
+        ),
+        (lambda: reliability([0], [0.5, 0.5]), r"probabilities must have shape \[N, K\], got \[2\]"),
+        (lambda: reliability([0], [[0.5, 0.4]]), "probabilities must sum to 1 over the last axis, got 0.9 to 0.9"),
+        (lambda: reliability([0], [[1.5, -0.5]]), "probabilities must be finite and at least 0, got -0.5 to 1.5"),
+        (lambda: reliability([0], [[math.nan, 1.0]]), "probabilities must be finite and at least 0, got nan"),
+        (lambda: reliability([[0, 1]], HALF), r"labels must be labels of shape \[1\], got shape \[1, 2\]"),
         (lambda: reliability([0], HALF, bins=0), "bins must be at least 1, got 0"),
-        (lambda: entropy([0.5, 0.6]), "probabilities must sum to 1 over the last axis, got 1.1 to 1.1"),
-        (lambda: kl_divergence(HALF, THREE), "q must have the classes of p, 2, got 3"),
-        (lambda: cross_entropy(HALF, [[0.5, 0.6]]), "q must sum to 1"),
-        (lambda: entropy(HALF, "bit"), 'unit must be "nats" or "bits", got \'bit\''),
     ],
 )
 def test_what_is_wrong_is_named(call: Callable[[], object], message: str) -> None:

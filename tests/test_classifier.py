@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array, csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -221,6 +226,37 @@ def test_bad_input() -> None:
         small().save("nowhere")
 
 
+MEMORY = """
+import resource
+import numpy as np
+from rlce import Classifier
+
+def fit(classes, rule):
+    y = np.arange(classes).repeat(2)
+    X = np.random.default_rng(0).normal(size=(len(y), 2))
+    one = Classifier(hidden=(), rule=rule, epochs=1, temperature="validation", random_state=0)
+    one.fit(X, y, validation_set=(X[:20], y[:20]))
+    assert one.network_prior_.shape == one.class_prior_.shape == (classes,)
+
+rules = None, "smooth", "imbalanced"
+for rule in rules:
+    fit(10, rule)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for rule in rules:
+    fit(4_000, rule)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_square_of_the_number_of_classes() -> None:
+    """4,000 × 4,000 numbers of 8 bytes are 128 MB; training needs blocks of 64 × 4,000."""
+    # With a fixed threshold, glibc gives large blocks back at once, so what is measured is what is in use.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, env=environment)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert max(map(int, done.stdout.split())) * unit < 100e6
+
+
 # ---------------------------------------------------------------------------------------- what y may be
 
 
@@ -248,6 +284,19 @@ def test_several_labels_a_row() -> None:
         small(class_weight={0: 2.0}).fit(X, y)
     with pytest.raises(ValueError, match="rows are drawn by one class a row"):
         small(rule=targets.balanced_sampling).fit(X, y)
+
+
+@pytest.mark.parametrize("sparse", [csr_matrix, csr_array])
+def test_sparse_labels_are_dense_labels(sparse: Any) -> None:
+    X, y = several_labels()
+    dense = small(validation_split=0.2).fit(X, y)
+    one = small(validation_split=0.2).fit(X, sparse(y))
+    np.testing.assert_array_equal(one.predict_proba(X), dense.predict_proba(X))
+    assert one.score(X, sparse(y)) == dense.score(X, y)
+    again = small().partial_fit(X, sparse(y)).predict_proba(X)
+    np.testing.assert_array_equal(again, small().partial_fit(X, y).predict_proba(X))
+    with pytest.raises(TypeError, match=r"Sparse data was passed for X, .* Use '.toarray\(\)'"):
+        small().fit(sparse(X), y)
 
 
 def test_several_labels_are_independent_binary_classifiers() -> None:
@@ -301,6 +350,9 @@ def test_labels_that_make_no_sense() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             small().fit(X, bad)
+    for bad in (["a", 1, "b"], ["a", None, "b"]):
+        with pytest.raises(TypeError, match="y: labels must be all numbers or all strings, got both, None or another"):
+            small().fit(X[:3], np.array(bad, dtype=object))
     with pytest.raises(ValueError, match=r"labels that were not in training: \[9\]"):
         small().fit(X, y, validation_set=(X, np.where(y == 0, 9, y)))
     with pytest.raises(ValueError, match=r"class_weight: the classes \[5\] are not in y, which holds \[0, 1, 2\]"):
@@ -336,12 +388,12 @@ def test_temperature_scaling_on_held_out_rows() -> None:
     sure = Classifier(**settings).fit(X[:200], y[:200])
     scaled = Classifier(temperature="validation", **settings).fit(X[:200], y[:200], validation_set=held)
     assert scaled.temperature_ > 1.2
-    loss, best = {}, scaled.temperature_
+    cost, best = {}, scaled.temperature_
     for temperature in (best / 1.05, best, best * 1.05):
         about = dataclasses.replace(scaled.fitted_.about, temperature=temperature)
         scaled.fitted_ = dataclasses.replace(scaled.fitted_, about=about)
-        loss[temperature] = calibration.log_loss(held[1], scaled.predict_proba(held[0]))
-    assert sorted(loss, key=lambda each: loss[each])[0] == list(loss)[1]
+        cost[temperature] = log_loss(held[1], scaled.predict_proba(held[0]))
+    assert sorted(cost, key=lambda each: cost[each])[0] == list(cost)[1]
     softer = Classifier(temperature=2.0, **settings).fit(X[:200], y[:200])
     log_odds = np.log(sure.predict_proba(X)) @ [1, -1, 0]
     np.testing.assert_allclose(np.log(softer.predict_proba(X)) @ [1, -1, 0], log_odds / 2, atol=1e-6)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -264,6 +268,76 @@ def test_prior_correction_undoes_every_re_weighting(rule: Any) -> None:
     np.testing.assert_allclose(one.predict_proba([[0.0], [1.0]])[:, 1], odds / (1 + odds), atol=2 * tolerance)
 
 
+# ------------------------------------------------------------------------------------------------- rules by name
+
+RECOMMENDED = [targets.logit_adjusted, partial(targets.generalized_cross_entropy, q=0.4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("focal", targets.focal),
+        (["smooth", partial(targets.focal, gamma=1.0)], [targets.smooth, partial(targets.focal, gamma=1.0)]),
+        ("two_class_rows", targets.two_class_rows),
+        ("imbalanced", RECOMMENDED),
+        (["imbalanced", "smooth"], [*RECOMMENDED, targets.smooth]),
+    ],
+)
+def test_a_rule_by_its_name_is_the_rule(name: Any, rule: Any, tmp_path: Path) -> None:
+    X, y = make_blobs(60, centers=3, random_state=0)
+    settings: dict[str, Any] = {"hidden": (), "epochs": 3, "random_state": 0}
+    plain, expected, named = (Classifier(rule=each, **settings).fit(X, y) for each in (None, rule, name))
+    np.testing.assert_array_equal(named.predict_proba(X), expected.predict_proba(X))
+    assert np.abs(named.predict_proba(X) - plain.predict_proba(X)).max() > 1e-6
+    named.save(tmp_path / "c")
+    loaded = Classifier.load(tmp_path / "c")
+    assert str(loaded.rule) == str(loaded.get_params()["rule"]) == str(clone(loaded).rule)
+    assert loaded.rule == name or not isinstance(name, str)
+    np.testing.assert_array_equal(loaded.fit(X, y).predict_proba(X), expected.predict_proba(X))
+
+
+# ----------------------------------------------------------------------------------------- rules that return NaN
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("stage", ["labels", "logits", "targets"])
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "in training"])
+def test_nan_from_a_rule_names_the_rule_and_the_stage(stage: str, value: float, later: bool) -> None:
+    steps = 0
+
+    def spoilt(rows: Tensor) -> Tensor:
+        nonlocal steps
+        steps += len(rows) == 60  # all rows, as in training
+        return torch.where(torch.arange(len(rows))[:, None] == 1, value, rows) if steps == 3 or not later else rows
+
+    def of_labels(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+        return spoilt(targets.one_hot(labels, classes, dtype))
+
+    def of_logits(logits: Tensor) -> Tensor:
+        return spoilt(logits)
+
+    def of_targets(targets: Tensor, logits: Tensor) -> Tensor:
+        return spoilt(targets)
+
+    rule = {"labels": of_labels, "logits": of_logits, "targets": of_targets}[stage]
+    X, y = make_blobs(60, centers=3, random_state=0)
+    one = Classifier(rule=["one_hot", rule, "focal", "logit_adjusted"], hidden=(), epochs=5, random_state=0)
+    message = rf'rule: of_{stage} \(stage "{stage}"\) must return finite numbers, got .*{value}.* in row 1'
+    with pytest.raises(ValueError, match=message):
+        one.fit(X, y)
+    assert hasattr(one, "fitted_") == later  # what was learnt before is kept, without the spoilt step
+    if later:
+        assert one.n_epochs_ == 2
+        assert np.isfinite(one.predict_proba(X)).all()
+
+
+def test_a_rule_is_not_blamed_for_the_network() -> None:
+    X, y = make_blobs(60, centers=3, random_state=0)
+    one = Classifier(rule="focal", hidden=(8,), optimizer="sgd", learning_rate=1e30, epochs=20, random_state=0)
+    with pytest.raises(FloatingPointError, match="at gradient step"):
+        one.fit(X, y)
+
+
 # -------------------------------------------------------------------------------------------- files and bad input
 
 
@@ -293,37 +367,30 @@ def test_rules_as_json() -> None:
 @pytest.mark.parametrize(
     ("rule", "error", "message"),
     [
-        (3, TypeError, "rule must be a function or a sequence of them, got 3"),
-        ([None], TypeError, "rule must be a function or a sequence of them, got None"),
+        (3, TypeError, "rule must be a function, a name or a sequence of them, got 3"),
+        ([None], TypeError, "rule must be a function, a name or a sequence of them, got None"),
+        ("focall", ValueError, "no rule has the name 'focall'; the names are imbalanced, one_hot, .*, focal, "),
+        (["smooth", "tempered"], ValueError, "tempered needs temperature; bind it with functools.partial"),
         (lambda y, k: y, ValueError, "the first parameter of <lambda> must be one of all_labels, labels, .* got 'y'"),
         (lambda labels, teacher: labels, ValueError, "<lambda> needs teacher; bind it with functools.partial"),
-        (targets.tempered, ValueError, "tempered needs temperature; bind it"),
-        (lambda labels: labels, ValueError, r"rule must give target weights of shape \[2, 2\], got \[2\]"),
-        (lambda labels, classes: 1.0, ValueError, r"rule must give target weights of shape \[2, 2\], got float"),
-        (lambda logits: logits[:, :1], ValueError, r"rule must give logits of shape \[1, 2\], got \[1, 1\]"),
-        (
-            lambda targets, logits: logits.sum(),
-            ValueError,
-            r"rule must give target weights of shape \[2, 2\], got \[\]",
-        ),
-        (lambda counts: counts.sum(), ValueError, r"rule must give class weights of shape \[2\], got \[\]"),
+        (lambda labels: labels, ValueError, r'rule: <lambda> \(stage "labels"\) must return .* \[2, 2\], got \[2\]'),
+        (lambda labels, classes: 1.0, ValueError, r"must return a tensor of shape \[2, 2\], got float"),
+        (lambda logits: logits[:, :1], ValueError, r'\(stage "logits"\) must .* of shape \[1, 2\], got \[1, 1\]'),
+        (lambda targets, logits: logits.sum(), ValueError, r'\(stage "targets"\) must .* shape \[2, 2\], got \[\]'),
+        (lambda counts: counts.sum(), ValueError, r'\(stage "counts"\) must return .* of shape \[2\], got \[\]'),
         (
             lambda counts: torch.tensor([3.0, -1.0]),
             ValueError,
-            r"rule must give finite class weights >= 0, not all zero, got -1.0 to 3.0",
+            r'\(stage "counts"\) must return finite numbers >= 0, not all zero, got -1.0 to 3.0',
         ),
         (
-            lambda counts: torch.tensor([3.0, torch.nan]),
+            lambda counts: counts * torch.nan,
             ValueError,
-            r"rule must give finite class weights >= 0, not all zero, got nan to nan",
+            "must return finite numbers >= 0, not all zero, got nan to nan",
         ),
-        (
-            lambda counts: -counts,
-            ValueError,
-            r"rule must give finite class weights >= 0, not all zero, got -5.0 to -5.0",
-        ),
-        (lambda all_labels: 0.0 * all_labels, ValueError, "rule must give finite probabilities of drawing rows >= 0"),
-        (lambda all_labels: torch.ones(3), ValueError, r"rule must give probabilities .* of shape \[10\], got \[3\]"),
+        (lambda counts: -counts, ValueError, "must return finite numbers >= 0, not all zero, got -5.0 to -5.0"),
+        (lambda all_labels: 0.0 * all_labels, ValueError, r'\(stage "all_labels"\) must return finite numbers >= 0'),
+        (lambda all_labels: torch.ones(3), ValueError, r"must return a tensor of shape \[10\], got \[3\]"),
         (partial(targets.focal, gamma=-1.0), ValueError, "gamma must be at least 0, got -1.0"),
     ],
 )

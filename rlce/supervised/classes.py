@@ -73,7 +73,7 @@ class Labels:
             raise ValueError(f"y: labels that were not in training: {unseen[:5].tolist()}")
         positions: NDArray[np.int64] = np.asarray(np.searchsorted(self.classes, found), dtype=np.int64)
         labels = positions[indices]
-        return np.eye(len(self.classes), dtype=np.int64)[labels] if self.one_vs_all else labels
+        return (labels[:, None] == np.arange(len(self.classes))).astype(np.int64) if self.one_vs_all else labels
 
     def _of_probabilities(self, y: NDArray[Any]) -> NDArray[Any]:
         y = _probabilities(y)
@@ -120,9 +120,12 @@ def learn_labels(
 
 def _sorted(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """The labels there are, and which of them each row has; sorted once, as a million labels of text take a while."""
-    check_classification_targets(y)
-    if y.ndim == 1:
-        return np.unique(y, return_inverse=True)
+    try:
+        check_classification_targets(y)
+        if y.ndim == 1:
+            return np.unique(y, return_inverse=True)
+    except TypeError as error:
+        raise TypeError("y: labels must be all numbers or all strings, got both, None or another type") from error
     if type_of_target(y, input_name="y") != "multilabel-indicator":
         raise ValueError("y: several labels a row must be zeros and ones, [N, M]; for probabilities: soft_targets")
     return np.arange(y.shape[1]), y
@@ -312,7 +315,7 @@ class ClassModel:
             shift = log_ratio(self.class_prior, self.network_prior)
         logits = self.head.logits(torch.from_numpy(outputs).double()).numpy()
         weight = np.broadcast_to(rows.weight.reshape(-1, *[1] * (logits.ndim - 2)), logits.shape[:-1])
-        return calibration.fit_temperature(logits, rows.target, weight, shift)
+        return calibration.fit_temperature(logits, rows.target, weight, shift, classes=range(logits.shape[-1]))
 
     def to_json(self) -> dict[str, Any]:
         """What a file must hold.

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization, check_number
-from rlce.rules.binding import Rule
 from rlce.supervised import files, fitting
 from rlce.supervised.classes import Answers, ClassModel, Labels, check_class_weight, chosen, class_values, learn_labels
 from rlce.supervised.estimator import Estimator
 from rlce.supervised.fitting import Fitted, Rows, Task, Watch
-from rlce.supervised.loss import Batch, Loss, Rules, class_loss, counts_of, prior_of, read_rules
+from rlce.supervised.loss import Batch, Loss, RuleLike, Rules, class_loss, counts_of, prior_of, read_rules
 from rlce.trainer import Callback, Stopping
 
 
@@ -34,10 +33,14 @@ class Classifier(ClassifierMixin, Estimator):
 
     Args:
         hidden: widths of the hidden layers.
-        rule: what makes the loss another than cross-entropy: a rule of `rlce.targets`, several (they have their order,
-            whatever the order here), or functions of your own; `rlce.targets.two_class_rows` among them gives every
-            class a sigmoid instead of the softmax over all.
-        class_weight: factor on the rows of a class, by label, 1 for labels not named; "balanced" for N / (K n_k).
+        rule: changes the loss from cross-entropy: a rule of `rlce.targets` or its name, such as "focal", a function of
+            your own, or a sequence of these (they are applied in the order documented there). "imbalanced" is the
+            recommendation for imbalanced classes with some wrong labels: "logit_adjusted" and
+            "generalized_cross_entropy" with q = 0.4. "two_class_rows" gives every class its own sigmoid instead of
+            one softmax.
+        class_weight: a factor for the rows of each class: a dict from label to number (1 for labels not in it), or
+            "balanced" for N / (K n_k). Weights that a rule computes from the class counts, such as "class_balanced",
+            multiply these.
         soft_targets: whether ``y`` holds rows of probabilities.
         activation: see `rlce.network.MLP`.
         dropout: probability of zeroing a hidden unit in training.
@@ -93,7 +96,7 @@ class Classifier(ClassifierMixin, Estimator):
     def __init__(
         self,
         hidden: Sequence[int] = (128,),
-        rule: Rule | Sequence[Rule] | None = None,
+        rule: RuleLike | None = None,
         *,
         class_weight: Mapping[Any, float] | str | None = None,
         soft_targets: bool = False,
@@ -352,7 +355,7 @@ class Classifier(ClassifierMixin, Estimator):
         path: str | os.PathLike[str],
         network: NetworkFactory | None = None,
         *,
-        rule: Rule | Sequence[Rule] | None = None,
+        rule: RuleLike | None = None,
         device: str = "cpu",
     ) -> Self:
         """A trained classifier from a file.

@@ -21,6 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight, check_random_state, column_or_1d, validate_data
 from torch import Tensor, nn
 
@@ -164,6 +165,7 @@ def read(reader: Any, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool 
     Raises:
         ValueError: in scikit-learn's words.
     """
+    y = y.toarray() if issparse(y) else y
     inputs, y = validate_data(reader, X, y, reset=fresh, dtype=(np.float64, np.float32), multi_output=True)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)

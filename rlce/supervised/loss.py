@@ -1,16 +1,19 @@
-"""The supervised loss: what a batch becomes on its way to the one objective.
+"""The supervised loss: the steps from a batch to the one objective.
 
     rows drawn ─► labels → targets ─► rows mixed ─► network ─► logits ─► current outputs ─► class weights ─► objective
 
-Each rule says by its first parameter's name where it belongs (the table in `rlce.targets`), and gets the other things
-that it names, so no rule has to know of another. A regression has no rules: its batch goes straight to the objective.
+The name of a rule's first parameter says at which step it works (see the table in `rlce.targets`). A rule gets only the
+things it names, so no rule depends on another. A regression has no rules: its batch goes straight to the objective.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +27,7 @@ from rlce.objective import objective
 from rlce.rules import targets
 from rlce.rules.binding import Bound, Rule, bind, name_of
 
-# First parameter → what else a rule of this kind may name; all may name what is known of the training rows.
+# Stage of a rule, which is the name of its first parameter → the other things it may name.
 _STAGES: dict[str, tuple[str, ...]] = {
     "all_labels": ("all_weights",),
     "labels": ("generator",),
@@ -34,32 +37,48 @@ _STAGES: dict[str, tuple[str, ...]] = {
     "counts": (),
 }
 _ALWAYS = ("classes", "counts", "dtype")
+# The library's functions that take labels, logits or counts, by name.
+_FUNCTIONS = {
+    name: function
+    for name, function in vars(targets).items()
+    if inspect.isfunction(function) and function.__module__ == targets.__name__ and not name.startswith("_")
+}
+# Names for several rules at once. "imbalanced" is what docs/reweighting.md recommends for imbalanced, noisy labels.
+_COMBINATIONS: dict[str, tuple[Rule, ...]] = {
+    "imbalanced": (targets.logit_adjusted, functools.partial(targets.generalized_cross_entropy, q=0.4)),
+}
+# The largest number of target weights that `prior_of` makes at once.
+_BLOCK = 2**20
+
+RuleLike = Rule | str | Sequence[Rule | str]
+# What rules returned in one step: stage, rule, tensors.
+Returned = list[tuple[str, Bound, Sequence[Tensor]]]
 
 
 class Batch(NamedTuple):
-    """What one gradient step uses. B rows."""
+    """The B rows of one gradient step."""
 
     inputs: Tensor  # [B, D] standardised
     target: Tensor  # [B] or [B, ...], as the head takes it
-    weight: Tensor | None  # [B], mean 1 over all training rows; None where all are 1
+    weight: Tensor | None  # [B], with mean 1 over all training rows; None if all are 1
 
 
 class Computed(NamedTuple):
-    """The loss of a batch, and what it was made of."""
+    """The loss of a batch, and what was computed on the way."""
 
     loss: Tensor  # the objective, a scalar
-    outputs: Tensor  # [B, n_outputs], as the network gave them
-    target: Tensor  # before the outputs had a say: as in the batch, or rows of target weights
-    watched: Tensor  # the objective of those, detached: it says how training goes where the loss itself does not
+    outputs: Tensor  # [B, n_outputs], of the network
+    target: Tensor  # the targets before the rules of the current outputs
+    watched: Tensor  # the objective for those targets, detached; it shows progress even if the loss itself does not
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Rules in their documented order.
+    """Rules, sorted by stage.
 
     Attributes:
-        stages: first parameter → rules, in the given order.
-        one_vs_all: whether `rlce.targets.two_class_rows` is among them: every output is then a yes or no.
+        stages: name of the first parameter → rules, in the order given.
+        one_vs_all: True if `rlce.targets.two_class_rows` is among them, so every class has its own sigmoid.
     """
 
     stages: Mapping[str, tuple[Bound, ...]] = field(default_factory=dict)
@@ -70,54 +89,77 @@ class Rules:
         return self.stages.get(stage, ())
 
 
-def read_rules(rule: Rule | Sequence[Rule] | None) -> Rules:
+def read_rules(rule: RuleLike | None) -> Rules:
     """Sort rules by stage.
 
     Args:
-        rule: one rule, several, or None for none.
-
-    Returns:
-        The rules, each of which knows what to take.
+        rule: a function, the name of a rule, a sequence of both, or None.
 
     Raises:
-        TypeError: something that cannot be called.
-        ValueError: a rule whose first parameter names no stage, or that needs what is not there.
+        TypeError: something is neither a function nor a name.
+        ValueError: no rule has this name, the first parameter of a rule is not a stage, or a rule needs a parameter
+            that nothing provides.
 
     Example:
-        >>> rules = read_rules([targets.logit_adjusted, functools.partial(targets.smooth, epsilon=0.5)])
+        >>> rules = read_rules(["logit_adjusted", functools.partial(targets.smooth, epsilon=0.5)])
         >>> {stage: [one.name for one in bound] for stage, bound in rules.stages.items()}
         {'logits': ['logit_adjusted'], 'labels': ['smooth']}
     """
-    if not (rule is None or callable(rule) or isinstance(rule, Sequence)):
-        raise TypeError(f"rule must be a function or a sequence of them, got {rule!r}")
-    several = [] if rule is None else [rule] if callable(rule) else list(rule)
+    several = [] if rule is None else list(_functions(rule))
     stages: dict[str, tuple[Bound, ...]] = {}
     for one in several:
         if one is not targets.two_class_rows:
-            if not callable(one):
-                raise TypeError(f"rule must be a function or a sequence of them, got {one!r}")
-            stage = next(iter(inspect.signature(one).parameters), "")
-            if stage not in _STAGES:
-                raise ValueError(
-                    f"rule: the first parameter of {name_of(one)} must be one of {', '.join(_STAGES)}, got {stage!r}"
-                )
-            stages[stage] = (*stages.get(stage, ()), bind(one, (stage, *_STAGES[stage], *_ALWAYS)))
+            stage, bound = _bound(one)
+            stages[stage] = (*stages.get(stage, ()), bound)
     return Rules(stages, targets.two_class_rows in several)
+
+
+def _functions(rule: Any) -> Iterator[Rule]:
+    """All rules as functions, in the order given."""
+    if callable(rule):
+        yield rule
+    elif isinstance(rule, str):
+        if rule not in _COMBINATIONS and rule not in _FUNCTIONS:
+            raise ValueError(f"rule: no rule has the name {rule!r}; the names are {', '.join(_names())}")
+        yield from _COMBINATIONS[rule] if rule in _COMBINATIONS else [_FUNCTIONS[rule]]
+    elif isinstance(rule, Sequence):
+        for one in rule:
+            yield from _functions(one)
+    else:
+        raise TypeError(f"rule must be a function, a name or a sequence of them, got {rule!r}")
+
+
+def _names() -> Iterator[str]:
+    """The names that need no more arguments."""
+    yield from _COMBINATIONS
+    for name, function in _FUNCTIONS.items():
+        with contextlib.suppress(ValueError):
+            _bound(function)
+            yield name
+
+
+def _bound(rule: Rule) -> tuple[str, Bound]:
+    """The stage of a rule, and the rule with the names of what it takes."""
+    stage = next(iter(inspect.signature(rule).parameters), "")
+    if stage not in _STAGES:
+        stages = ", ".join(_STAGES)
+        raise ValueError(f"rule: the first parameter of {name_of(rule)} must be one of {stages}, got {stage!r}")
+    return stage, bind(rule, (stage, *_STAGES[stage], *_ALWAYS))
 
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """The loss of a head under rules, a function of network and batch.
+    """The loss of a head under rules: a function of network and batch.
 
     Attributes:
         head: what the outputs mean.
         rules: see `read_rules`.
-        counts: sums of the training rows' sample weights, ``[K]`` (``[M, 2]`` where every output is a yes or no).
-        class_weights: the product of all class weights, of ``counts``' shape, or None.
-        probabilities: with which rows are drawn, ``[N]`` on the CPU, or None for each once.
+        counts: sums of the training rows' sample weights, ``[K]`` (``[M, 2]`` if every output is a sigmoid).
+        class_weights: the product of all class weights, of the shape of ``counts``, or None.
+        probabilities: of drawing each row, ``[N]`` on the CPU; None if each row is used once an epoch.
 
     Example:
-        >>> rules = read_rules([targets.logit_adjusted, functools.partial(targets.smooth, epsilon=0.5)])
+        >>> rules = read_rules(["logit_adjusted", functools.partial(targets.smooth, epsilon=0.5)])
         >>> loss = Loss(Categorical(2), rules, counts=torch.tensor([3.0, 1.0]))
         >>> batch = Batch(torch.zeros(1, 2), torch.tensor([0]), None)
         >>> computed = loss(nn.Identity(), batch, torch.Generator())
@@ -133,11 +175,17 @@ class Loss:
 
     @property
     def of_outputs(self) -> bool:
-        """Whether a rule looks at the current outputs, so that the objective's value is not the loss (tier C)."""
+        """True if a rule uses the current outputs, so that the objective's value is not the loss (tier C)."""
         return bool(self.rules.of("targets"))
 
+    @property
+    def class_head(self) -> Categorical | Bernoulli:
+        """The head, if it is one of classes."""
+        assert isinstance(self.head, Categorical | Bernoulli), "rules are for classes"
+        return self.head
+
     def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Computed:
-        """The objective on a batch; Z is its rows.
+        """The objective on a batch; Z is the number of its rows.
 
         Args:
             network: inputs → outputs, ``[B, n_outputs]``.
@@ -146,50 +194,53 @@ class Loss:
             generator: for rules that draw, on the CPU.
 
         Raises:
-            ValueError: a rule's result has another shape.
+            ValueError: a rule returned another shape; or the loss is not finite because a rule returned NaN or
+                infinity.
         """
         inputs, target, weights = batch
-        dtype = inputs.dtype
-        target = self.of_labels(target, generator, dtype)
+        known = {**self.known(inputs.dtype), "generator": generator} if self.rules.stages else {}
+        returned: Returned = []
+        target = self.apply("labels", target, known, returned)
         for rule in self.rules.of("inputs"):
             weights = inputs.new_ones(len(inputs)) if weights is None else weights
-            known = {"inputs": inputs, "targets": target, "weights": weights, "generator": generator}
-            inputs, target, weights = rule.call(known | self.known(dtype))
+            inputs, target, weights = rule.call({**known, "inputs": inputs, "targets": target, "weights": weights})
+            returned.append(("inputs", rule, (inputs, target, weights)))
         outputs = logits = network(inputs)
         if self.rules.of("logits"):
-            logits = self.class_head.outputs_of(self.of_logits(self.class_head.logits(outputs), target))
-        weighted = self._weighted(target, logits.detach())
+            rows = self.apply("logits", self.class_head.logits(outputs), {**known, "labels": target}, returned)
+            logits = self.class_head.outputs_of(rows)
+        weighted = target
+        if self.of_outputs:
+            current = self.class_head.logits(logits.detach())
+            weighted = self.apply("targets", target, {**known, "logits": current}, returned)
         loss = self._objective(weighted, target, logits, weights)
+        if returned and not loss.isfinite():  # to check every rule at every step would cost time
+            _blame(returned, outputs)
         watched = loss.detach() if weighted is target else self._objective(target, target, logits.detach(), weights)
         return Computed(loss, outputs, target, watched)
 
-    def of_labels(self, labels: Tensor, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-        """What the rules of labels make of them; the labels themselves where there is none."""
-        for rule in self.rules.of("labels"):
-            shape = labels.shape if labels.is_floating_point() else (*labels.shape, self.counts.shape[-1])
-            known = {"labels": labels, "generator": generator, **self.known(dtype)}
-            labels = _check_shape("target weights", rule.call(known), shape).detach().to(dtype)
-        return labels
+    def apply(self, stage: str, value: Tensor, known: Mapping[str, Any], returned: Returned) -> Tensor:
+        """What the rules of a stage return, each given what the one before returned; the value if there are no rules.
 
-    def of_logits(self, rows: Tensor, labels: Tensor) -> Tensor:
-        """What the rules of logits make of the head's rows."""
-        known = {"labels": labels, **self.known(rows.dtype)}
-        for rule in self.rules.of("logits"):
-            rows = _check_shape("logits", rule.call({**known, "logits": rows}), rows.shape)
-        return rows
+        Args:
+            stage: "labels", "logits" or "targets".
+            value: labels or targets ``[...]`` or ``[..., K]``, or logits ``[..., K]``.
+            known: what the rules may name.
+            returned: a list to which each rule's result is added.
+        """
+        shape = value.shape if value.is_floating_point() else (*value.shape, self.counts.shape[-1])
+        for rule in self.rules.of(stage):
+            value = _check_shape(stage, rule, rule.call({**known, stage: value}), shape)
+            value = value if stage == "logits" else value.detach().to(known["dtype"])
+            returned.append((stage, rule, (value,)))
+        return value
 
-    def _weighted(self, target: Tensor, logits: Tensor) -> Tensor:
-        """What the rules of the current outputs make of the targets; the targets themselves where there is none."""
-        if not self.of_outputs:
-            return target
-        rows = self.class_head.logits(logits)
-        known = {"logits": rows, **self.known(rows.dtype)}
-        for rule in self.rules.of("targets"):
-            target = _check_shape("target weights", rule.call({**known, "targets": target}), rows.shape).detach()
-        return target
+    def known(self, dtype: torch.dtype) -> dict[str, Any]:
+        """The things that every rule may name, in the network's number type."""
+        return {"classes": self.counts.shape[-1], "counts": self.counts.to(dtype), "dtype": dtype}
 
     def _objective(self, weighted: Tensor, target: Tensor, logits: Tensor, weights: Tensor | None) -> Tensor:
-        """The objective of target weights, with class weights by the targets that they were made of."""
+        """The objective for target weights; class weights follow the targets before the rules of the outputs."""
         if self.class_weights is not None and weighted is target and target.ndim == 1:
             of_class = self.class_weights[target]
             weights = of_class if weights is None else weights * of_class
@@ -198,21 +249,11 @@ class Loss:
             if weighted is target:
                 weighted = rows * self.class_weights
             else:
-                # Weights from the outputs stand on other classes than the label's, too: the row is weighted whole.
+                # Rules of the outputs may put weight on other classes than the label's, so weight the whole row.
                 weighted = weighted * (rows * self.class_weights).sum(dim=-1, keepdim=True)
         if weighted.is_floating_point():
             weighted = weighted.to(logits.dtype)
         return objective(self.head.cost, logits, weighted, weights)
-
-    def known(self, dtype: torch.dtype) -> dict[str, Any]:
-        """What every rule may name, in the network's number type."""
-        return {"classes": self.counts.shape[-1], "counts": self.counts.to(dtype), "dtype": dtype}
-
-    @property
-    def class_head(self) -> Categorical | Bernoulli:
-        """The head, where it is one of classes."""
-        assert isinstance(self.head, Categorical | Bernoulli), "rules are for classes"
-        return self.head
 
 
 def counts_of(labels: Tensor, weights: Tensor, head: Categorical | Bernoulli) -> Tensor:
@@ -220,11 +261,11 @@ def counts_of(labels: Tensor, weights: Tensor, head: Categorical | Bernoulli) ->
 
     Args:
         labels: class indices ``[N]``, zeros and ones ``[N, M]``, or target weights ``[N, K]`` (``[N, M, 2]``).
-        weights: ``[N]``: a weight of 2 counts as two rows.
+        weights: ``[N]``.
         head: of K classes, or of M labels.
 
     Returns:
-        ``[K]``, or ``[M, 2]``: of no and of yes; float64.
+        ``[K]``, or ``[M, 2]`` for no and yes; float64.
 
     Example:
         >>> counts_of(torch.tensor([0, 2, 2]), torch.tensor([1.0, 1.0, 3.0]), Categorical(3))
@@ -248,70 +289,79 @@ def class_loss(
     factors: Tensor | None,
     like: Tensor,
 ) -> Loss:
-    """The loss of classes, with what its rules ask of the training rows.
+    """The loss of classes, with everything that its rules need from the training rows.
 
     Args:
         head: what the outputs mean.
         rules: see `read_rules`.
         labels: of the training rows, as for `counts_of`.
-        weights: sample weights as they were given, ``[N]``.
-        counts: of these rows and of those that came before, as `counts_of` gives them.
-        factors: more class weights, of the counts' shape, or None.
-        like: a tensor of the network's number type, where the network lives.
+        weights: sample weights as given, ``[N]``.
+        counts: from `counts_of`, of these and all earlier rows.
+        factors: more class weights, of the shape of ``counts``, or None.
+        like: a tensor of the network's number type and device.
 
     Raises:
-        ValueError: a class without a row where a rule divides by its count, or a rule for one class a row with several
-            labels.
+        ValueError: a class without rows if a rule divides by its count, or rows with several labels if a rule needs
+            one class a row.
     """
-    weights = weights.double()
     loss = Loss(head, rules, counts)
-    made = [rule.call(loss.known(like.dtype)) for rule in rules.of("counts")]
-    made += [] if factors is None else [factors]
-    for factor in made:
-        _check_weights("class weights", factor, counts.shape)
-    class_weights = functools.reduce(torch.mul, made).to(like.dtype) if made else None
-    if class_weights is not None and not (class_weights * counts).sum() > 0:
-        raise ValueError(f"class weights must not be zero for every class that has rows, got {class_weights}")
+    class_weights = _product(rules, "counts", loss.known(like.dtype), counts.shape)
+    if factors is not None:
+        class_weights = factors if class_weights is None else class_weights * factors
+    if class_weights is not None:
+        class_weights = class_weights.to(like)
+        if not (class_weights.cpu() * counts).sum() > 0:
+            raise ValueError(f"class weights must not be zero for every class that has rows, got {class_weights}")
     if rules.of("all_labels") and counts.ndim > 1:
-        raise ValueError("rule: rows are drawn by one class a row, and these have several labels")
-    known = {**loss.known(torch.float64), "all_labels": labels, "all_weights": weights}
-    drawn = [rule.call(known) for rule in rules.of("all_labels")]
-    for each in drawn:
-        _check_weights("probabilities of drawing rows", each, weights.shape)
-    return Loss(
-        head,
-        rules,
-        counts.to(like.device),
-        None if class_weights is None else class_weights.to(like.device),
-        functools.reduce(torch.mul, drawn) if drawn else None,
-    )
+        name = rules.of("all_labels")[0].name
+        raise ValueError(f"rule: {name} draws rows by class, so each row must have one label, not several")
+    known = {**loss.known(torch.float64), "all_labels": labels, "all_weights": weights.double()}
+    drawn = _product(rules, "all_labels", known, weights.shape)
+    return Loss(head, rules, counts.to(like.device), class_weights, drawn)
+
+
+def _product(rules: Rules, stage: str, known: Mapping[str, Any], shape: Sequence[int]) -> Tensor | None:
+    """The product of the weights that the rules of a stage return; None if there are no such rules."""
+    product: Tensor | None = None
+    for rule in rules.of(stage):
+        value = _check_shape(stage, rule, rule.call(known), shape)
+        if not (value.isfinite() & (value >= 0)).all() or not value.sum() > 0:
+            wanted = "return finite numbers >= 0, not all zero"
+            raise ValueError(f'rule: {rule.name} (stage "{stage}") must {wanted}, got {value.min()} to {value.max()}')
+        product = value if product is None else product * value
+    return product
 
 
 def prior_of(loss: Loss, labels: Tensor) -> NDArray[np.float64] | None:
     """The class frequencies that the network's own probabilities are for, after drawing, weights and logits.
 
     Args:
-        loss: of one class a row, as `class_loss` made it.
+        loss: of one class a row, from `class_loss`.
         labels: of the training rows, ``[N]`` or rows ``[N, K]``.
 
     Returns:
-        ``[K]``, summing to 1; None where a rule of logits does more than shift each class's by a constant.
+        ``[K]``, summing to 1; None if a rule of logits does more than add a constant to each class.
     """
-    mass, classes, rows = loss.counts.cpu(), loss.counts.shape[-1], loss.probabilities
-    if rows is not None:
-        mass = rows @ labels.double() if labels.is_floating_point() else torch.bincount(labels, rows, classes)
+    loss = dataclasses.replace(loss, counts=loss.counts.cpu())
+    mass, classes, drawn = loss.counts, loss.counts.shape[-1], loss.probabilities
+    if drawn is not None:
+        mass = counts_of(labels, drawn, Categorical(classes))
     if loss.class_weights is not None:
         mass = mass * loss.class_weights.cpu().double()
-    # A rule of labels may weight classes, too: what it makes of a row of each class in turn, summed.
-    loss = Loss(loss.head, loss.rules, loss.counts.cpu())
-    one_each = torch.eye(classes, dtype=torch.float64) if labels.is_floating_point() else torch.arange(classes)
-    one_each = loss.of_labels(one_each, torch.Generator().manual_seed(0), torch.float64)
-    mass = mass * targets.one_hot(one_each, classes, torch.float64).sum(dim=-1)
-    # What a transform adds to the logits in training is missing from those that predict.
+    known = {**loss.known(torch.float64), "generator": torch.Generator().manual_seed(0)}
+    if loss.rules.of("labels"):
+        # Rules of labels may weight classes too. Apply them to one row of each class, in blocks: all would be K × K.
+        sums = []
+        for block in torch.arange(classes).split(max(1, _BLOCK // classes)):
+            rows = targets.one_hot(block, classes, torch.float64) if labels.is_floating_point() else block
+            sums.append(loss.apply("labels", rows, known, []).sum(dim=-1))
+        mass = mass * torch.cat(sums)
+    # Rules of logits act in training alone, so the network learns to make up for what they add.
     zeros, probe = torch.zeros(1, classes, dtype=torch.float64), torch.arange(classes).double()[None]
+    known["labels"] = torch.zeros_like(zeros)
     try:
-        shift, shifted_probe = (loss.of_logits(logits, torch.zeros_like(zeros)) for logits in (zeros, probe))
-    except (RuntimeError, TypeError, IndexError):  # a rule that wants labels as they are
+        shift, shifted_probe = (loss.apply("logits", logits, known, []) for logits in (zeros, probe))
+    except (RuntimeError, TypeError, IndexError):  # a rule that needs class indices as labels
         return None
     if not torch.allclose(shifted_probe - shift, probe, atol=1e-6):
         return None
@@ -319,25 +369,28 @@ def prior_of(loss: Loss, labels: Tensor) -> NDArray[np.float64] | None:
     return (mass / mass.sum()).numpy()
 
 
-def to_json(rule: Rule | Sequence[Rule] | None) -> Any:
-    """A rule as JSON can say it: the library's own by name and arguments, any other as "foreign".
+def to_json(rule: RuleLike | None) -> Any:
+    """A rule as JSON: a name, the library's function with its arguments, or "foreign" for any other function.
 
     Example:
-        >>> to_json(functools.partial(targets.smooth, epsilon=0.2))
-        {'name': 'smooth', 'arguments': {'epsilon': 0.2}}
+        >>> to_json(["imbalanced", functools.partial(targets.smooth, epsilon=0.2)])
+        [{'name': 'imbalanced'}, {'name': 'smooth', 'arguments': {'epsilon': 0.2}}]
     """
     if rule is None:
         return None
+    if isinstance(rule, str):
+        return {"name": rule}
     if not callable(rule):
         return [to_json(one) for one in rule]
     function, arguments = (rule.func, rule.keywords) if isinstance(rule, functools.partial) else (rule, {})
-    if getattr(targets, getattr(function, "__name__", ""), None) is function and not getattr(rule, "args", ()):
-        return {"name": function.__name__, "arguments": {name: _plain(value) for name, value in arguments.items()}}
+    name = getattr(function, "__name__", "")
+    if _FUNCTIONS.get(name) is function and not getattr(rule, "args", ()):
+        return {"name": name, "arguments": {key: _plain(value) for key, value in arguments.items()}}
     return "foreign"
 
 
-def from_json(description: Any) -> Rule | list[Rule] | None:
-    """What `to_json` said; a foreign rule is one that refuses to be used.
+def from_json(description: Any) -> Any:
+    """The rule that `to_json` described; in place of a foreign rule, a function that raises an error when called.
 
     Raises:
         ValueError: the library has no such rule.
@@ -345,31 +398,39 @@ def from_json(description: Any) -> Rule | list[Rule] | None:
     if description is None:
         return None
     if isinstance(description, list):
-        return [rule for one in description if callable(rule := from_json(one))]
+        return [from_json(one) for one in description]
     if isinstance(description, str):
         return _missing
-    function = getattr(targets, description["name"], None)
-    if function is None or getattr(function, "__module__", None) != targets.__name__:
-        raise ValueError(f"rule: the library has no rule {description['name']!r}")
-    return functools.partial(function, **description["arguments"]) if description["arguments"] else function
+    name, arguments = description["name"], description.get("arguments")
+    if name not in _FUNCTIONS and (name not in _COMBINATIONS or arguments is not None):
+        raise ValueError(f"rule: the library has no rule {name!r}")
+    if arguments is None:
+        return name
+    return functools.partial(_FUNCTIONS[name], **arguments) if arguments else _FUNCTIONS[name]
 
 
 def _missing(labels: Tensor) -> Tensor:
     raise ValueError("rule: the saved rule is not the library's own; pass it to load(rule=...) to fit again")
 
 
-def _check_shape(what: str, value: Any, shape: Sequence[int]) -> Tensor:
+def _check_shape(stage: str, rule: Bound, value: Any, shape: Sequence[int]) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != torch.Size(shape):
         got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"rule must give {what} of shape {list(shape)}, got {got}")
+        raise ValueError(f'rule: {rule.name} (stage "{stage}") must return a tensor of shape {list(shape)}, got {got}')
     return value
 
 
-def _check_weights(what: str, value: Any, shape: Sequence[int]) -> None:
-    """Refuse what is negative or not finite, besides what has another shape."""
-    _check_shape(what, value, shape)
-    if not (value.isfinite() & (value >= 0)).all() or not value.sum() > 0:
-        raise ValueError(f"rule must give finite {what} >= 0, not all zero, got {value.min()} to {value.max()}")
+def _blame(returned: Returned, outputs: Tensor) -> None:
+    """Refuse NaN and infinity in what a rule returned, unless the network's outputs had them before."""
+    for stage, rule, values in returned:
+        if stage in ("logits", "targets") and not (outputs < math.inf).all():
+            return
+        for value in values:
+            finite = value < math.inf if stage == "logits" else value.isfinite()  # a logit of −inf masks a class
+            if not finite.all():
+                row = int((~finite).nonzero()[0, 0])
+                got = f"{value[row].tolist()} in row {row}"
+                raise ValueError(f'rule: {rule.name} (stage "{stage}") must return finite numbers, got {got}')
 
 
 def _plain(value: Any) -> Any:
