@@ -282,7 +282,7 @@ def test_several_labels_a_row() -> None:
         small(prior="training").fit(X, y)
     with pytest.raises(ValueError, match='class_weight must be "balanced" or None'):
         small(class_weight={0: 2.0}).fit(X, y)
-    with pytest.raises(ValueError, match="rows are drawn by one class a row"):
+    with pytest.raises(ValueError, match="balanced_sampling draws rows by class, so each row must have one label"):
         small(rule=targets.balanced_sampling).fit(X, y)
 
 
