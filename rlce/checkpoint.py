@@ -1,7 +1,7 @@
 """One file holds tensors (safetensors) and configuration (JSON in its header). Loading runs no code.
 
-Writing is atomic: the bytes go to a temporary file beside the target, reach the disk, and then take its name, so
-a reader or a power cut sees the old file or the new one, never half of one.
+A file is written whole or not at all: the bytes go to a temporary file in the same directory and reach the disk. Then
+the temporary file takes the name. After a crash, the old file or the new one is there, never a part of one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,17 +23,17 @@ FORMAT = "rlce-1"
 
 
 def save(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write atomically.
+    """Write tensors and configuration, as `replacing` does.
 
     Args:
-        path: the file; its directory must exist. An existing file is replaced whole.
-        kind: what the file holds, such as "PolicyGradient"; `load` checks it.
-        config: anything JSON can hold.
+        path: the file.
+        kind: the kind of object, such as "PolicyGradient"; `load` checks it.
+        config: anything that JSON can hold.
         tensors: by name, on any device.
 
     Raises:
-        ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
-        TypeError: ``config`` holds what JSON cannot; the old file is untouched.
+        ValueError: the file cannot be created.
+        TypeError: JSON cannot hold ``config``; the old file stays.
 
     Example:
         >>> import tempfile
@@ -44,28 +45,25 @@ def save(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], ten
     from safetensors.torch import save as serialize
 
     header = {"format": FORMAT, "kind": kind, "config": json.dumps(config, default=_plain)}
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    # safetensors refuses tensors that share memory.
+    stored = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     write_atomically(path, serialize(stored, header))
 
 
 def write_atomically(path: str | os.PathLike[str], payload: bytes) -> None:
-    """Write a whole file, or leave what was there.
-
-    Args:
-        path: the file; its directory must exist.
-        payload: what it will hold.
-
-    Raises:
-        ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
-        OSError: writing failed on the way, the disk being full, say; what was there is untouched.
-    """
+    """Write these bytes to a file, as `replacing` does."""
     with replacing(path) as file:
         file.write(payload)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write to that takes its name when all is written; after an error, what was there is untouched.
+    """Open a file whose content replaces the old one at the end; after an error, the old file stays.
+
+    A symbolic link stays a link: its target is written. An existing file keeps its mode and, if the system allows it,
+    its owner.
 
     Args:
         path: the file; its directory must exist.
@@ -74,8 +72,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         A context whose value is the open binary file.
 
     Raises:
-        ValueError: the directory does not exist or cannot be written to, or ``path`` is a directory.
-        OSError: writing failed on the way.
+        ValueError: the directory does not exist, it cannot be written to, or ``path`` is not a regular file.
+        OSError: writing failed, for example because the disk is full.
 
     Example:
         >>> import tempfile
@@ -85,16 +83,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         ...     Path(f"{directory}/file").read_bytes()
         b'all of it'
     """
-    target = Path(path)
-    if target.is_dir():
-        raise ValueError(f"path: {str(target)!r} is a directory, expected a file name")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        old = target.stat() if target.exists() else None
+        if old is not None and not stat.S_ISREG(old.st_mode):
+            raise ValueError(f"path: {str(path)!r} is a directory or a device, expected a file name")
+        mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except OSError as error:
-        raise ValueError(f"path: cannot write {str(target)!r}: {error}") from error
+        raise ValueError(f"path: cannot write {str(path)!r}: {error}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if old is not None:
+                _keep_owner_and_mode(temporary, old)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -110,28 +112,31 @@ def load(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
 
     Args:
         path: the file.
-        kind: what it must hold.
+        kind: the expected kind of object.
 
     Returns:
         (config, tensors).
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no file of this library, of another kind, or damaged.
+        ValueError: the file is damaged, of another kind, or not a file of this library.
     """
     with _reading(path) as (file, header):
-        if header["kind"] != kind:
-            raise ValueError(f"path: {str(path)!r} holds a {header['kind']}, expected a {kind}")
-        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return json.loads(header["config"]), tensors
+        found = header["kind"]
+        if found == kind:
+            config = json.loads(header["config"])
+            if not isinstance(config, dict):
+                raise ValueError(f"its configuration is a {type(config).__name__}, expected a JSON object")
+            return config, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    raise ValueError(f"path: {str(path)!r} holds a {found}, expected a {kind}")
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """What a file holds, such as "Classifier".
+    """The kind of object in a file, such as "Classifier".
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no file of this library.
+        ValueError: the file is damaged or not a file of this library.
     """
     with _reading(path) as (_, header):
         return header["kind"]
@@ -139,32 +144,32 @@ def kind_of(path: str | os.PathLike[str]) -> str:
 
 @contextlib.contextmanager
 def _reading(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, str]]]:
-    """The open file and its header."""
+    """The open file and its header; every fault found while reading becomes one kind of error."""
     from safetensors import SafetensorError, safe_open
 
-    target = Path(path)
-    if not target.is_file():
-        raise FileNotFoundError(f"path: no file {str(target)!r}")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"path: no file {str(path)!r}")
     try:
-        with safe_open(str(target), framework="pt") as file:
+        with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise ValueError(f"path: {str(target)!r} is no {FORMAT} file: format {header.get('format')!r}")
+                raise ValueError(f"format {header.get('format')!r}, expected {FORMAT!r}")
             yield file, header
-    except (SafetensorError, json.JSONDecodeError, KeyError, RecursionError) as error:
-        raise ValueError(f"path: {str(target)!r} is damaged or no {FORMAT} file: {error}") from error
+    except (SafetensorError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        message = f"path: {str(path)!r} is damaged or not a file of rlce: {type(error).__name__}: {error}"
+        raise ValueError(message) from error
 
 
 def check_json(name: str, value: Any) -> None:
-    """Refuse what a file could not hold, before anything depends on it.
+    """Refuse a value that a file could not hold, before anything depends on it.
 
     Raises:
-        ValueError: JSON cannot hold the value; it names the argument.
+        ValueError: JSON cannot hold the value; the message names the argument.
     """
     try:
         json.dumps(value, default=_plain)
     except TypeError as error:
-        raise ValueError(f"{name} must be what JSON can hold: {error}") from error
+        raise ValueError(f"{name} must be something that JSON can hold: {error}") from error
 
 
 @contextlib.contextmanager
@@ -186,12 +191,12 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def foreign_network(path: str | os.PathLike[str]) -> ValueError:
-    """The error of a file whose network only its factory can make again."""
-    return ValueError(f"network: {str(path)!r} holds a network that is not the library's MLP; pass its factory again")
+    """The error for a file whose network only the user's factory can build again."""
+    return ValueError(f"network: {str(path)!r} holds a network of your own, not an rlce.MLP; pass its factory again")
 
 
 def section(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries whose name begins with the prefix, without it.
+    """The entries whose name begins with the prefix, named without it.
 
     Example:
         >>> section({"module.weight": torch.ones(1), "other": torch.ones(1)}, "module.")
@@ -201,14 +206,22 @@ def section(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's."""
+    """A NumPy scalar as a Python number."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a file's configuration cannot hold a {type(value).__name__}: {value!r}")
 
 
+def _keep_owner_and_mode(temporary: Path, old: os.stat_result) -> None:
+    """Give the new file the owner and mode of the old one. The mode is last: a change of owner may clear bits."""
+    if hasattr(os, "chown"):
+        with contextlib.suppress(PermissionError):
+            os.chown(temporary, old.st_uid, old.st_gid)
+    temporary.chmod(stat.S_IMODE(old.st_mode))
+
+
 def _sync_directory(directory: Path) -> None:
-    """Make the new name itself durable, where the system can."""
+    """Write the new name itself to the disk, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:

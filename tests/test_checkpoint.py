@@ -111,7 +111,7 @@ def test_a_config_that_json_cannot_hold_leaves_the_old_file(path: Path) -> None:
 
 
 def test_saving_where_no_file_can_be(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="path: .*is a directory, expected a file name"):
+    with pytest.raises(ValueError, match="path: .*is a directory or a device, expected a file name"):
         checkpoint.save(tmp_path, "Agent", {}, {})
     with pytest.raises(ValueError, match="path: cannot write .*No such file or directory"):
         checkpoint.save(tmp_path / "missing" / "file", "Agent", {}, {})
@@ -152,7 +152,7 @@ class Evil:
 def test_bytes_of_something_else(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"path: .*agent\.rlce.*damaged or no rlce-1 file"):
+    with pytest.raises(ValueError, match=r"path: .*agent\.rlce.*damaged or not a file of rlce"):
         checkpoint.load(path, "Agent")
     assert os.listdir() == [path.name]  # no code ran
 
@@ -160,9 +160,9 @@ def test_bytes_of_something_else(path: Path, data: bytes, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        (None, "is no rlce-1 file: format None"),
-        ({"format": "pt"}, "is no rlce-1 file: format 'pt'"),
-        ({"format": "rlce-0", "kind": "Agent", "config": "{}"}, "is no rlce-1 file: format 'rlce-0'"),
+        (None, "format None, expected 'rlce-1'"),
+        ({"format": "pt"}, "format 'pt'"),
+        ({"format": "rlce-0", "kind": "Agent", "config": "{}"}, "format 'rlce-0'"),
         ({"format": "rlce-1", "kind": "Agent"}, "damaged"),
         ({"format": "rlce-1", "kind": "Agent", "config": "{"}, "damaged"),
     ],
@@ -181,7 +181,7 @@ def test_a_classifier_s_file_holds_what_else_is_given(tmp_path: Path) -> None:
     assert Classifier.load(tmp_path / "file").extra_ == {"fills": [0.1, None], "names": {"a": 1 / 3}}
     assert checkpoint.kind_of(tmp_path / "file") == "Classifier"
     before = (tmp_path / "file").read_bytes()
-    with pytest.raises(ValueError, match="extra must be what JSON can hold"):
+    with pytest.raises(ValueError, match="extra must be something that JSON can hold"):
         classifier.save(tmp_path / "file", extra={"code": print})
     assert (tmp_path / "file").read_bytes() == before
     classifier.save(tmp_path / "file")
@@ -203,5 +203,85 @@ def test_a_file_written_in_parts_replaces_the_old_one_whole_or_not_at_all(tmp_pa
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(FileNotFoundError, match="no file"):
         checkpoint.kind_of(tmp_path / "none")
-    with pytest.raises(ValueError, match="is damaged or no rlce-1 file"):
+    with pytest.raises(ValueError, match="is damaged or not a file of rlce"):
         checkpoint.kind_of(target)
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "file"
+    link = tmp_path / "link"
+    link.symlink_to("elsewhere/file")  # dangling until something is saved
+    for number in (1, 2):
+        checkpoint.save(link, "Agent", {"version": number}, {})
+        assert link.is_symlink()
+        assert version(target) == version(link) == number
+    assert os.listdir(target.parent) == ["file"]
+
+
+def test_an_existing_file_keeps_its_mode_and_owner(path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 2345)
+    for mode in (0o600, 0o664, 0o444):
+        path.chmod(mode)
+        before = path.stat()
+        with checkpoint.replacing(path) as file:
+            assert os.fstat(file.fileno()).st_mode == before.st_mode  # never open to more readers than before
+        after = path.stat()
+        assert after.st_ino != before.st_ino
+        assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+def test_an_owner_that_cannot_be_kept_does_not_stop_saving(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refuse)
+    path.chmod(0o640)
+    checkpoint.save(path, "Agent", {"version": 2}, {})
+    assert version(path) == 2
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_names_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / ("n" * 255), "Agent", {"version": 1}, {})
+    assert version(tmp_path / ("n" * 255)) == 1
+    with pytest.raises(ValueError, match="path: cannot write .*File name too long"):
+        checkpoint.save(tmp_path / ("n" * 256), "Agent", {}, {})
+
+
+@pytest.mark.parametrize("config", ["[]", "3", "null", "", "{", "[" * 100_000, "1" * 5_000])
+def test_a_configuration_that_is_no_json_object(tmp_path: Path, config: str) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(safetensors.torch.save({}, {"format": "rlce-1", "kind": "Agent", "config": config}))
+    with pytest.raises(ValueError, match=f"path: '{file}' is damaged"):
+        checkpoint.load(file, "Agent")
+
+
+@pytest.mark.parametrize("shape", [[2**63], [2**62, 4], [0, 2**63], [-1], [1.5]], ids=str)
+def test_absurd_sizes_in_the_header(tmp_path: Path, shape: list[Any]) -> None:
+    meta = {"format": "rlce-1", "kind": "Agent", "config": "{}"}
+    tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    header = json.dumps({"__metadata__": meta, "x": tensor}).encode()
+    (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match="path: .*is damaged"):
+        checkpoint.load(tmp_path / "file", "Agent")
+
+
+def test_every_damage_is_one_error(path: Path) -> None:
+    """Cut anywhere, or with any bit of the header flipped: a file loads or is refused by name, nothing else."""
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    flipped = [(place, bit) for place in range(header) for bit in range(8)]
+    damaged = [whole[:kept] for kept in range(len(whole))]
+    damaged += [whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :] for place, bit in flipped]
+    damaged += [size.to_bytes(8, "little") + whole[8:] for size in (0, 2**31, 2**40, 2**63 - 1, 2**64 - 1)]
+    refused = 0
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            checkpoint.load(path, "Agent")
+        except ValueError as error:
+            assert f"path: {str(path)!r}" in str(error)  # noqa: PT017
+            refused += 1
+    assert refused > 0.9 * len(damaged)  # a flipped bit may give another letter of a name

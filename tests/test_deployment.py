@@ -384,7 +384,7 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
     dates = np.array(["2024-01-01", "2024-01-02", "2024-01-03"], dtype="datetime64[D]")
     about = dataclasses.replace(labelled.fitted_.about, labels=Labels(dates, several=False, one_vs_all=False))
     labelled.fitted_ = dataclasses.replace(labelled.fitted_, about=about)
-    with pytest.raises(ValueError, match="model: its classes must be what JSON can hold"):
+    with pytest.raises(ValueError, match="model: its classes must be something that JSON can hold"):
         rlce.export(labelled, path)
     assert list(tmp_path.iterdir()) == []
 

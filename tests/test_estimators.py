@@ -122,7 +122,7 @@ def test_saved_with_nested_settings_and_extra(kind: Any, y: Any, tmp_path: Path)
     other = Regressor if kind is Classifier else Classifier
     with pytest.raises(ValueError, match=f"holds a {kind.__name__}, expected a {other.__name__}"):
         other.load(tmp_path / "file")
-    with pytest.raises(ValueError, match="extra must be what JSON can hold"):
+    with pytest.raises(ValueError, match="extra must be something that JSON can hold"):
         fitted.save(tmp_path / "file", extra={"a": object()})
     with pytest.raises(NotFittedError):
         small(kind).save(tmp_path / "other")

@@ -254,7 +254,7 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
             classifier.fit(rows, y, log_dir=tmp_path / "run")
         with pytest.raises(NotFittedError):
             classifier.predict(X)
-    with pytest.raises(ValueError, match="env_kwargs must be what JSON can hold"):
+    with pytest.raises(ValueError, match="env_kwargs must be something that JSON can hold"):
         PolicyGradient("CartPole-v1", env_kwargs={"render_mode": object()}, log_dir=tmp_path / "run")
     with pytest.raises(TypeError, match="no head serves"):
         PolicyGradient(Unserved, log_dir=tmp_path / "run")
