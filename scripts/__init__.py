@@ -1,39 +1,107 @@
 """Command lines. Run them from the repository's root: ``python -m scripts.train_cartpole --help``."""
 
+import itertools
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# One thread: on networks this small a second one costs more than it brings. It must be set before NumPy
-# loads.
+# One thread: a second one slows networks this small down. It must be set before NumPy loads.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 
+def _end(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Ctrl-C ends in one line, also while modules load."""
+    if not issubclass(kind, KeyboardInterrupt):
+        return sys.__excepthook__(kind, error, trace)
+    sys.stdout.flush()
+    print(f"interrupted: {error if error.args else 'nothing was saved'}", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+sys.excepthook = _end
+
+
 def run(main: Callable[[], Any]) -> None:
-    """Call ``main``; bad input ends in one line that says what is wrong, with exit status 1; a warning is one line."""
+    """Call ``main``. Bad input ends in one line and exit status 1, Ctrl-C (or SIGTERM) in one line and 130."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
 
 
+@contextmanager
+def saving(path: Path, save: Callable[[Path], None], learnt: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+    """A context for training. If it is interrupted, what was learnt is saved under the name with ``-interrupted``.
+
+    Args:
+        path: the file for the finished training.
+        save: writes a file.
+        learnt: whether there is anything to save yet.
+
+    Returns:
+        A context whose value is the function that saves the finished training.
+
+    Raises:
+        KeyboardInterrupt: interrupted; the message says what was saved.
+    """
+    saved: list[Path] = []
+
+    def keep(target: Path) -> None:
+        save(target)
+        saved.append(target)
+
+    try:
+        yield lambda: keep(path)
+    except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        if not saved and learnt():
+            keep(path.with_stem(f"{path.stem}-interrupted"))
+        saying = f"saved {saved[0]}" if saved else "nothing was learnt yet, so nothing was saved"
+        raise KeyboardInterrupt(saying) from None
+
+
+def set_aside(log_dir: Path, save: Path) -> None:
+    """Move the files of an earlier run into ``earlier-1`` (or ``earlier-2``, ...) beside them, and say so.
+
+    Args:
+        log_dir: the directory of TensorBoard's files.
+        save: the file that the next run will write.
+    """
+    endings = ("", "-best", "-interrupted", "-interrupted-best")
+    files = [path for ending in endings if (path := save.with_stem(save.stem + ending)).is_file()]
+    files += log_dir.glob("events.out.tfevents.*")
+    for number in itertools.count(1):
+        targets = [path.parent / f"earlier-{number}" for path in files]
+        if not any(target.exists() for target in targets):
+            break
+    for path, target in zip(files, targets, strict=True):
+        target.mkdir(exist_ok=True)
+        path.rename(target / path.name)
+    for target in dict.fromkeys(targets):
+        print(f"the earlier run was moved to {target}")
+
+
 def check_writable(path: Path | None, flag: str) -> None:
-    """Refuse a file that could not be written later, before anything is trained.
+    """Check, before anything is trained, that a file can be written.
 
     Raises:
         ValueError: its directory does not exist or is not writable, or it is a directory itself.
     """
     if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK)):
-        raise ValueError(f"{flag}: cannot write the file {str(path)!r}")
+        raise ValueError(f"{flag}: cannot write the file {str(path)!r}; its directory must exist and be writable")
 
 
 def finish(result: dict[str, Any], output: Path | None, log_dir: Path) -> None:
-    """Print the closing table, and write it as JSON if asked to."""
+    """Print the closing table, and write it as JSON if there is an output file."""
     import json
 
     from rlce.checkpoint import write_atomically
@@ -45,7 +113,7 @@ def finish(result: dict[str, Any], output: Path | None, log_dir: Path) -> None:
 
 
 def keywords(text: str, flag: str) -> dict[str, Any]:
-    """Keyword arguments written as a JSON object, such as ``{"max_episode_steps": 200}``."""
+    """Keyword arguments from a JSON object, such as ``{"max_episode_steps": 200}``."""
     import json
 
     try:

@@ -190,5 +190,4 @@ def main(arguments: Arguments) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parsed = tyro.cli(Arguments)
-    scripts.run(lambda: main(parsed))
+    scripts.run(lambda: main(tyro.cli(Arguments)))

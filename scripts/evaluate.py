@@ -58,5 +58,4 @@ def main(arguments: Arguments) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Arguments)
-    scripts.run(lambda: main(arguments))
+    scripts.run(lambda: main(tyro.cli(Arguments)))

@@ -108,5 +108,4 @@ def main(arguments: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Arguments)
-    scripts.run(lambda: main(arguments))
+    scripts.run(lambda: main(tyro.cli(Arguments)))

@@ -32,67 +32,70 @@ _BUNDLED = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train on one of scikit-learn's data sets or on a file, test on held-out rows, save what was learnt."""
+    """Train on one of scikit-learn's data sets or on a file, test on held-out rows, save what was learnt.
+
+    A rerun replaces nothing: it first moves the files of the earlier run into earlier-1 (or earlier-2, ...) beside
+    them. Ctrl-C saves what was learnt as classifier-interrupted.safetensors.
+    """
 
     data: str = "digits"
     """digits, breast-cancer, wine, iris; a .csv file (a header; numbers, text and missing values); or a .npz file
     with the arrays X and y."""
     target: str | None = None
-    """The .csv file's column to predict; the last by default."""
+    """The column of the .csv file to predict; by default the last one."""
     task: tables.Task = "classification"
-    """Classes, or numbers."""
+    """classification predicts a class, regression a number."""
     seed: int = 0
     """Fixes the split, weights and order."""
     epochs: int | None = None
-    """Passes over the training rows, at most; by default 60, and 100 with imbalanced."""
+    """Largest number of passes over the training rows; by default 60, or 100 with --imbalanced."""
     hidden: tuple[int, ...] = (128,)
     """Widths of the hidden layers."""
     learning_rate: float = 1e-3
     """Step size."""
     batch_size: int | Literal["auto"] = "auto"
-    """Rows a gradient step; auto is 64, and more from 32,768 rows on."""
+    """Rows in a gradient step; auto is 64, or more from 32,768 rows on."""
     dropout: float | None = None
-    """Probability of zeroing a hidden unit in training; by default 0, and 0.3 with imbalanced."""
+    """Probability of zeroing a hidden unit in training; by default 0, or 0.3 with --imbalanced."""
     smoothing: float = 0.0
-    """Label smoothing: the part of the weight spread over all classes."""
+    """Label smoothing: the part of the weight that is spread over all classes."""
     class_weight: Literal["balanced"] | None = None
-    """balanced: every class counts as much as any other, however few its rows."""
+    """balanced: all classes count the same, however many rows they have."""
     imbalanced: bool = False
-    """What docs/reweighting.md recommends for imbalanced classes: logit adjustment, generalised cross-entropy, dropout
-    0.3, 100 epochs and no held-out rows."""
+    """The settings that docs/reweighting.md recommends for imbalanced classes: logit adjustment, generalised
+    cross-entropy, dropout 0.3, 100 epochs and no held-out rows."""
     cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] | None = None
-    """Of a regression, squared by default; quantile and gaussian give intervals."""
+    """The cost of a regression, by default squared; quantile and gaussian give intervals."""
     validation_split: float | None = None
-    """Part of the training rows that watches the error; the best parameters on it are kept. By default 0.1, and 0 with
-    imbalanced."""
+    """Part of the training rows that is held out to choose the best epoch; by default 0.1, or 0 with --imbalanced."""
     patience: int | None = None
     """Stop after this many epochs without an improvement."""
     test_fraction: float = 0.2
     """Part of all rows that is held out for the closing test."""
     log_dir: Path | None = None
-    """Directory for TensorBoard and the saved file; runs/DATA-SEED by default."""
+    """Directory for TensorBoard and the saved file; by default runs/DATA-SEED."""
     save: Path | None = None
-    """File for what was learnt; classifier.safetensors or regressor.safetensors in LOG_DIR by default."""
+    """File for what was learnt; by default LOG_DIR/classifier.safetensors, or regressor.safetensors."""
     output: Path | None = None
-    """File for the closing table as JSON."""
+    """File for the closing table, as JSON."""
     quiet: bool = False
-    """No progress bar."""
+    """Show no progress bar."""
 
 
 Rows = tuple[NDArray[Any], NDArray[Any]]  # X, [N, D], and y, [N]
 
 
 def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
-    """Rows to train with, rows to test with, held out before anything is learnt, and of a .csv file what was learnt.
+    """Training rows, test rows, and for a .csv file the description of its columns (learnt from the training rows).
 
     Raises:
-        ValueError: an unknown name, a file that is not there, or one without what it must hold.
+        ValueError: an unknown name, no such file, or a file that cannot be learnt from.
     """
     data, path = arguments.data, Path(arguments.data)
     if data not in _BUNDLED and path.suffix not in (".csv", ".npz"):
-        raise ValueError(f"data must be one of {', '.join(_BUNDLED)}, a .csv or a .npz file, got {data!r}")
+        raise ValueError(f"--data must be one of {', '.join(_BUNDLED)}, a .csv or a .npz file, got {data!r}")
     if data not in _BUNDLED and not path.is_file():
-        raise ValueError(f"data: no file {data!r}")
+        raise ValueError(f"--data: no file {data!r}")
     split = functools.partial(
         tables.hold_out,
         fraction=arguments.test_fraction,
@@ -109,80 +112,81 @@ def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
         training, held_out = ((columns.matrix(frame, rows[part]), y[part]) for part in (train, test))
         return training, held_out, table
     if arguments.target is not None:
-        raise ValueError(f"--target names a column of a .csv file, which {data!r} is not")
+        raise ValueError(f"--target names a column of a .csv file, but --data is {data!r}")
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             if not {"X", "y"} <= set(arrays):
-                raise ValueError(f"data: {data!r} must hold the arrays X and y, got {', '.join(arrays)}")
+                raise ValueError(f"--data: {data!r} must hold the arrays X and y, got {', '.join(arrays)}")
             X, y = arrays["X"], arrays["y"]
     else:
         X, y = _BUNDLED[data](return_X_y=True)
     if len(X) != len(y):
-        raise ValueError(f"data: X and y must have as many rows, got {len(X)} and {len(y)}")
+        raise ValueError(f"--data: X and y must have the same number of rows, got {len(X)} and {len(y)}")
     train, test = split(y)
     return (X[train], y[train]), (X[test], y[test]), None
 
 
-def fitted(arguments: Arguments, X: NDArray[Any], y: NDArray[Any], log_dir: Path) -> Any:
-    """The estimator, trained. All of its parameters are named here and nowhere else."""
-    regression, imbalanced = arguments.task == "regression", arguments.imbalanced
-
-    def default(value: float | None, usual: float, if_imbalanced: float) -> float:
-        return value if value is not None else if_imbalanced if imbalanced else usual
-
+def make(arguments: Arguments) -> rlce.Classifier | rlce.Regressor:
+    """The untrained estimator. All of its parameters are named here and nowhere else."""
+    usual: dict[str, Any] = {"dropout": 0.0, "epochs": digits.EPOCHS, "validation_split": 0.1}
+    if arguments.imbalanced:
+        usual = {"dropout": 0.3, "epochs": 100, "validation_split": 0.0}
+    given = {name: getattr(arguments, name) for name in usual if getattr(arguments, name) is not None}
     shared: dict[str, Any] = {
         "hidden": arguments.hidden,
-        "dropout": default(arguments.dropout, 0.0, 0.3),
         "learning_rate": arguments.learning_rate,
         "batch_size": arguments.batch_size,
-        "epochs": default(arguments.epochs, digits.EPOCHS, 100),
-        "validation_split": default(arguments.validation_split, 0.1, 0.0),
         "stopping": arguments.patience,
         "random_state": arguments.seed,
+        **usual,
+        **given,
     }
-    if regression:
-        estimator: Any = rlce.Regressor(cost=arguments.cost or "squared", **shared)
-    else:
-        rules: list[Any] = []
-        if arguments.smoothing:
-            rules += [functools.partial(targets.smooth, epsilon=arguments.smoothing)]
-        if imbalanced:
-            rules += ["imbalanced"]
-        estimator = rlce.Classifier(rule=rules or None, class_weight=arguments.class_weight, **shared)
-    return estimator.fit(X, y, log_dir=log_dir, verbose=not arguments.quiet)
+    if arguments.task == "regression":
+        return rlce.Regressor(cost=arguments.cost or "squared", **shared)
+    rules: list[Any] = []
+    if arguments.smoothing:
+        rules += [functools.partial(targets.smooth, epsilon=arguments.smoothing)]
+    if arguments.imbalanced:
+        rules += ["imbalanced"]
+    return rlce.Classifier(rule=rules or None, class_weight=arguments.class_weight, **shared)
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train, test, save; returns the closing table."""
     torch.set_num_threads(1)
-    for_classes = {"imbalanced": False, "class_weight": None, "smoothing": 0.0}
-    foreign = for_classes if arguments.task == "regression" else {"cost": None}
-    given = [name for name, unset in foreign.items() if getattr(arguments, name) != unset]
-    if given:
-        raise ValueError(f"--{given[0].replace('_', '-')} is not for --task {arguments.task}")
-    for flag, path in (("--save", arguments.save), ("--output", arguments.output)):
-        scripts.check_writable(path, flag)
     classification = arguments.task == "classification"
+    foreign = {"cost": None} if classification else {"imbalanced": False, "class_weight": None, "smoothing": 0.0}
+    for name, unset in foreign.items():
+        if getattr(arguments, name) != unset:
+            raise ValueError(f"--{name.replace('_', '-')} is not for --task {arguments.task}")
+    scripts.check_writable(arguments.save, "--save")
+    scripts.check_writable(arguments.output, "--output")
     log_dir = arguments.log_dir or Path("runs") / f"{Path(arguments.data).stem}-{arguments.seed}"
-    save = arguments.save or log_dir / ("classifier.safetensors" if classification else "regressor.safetensors")
+    path = arguments.save or log_dir / ("classifier.safetensors" if classification else "regressor.safetensors")
     (X, y), (test_X, test_y), table = read(arguments)
+    estimator, extra = make(arguments), None if table is None else {"table": table}
+    scripts.set_aside(log_dir, path)
     began = time.perf_counter(), time.process_time()
-    estimator = fitted(arguments, X, y, log_dir)
-    result: dict[str, Any] = {
-        "data": arguments.data,
-        "rows": f"{len(X)} to train, {len(test_X)} to test",
-        **({"classes": len(estimator.classes_)} if classification else {}),
-        "epochs": estimator.n_epochs_,
-        "training seconds": round(time.perf_counter() - began[0], 2),
-        "training CPU seconds": round(time.process_time() - began[1], 2),
-    }
-    report = reports.classes if classification else reports.numbers
-    result |= {**report(y, test_y, estimator.predict(test_X)), "saved": str(save)}
-    estimator.save(save, extra=None if table is None else {"table": table})
+
+    def learnt() -> bool:
+        return hasattr(estimator, "fitted_") and estimator.n_epochs_ > 0
+
+    with scripts.saving(path, functools.partial(estimator.save, extra=extra), learnt) as keep:
+        estimator.fit(X, y, log_dir=log_dir, verbose=not arguments.quiet)
+        result: dict[str, Any] = {
+            "data": arguments.data,
+            "rows": f"{len(X)} to train, {len(test_X)} to test",
+            **({"classes": len(estimator.classes_)} if isinstance(estimator, rlce.Classifier) else {}),
+            "epochs": estimator.n_epochs_,
+            "training seconds": round(time.perf_counter() - began[0], 2),
+            "training CPU seconds": round(time.process_time() - began[1], 2),
+        }
+        keep()
+        report = reports.classes if classification else reports.numbers
+        result |= {**report(y, test_y, estimator.predict(test_X)), "saved": str(path)}
     scripts.finish(result, arguments.output, log_dir)
     return result
 
 
 if __name__ == "__main__":
-    arguments = tyro.cli(Arguments)
-    scripts.run(lambda: main(arguments))
+    scripts.run(lambda: main(tyro.cli(Arguments)))
