@@ -80,12 +80,12 @@ class Tracker:
         """
         if self.log_dir is None or self._file is not None:
             return
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         # TensorBoard reads files in the order of their names, so the time comes first, padded.
         name = f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}.{socket.gethostname()}.{os.getpid()}"
         self._file = io.FileIO(self.log_dir / name, "x")
-        from tensorboard.compat.proto.event_pb2 import SessionLog
-
         step = after_step + 1 if after_step else 0
         self._write({"file_version": "brain.Event:2"}, {"session_log": SessionLog(status=SessionLog.START)}, step=step)
 

@@ -108,7 +108,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     path = arguments.save or log_dir / "agent.safetensors"
     recipe, agent = cartpole.RECIPES[arguments.method], make(arguments, log_dir)
     scripts.set_aside(log_dir, path)
-    print(f"{name}: {agent.num_envs} environments ({agent.vectorization})")
+    print(f"{name}: {agent.num_envs} environments ({agent.vectorization})", flush=True)
     began = time.perf_counter(), time.process_time()
     progress = agent.trainer.progress
     with scripts.saving(path, lambda path: save(agent, path), lambda: progress.updates > 0) as keep:

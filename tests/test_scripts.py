@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rlce import Classifier, checkpoint, tables
+from rlce import Classifier, PolicyGradient, checkpoint, evaluate_policy, tables
 from rlce.supervised.tables import Columns
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +41,125 @@ def test_train_and_evaluate_an_agent(tmp_path: Path) -> None:
     said = run("-m", "scripts.evaluate", str(log_dir), "--episodes", "5")
     assert "greedy" in said
     assert "sampled" in said
+
+
+def test_the_closing_evaluation_is_of_the_saved_agent(tmp_path: Path) -> None:
+    """The last weights with the last statistics, not with those of the best round."""
+    output = tmp_path / "result.json"
+    run(
+        *["-m", "scripts.train_cartpole", "--total-timesteps", "8000", "--evaluate-every", "1000", "--episodes", "20"],
+        *["--seed", "4", "--normalize-observations", "--quiet", "--log-dir", str(tmp_path), "--output", str(output)],
+    )
+    result = json.loads(output.read_text())
+    last, best = (PolicyGradient.load(tmp_path / f"{name}.safetensors") for name in ("agent", "agent-best"))
+    assert best.normalizer is not None
+    assert last.normalizer is not None
+    assert best.normalizer.count < last.normalizer.count
+    for name, deterministic in (("greedy", True), ("sampled", False)):
+        returns, _ = evaluate_policy(last, "CartPole-v1", 20, deterministic, seed=5)
+        assert result[f"{name} return"] == f"{returns.mean():.1f} ± {returns.std():.1f} over 20 episodes"
+
+
+TRAINING = {
+    "train_cartpole": ("agent", ["--total-timesteps", "4000", "--episodes", "2", "--evaluate-every", "1000"]),
+    "train_classifier": ("classifier", ["--epochs", "5"]),
+}
+
+
+@pytest.mark.parametrize("script", TRAINING)
+def test_a_rerun_keeps_the_earlier_run(tmp_path: Path, script: str) -> None:
+    """As `make cartpole` and `make classify` do: the same command again, and again."""
+    name, flags = TRAINING[script]
+    again = ("-m", f"scripts.{script}", *flags, "--quiet", "--log-dir", str(tmp_path))
+    run(*again)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert f"the earlier run was moved to {tmp_path / 'earlier-1'}" in run(*again, "--seed", "1")
+    second = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "earlier-1").iterdir()} == first
+    assert first[f"{name}.safetensors"] != second[f"{name}.safetensors"]
+    assert len([file for file in second if file.startswith("events")]) == 1
+    if script == "train_cartpole":  # a shorter run without evaluation leaves no stale best agent beside its own
+        assert "agent-best.safetensors" in second
+        flags = ["--total-timesteps", "2000", "--episodes", "2"]
+    run("-m", f"scripts.{script}", *flags, "--quiet", "--log-dir", str(tmp_path))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "earlier-1").iterdir()} == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "earlier-2").iterdir()} == second
+    files = [path.name for path in tmp_path.iterdir() if path.is_file()]
+    assert sorted(file for file in files if not file.startswith("events")) == [f"{name}.safetensors"]
+    if script == "train_cartpole":
+        assert "CartPole-v1, 2,9" in run("-m", "scripts.evaluate", str(tmp_path), "--episodes", "2")
+
+
+def test_a_file_named_by_save_is_kept_as_well(tmp_path: Path) -> None:
+    model = tmp_path / "models" / "mine.safetensors"
+    model.parent.mkdir()
+    flags = ("--data", "iris", "--epochs", "1", "--quiet", "--save", str(model))
+    run("-m", "scripts.train_classifier", *flags, "--log-dir", str(tmp_path / "one"))
+    before = model.read_bytes()
+    run("-m", "scripts.train_classifier", *flags, "--log-dir", str(tmp_path / "two"), "--seed", "1")
+    assert (model.parent / "earlier-1" / model.name).read_bytes() == before != model.read_bytes()
+    assert len(list((tmp_path / "one").glob("events*"))) == 1
+
+
+def started(command: list[str]) -> subprocess.Popen[str]:
+    """A process that an interrupt reaches, also if the tests run in the background and ignore interrupts."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(command, cwd=ROOT, preexec_fn=listen, **pipes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("script", TRAINING)
+def test_an_interrupt_saves_what_was_learnt(tmp_path: Path, script: str, number: int) -> None:
+    name = TRAINING[script][0]
+    forever = {"train_cartpole": ["--total-timesteps", "1000000000"], "train_classifier": ["--epochs", "1000000"]}
+    command = [sys.executable, "-m", f"scripts.{script}", *forever[script], "--quiet", "--log-dir", str(tmp_path)]
+    with started(command) as process:
+        assert process.stderr is not None
+        while not any(path.stat().st_size > 8_000 for path in tmp_path.glob("events*")):  # some rounds
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(number)
+        began = time.perf_counter()
+        _, said = process.communicate(timeout=60)
+        assert time.perf_counter() - began < 2.0
+    saved = tmp_path / f"{name}-interrupted.safetensors"
+    assert said.splitlines()[-1] == f"interrupted: saved {saved}"
+    assert "Traceback" not in said
+    assert process.returncode == 130
+    if name == "agent":
+        assert PolicyGradient.load(saved).steps > 0
+    else:
+        assert Classifier.load(saved).n_epochs_ > 0
+    assert not (tmp_path / f"{name}.safetensors").exists()
+
+
+LOADING = "import scripts; print('loading', flush=True); import scripts.train_cartpole, time; time.sleep(60)"
+FIRST_ROUND = [*("-m", "scripts.train_cartpole", "--quiet"), *("--method-kwargs", '{"episodes": 1000000}')]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-c", LOADING], "interrupted: nothing was saved\n"),
+        (
+            [*FIRST_ROUND, "--method", "reinforce-no-critic"],
+            "interrupted: nothing was learnt yet, so nothing was saved\n",
+        ),
+    ],
+    ids=["modules load", "first round"],
+)
+def test_an_interrupt_before_anything_was_learnt_says_so(tmp_path: Path, arguments: list[str], said: str) -> None:
+    log_dir = [] if "-c" in arguments else ["--log-dir", str(tmp_path)]
+    command = [sys.executable, *arguments, *log_dir]
+    with started(command) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == said
+    assert process.returncode == 130
+    assert list(tmp_path.glob("*.safetensors")) == []
 
 
 def test_another_task_from_a_path(tmp_path: Path) -> None:
