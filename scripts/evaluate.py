@@ -22,13 +22,13 @@ class Arguments:
     run: Annotated[Path, tyro.conf.Positional]
     """The saved file, or the directory that holds agent.safetensors."""
     episodes: int = 100
-    """How many episodes, greedy and again sampled."""
+    """Number of episodes: greedy, then as many sampled."""
     seed: int = 1_000
-    """Of the environments and the sampled actions."""
+    """Fixes the environments and the sampled actions."""
     env: str | None = None
-    """Another environment with the same spaces; by default the one trained in."""
+    """Another environment with the same spaces; by default the one of the training."""
     env_kwargs: str = "{}"
-    """Keyword arguments of that environment as JSON."""
+    """Keyword arguments of that environment, as JSON."""
 
 
 def main(arguments: Arguments) -> dict[str, float]:
@@ -36,16 +36,11 @@ def main(arguments: Arguments) -> dict[str, float]:
     torch.set_num_threads(1)
     path = arguments.run / "agent.safetensors" if arguments.run.is_dir() else arguments.run
     agent = PolicyGradient.load(path)
-    env, env_kwargs = (
-        agent.trained_in
-        if arguments.env is None
-        else (
-            arguments.env,
-            scripts.keywords(arguments.env_kwargs, "--env-kwargs"),
-        )
-    )
+    env, env_kwargs = agent.trained_in
+    if arguments.env is not None:
+        env, env_kwargs = arguments.env, scripts.keywords(arguments.env_kwargs, "--env-kwargs")
     if env is None:
-        raise ValueError("the saved agent's environment was no id; name one with --env")
+        raise ValueError("the agent was not trained in an environment with an id; name one with --env")
     means = {}
     print(f"{path}: {env}, {agent.steps:,} training steps\n{'':8} {'mean':>9} {'std':>8} {'episodes':>9} {'length':>8}")
     for name, deterministic in (("greedy", True), ("sampled", False)):

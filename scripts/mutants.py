@@ -1,7 +1,7 @@
 """Break the library on purpose, one place at a time, and see whether the tests notice.
 
-Each mutation of ``tests/mutants.toml`` names a file, a text that stands in it once, what to put there, and the tests
-that should then fail. They run on a copy of the working tree.
+Each mutation of ``tests/mutants.toml`` names a file, a text that occurs in it once, its replacement, and the tests that
+should then fail. The tests run on a copy of the working tree.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Verdict = Literal["killed", "SURVIVED", "NO LONGER APPLIES", "BROKEN"]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Apply each mutation, run the tests that should fail, print which survived; exit with 1 if one did."""
+    """Apply each mutation, run the tests that should fail, print the result. The exit status is 1 if one survived."""
 
     only: str = ""
-    """Run the mutations whose name contains this."""
+    """Run only the mutations whose name contains this."""
     jobs: int = 2
-    """How many at a time, each on a copy of its own."""
+    """Number of mutations at the same time, each on its own copy."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Mutant:
     Attributes:
         name: what is broken.
         file: where, from the root.
-        find: a text that stands in the file exactly once.
-        replace: what to put there.
-        tests: what pytest is given; at least one of these tests must fail.
+        find: a text that occurs in the file exactly once.
+        replace: its replacement.
+        tests: arguments of pytest; at least one of these tests must fail.
     """
 
     name: str
@@ -60,7 +60,7 @@ def catalogue(path: Path = CATALOGUE) -> list[Mutant]:
     """All mutations, in the order of the file.
 
     Raises:
-        ValueError: a name stands twice.
+        ValueError: two mutations have the same name.
     """
     entries = tomllib.loads(path.read_text())["mutant"]
     mutants = [Mutant(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
@@ -72,14 +72,14 @@ def catalogue(path: Path = CATALOGUE) -> list[Mutant]:
 
 
 def mutated(mutant: Mutant, root: Path = ROOT) -> str | None:
-    """The file's text with the mutation; None where it no longer applies."""
+    """The file's text with the mutation; None if it no longer applies."""
     path = root / mutant.file
     text = path.read_text() if path.is_file() else ""
     return text.replace(mutant.find, mutant.replace) if text.count(mutant.find) == 1 else None
 
 
 def run_tests(tree: Path, tests: tuple[str, ...]) -> int:
-    """Pytest's exit status: 0 where all passed, 1 where one failed."""
+    """Pytest's exit status: 0 if all passed, 1 if one failed."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode
@@ -101,7 +101,7 @@ def judge(mutant: Mutant, tree: Path) -> Verdict:
 
 
 def copy_tree(to: Path) -> Path:
-    """The files that git tracks, and new ones that it does not ignore, as they are now."""
+    """Copy the files that git tracks, and new ones that it does not ignore, as they are now."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -114,7 +114,7 @@ def copy_tree(to: Path) -> Path:
 
 
 def main(arguments: Arguments) -> int:
-    """Print a line a mutation and the total; returns how many were not killed."""
+    """Print one line for each mutation and the total; returns the number that was not killed."""
     mutants = [mutant for mutant in catalogue() if arguments.only in mutant.name]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:

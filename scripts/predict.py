@@ -1,4 +1,4 @@
-"""Add predictions to a CSV file, by what scripts.train_classifier saved."""
+"""Add predictions to a CSV file with a model that scripts.train_classifier saved."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ from rlce.supervised.tables import Columns
 
 @dataclass(frozen=True)
 class Arguments:
-    """Add predictions to a CSV file, by what scripts.train_classifier saved."""
+    """Add predictions to a CSV file with a model that scripts.train_classifier saved."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """The saved file."""
     data: Annotated[Path, tyro.conf.Positional]
-    """The .csv file, with the columns of the training's in any order; the target's is not needed."""
+    """The .csv file to predict for. It needs the columns of the training file, in any order, but not the target."""
     output: Path = Path("predictions.csv")
-    """File for its columns and prediction, and confidence (the class's probability) or, of a regression with
-    intervals, lower and upper; - for the standard output. Put in place when complete."""
+    """File for the columns of the data and the new ones: prediction, and for classes confidence (the probability of
+    the predicted class), for a regression with intervals lower and upper. - writes to the standard output. The file
+    appears when it is complete."""
     coverage: float = 0.9
-    """Probability that an interval of a regression holds the value."""
+    """Nominal probability that the interval of a regression holds the true value."""
 
 
 def load(path: Path) -> tuple[Any, Columns]:
-    """The saved estimator, and how its columns become rows of floats.
+    """The saved estimator, and the description of its columns.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such file, or not of a training on a .csv file.
+        ValueError: the file holds something else, or a model that was not trained on a .csv file.
     """
     kind = checkpoint.kind_of(path)
     if kind not in ("Classifier", "Regressor"):
@@ -56,7 +57,7 @@ def load(path: Path) -> tuple[Any, Columns]:
 
 
 def predictor(estimator: Any, coverage: float) -> tuple[list[str], Callable[[Any], list[Any]]]:
-    """Names of the columns to add, and the function ``[N, D]`` → those columns, each ``[N]``."""
+    """The names of the columns to add, and the function ``[N, D]`` → those columns, each ``[N]``."""
     if not hasattr(estimator, "classes_"):
         if getattr(estimator, "cost", None) not in ("quantile", "gaussian"):
             return ["prediction"], lambda X: [estimator.predict(X)]
@@ -74,28 +75,28 @@ def predictor(estimator: Any, coverage: float) -> tuple[list[str], Callable[[Any
 
 @contextmanager
 def writing(path: Path) -> Iterator[Any]:
-    """Text to write to: the standard output, or a file that takes its name when all is written."""
+    """A text file to write to: the standard output, or a file that appears when it is complete."""
     if str(path) == "-":
         yield sys.stdout
         return
     with checkpoint.replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         yield text
-        text.detach()  # writes what it holds, and leaves the file open for the disk
+        text.detach()  # flushes the text, and leaves the binary file open
 
 
 def main(arguments: Arguments) -> int:
-    """Predict part by part, so that a file of any length takes the same memory; returns the number of rows."""
+    """Predict in chunks, so that memory does not grow with the file; returns the number of rows."""
     torch.set_num_threads(1)
     estimator, columns = load(arguments.model)
     names, predict = predictor(estimator, arguments.coverage)
     header, rows = tables.header(arguments.data), 0
     if len(names) > 2:
-        # A coverage that cannot be is refused before anything is written.
+        # An impossible coverage must fail before anything is written.
         estimator.predict_interval(np.zeros((1, estimator.n_features_in_)), arguments.coverage)
     taken = [name for name in names if name in header]
     if taken:
-        raise ValueError(f"data: {str(arguments.data)!r} has a column {', '.join(map(repr, taken))} already")
+        raise ValueError(f"data: {str(arguments.data)!r} already has a column {', '.join(map(repr, taken))}; rename it")
     with writing(arguments.output) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*header, *names])

@@ -1,8 +1,8 @@
-"""What every supervised rule is worth on imbalanced digits with wrong labels: macro-F1, accuracy, calibration error.
+"""Every supervised rule on imbalanced digits with wrong labels: macro-F1, accuracy, calibration error.
 
-Of scikit-learn's digits a stratified quarter is the test part, clean and with all classes alike. Of the rest the
-classes, in random order, keep n₀·50^(−rank/9) rows (n₀: the smallest class; about 368 rows in all), and in training a
-label is wrong with probability 0.2, or never. Every rule trains the same network on the same rows of every seed.
+A stratified quarter of scikit-learn's digits is the test part, balanced and with correct labels. In the rest, the
+classes, in random order, keep n₀·50^(−rank/9) rows (n₀: the smallest class; about 368 rows in all). A training label
+is wrong with probability 0.2, or never. For each seed, every rule trains the same network on the same rows.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import concurrent.futures
 import functools
 import json
 import multiprocessing
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from rlce.supervised.calibration import expected_calibration_error
 
 NOISE = 0.2
 MEASURES = ("macro-F1", "balanced accuracy", "calibration error")
-COMPARED = (0, 2)  # of them, those whose differences are printed
+COMPARED = (0, 2)  # positions of the measures whose differences are printed
 RECOMMENDED: dict[str, Any] = {"rule": "imbalanced", "dropout": 0.3}
 HELD_OUT: dict[str, Any] = {"validation_split": 0.2}
 
@@ -144,20 +145,21 @@ def main(
 ) -> None:
     """Imbalanced digits, with and without wrong labels: every rule beside plain cross-entropy and inverse frequency.
 
-    Printed are mean ± standard deviation over seeds, and paired differences with 95 % intervals.
+    Prints mean ± standard deviation over seeds, and paired differences with 95 % intervals.
 
     Args:
-        seeds: how many, of split, classes' order, noise and training.
-        first_seed: the first of them.
-        epochs: of every training.
-        processes: seeds that run at a time.
-        output: file for all measures as JSON.
+        seeds: Number of seeds (of the split, the order of the classes, the noise and the training).
+        first_seed: The first seed.
+        epochs: Epochs of every training.
+        processes: Number of seeds that run at the same time.
+        output: File for all measures, as JSON.
     """
     if seeds < 2:
         raise ValueError(f"seeds must be at least 2 for a spread, got {seeds}")
     scripts.check_writable(output, "--output")
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+    quietly = (signal.SIGINT, signal.SIG_DFL)  # workers end on Ctrl-C without a traceback
+    with concurrent.futures.ProcessPoolExecutor(processes, spawn, signal.signal, quietly) as pool:
         runs = list(pool.map(functools.partial(measured, epochs=epochs), range(first_seed, first_seed + seeds)))
     if output is not None:
         by_rule = {key: [run[key] for run in runs] for key in runs[0]}

@@ -17,6 +17,7 @@ import pytest
 
 from rlce import Classifier, PolicyGradient, checkpoint, evaluate_policy, tables
 from rlce.supervised.tables import Columns
+from scripts import benchmark, reweighting
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +35,7 @@ def test_train_and_evaluate_an_agent(tmp_path: Path) -> None:
         *("--log-dir", str(log_dir), "--output", str(output)),
     )
     assert "32 environments (vector_entry_point)" in said
-    assert "rollout/ep_rew_mean" in said or "eval/mean_reward" in said
+    assert "eval/mean_reward" in said
     result = json.loads(output.read_text())
     assert result["environment steps"] >= 2000
     assert {"agent.safetensors", "agent-best.safetensors"} <= {path.name for path in log_dir.iterdir()}
@@ -294,7 +295,7 @@ def test_predict_refuses_and_leaves_what_was_there(tmp_path: Path) -> None:
     run(*train, "--data", str(data), "--save", str(model))
     output.write_text("old")
     for text, said in (
-        ("age,city,since,prediction\n1,Ulm,2000,x\n", "has a column 'prediction' already"),
+        ("age,city,since,prediction\n1,Ulm,2000,x\n", "already has a column 'prediction'"),
         ("city\nUlm\n", "frame: no columns 'age', 'since'; the columns are 'city'"),
         ("age,city,since\n1,Ulm,2000\nold,Ulm,2000\n", "column 'age' held numbers in training, got 'old'"),
         ("age,city,since\n" + "1,Ulm,2000\n" * 60_000 + "1,Ulm\n", "line 60002 has 2 fields, the header 3"),
@@ -308,7 +309,7 @@ def test_predict_refuses_and_leaves_what_was_there(tmp_path: Path) -> None:
     run(*train, "--data", "iris", "--save", str(model))
     said = run("-m", "scripts.predict", str(model), str(data), "--output", str(output), ok=False)
     assert "was not trained on a .csv file" in said
-    assert {path.name for path in tmp_path.iterdir()} == {"data.csv", "model", "out.csv", "new.csv", "run"}
+    assert {path.name for path in tmp_path.iterdir()} == {"data.csv", "model", "earlier-1", "out.csv", "new.csv", "run"}
 
 
 @pytest.mark.parametrize(
@@ -316,9 +317,9 @@ def test_predict_refuses_and_leaves_what_was_there(tmp_path: Path) -> None:
     [
         (("--target", "price"), "error: target: no column 'price'; the columns are 'age', 'name', 'city'"),
         (("--target", "age"), "error: target: column 'age' holds numbers such as"),
-        (("--data", "iris", "--target", "age"), "error: --target names a column of a .csv file, which 'iris' is not"),
+        (("--data", "iris", "--target", "age"), "error: --target names a column of a .csv file, but --data is 'iris'"),
         (("--test-fraction", "0.01"), "error: fraction: 0.01 of 60 rows leaves 59 to train and 1 to test"),
-        (("--data", "none.csv"), "error: data: no file 'none.csv'"),
+        (("--data", "none.csv"), "error: --data: no file 'none.csv'"),
     ],
 )
 def test_a_table_that_cannot_be_learnt_from(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
@@ -340,6 +341,26 @@ def test_a_class_with_a_single_row_is_learnt_from(tmp_path: Path) -> None:
     said = run("-m", "scripts.train_classifier", "--data", str(data), *flags)
     assert "warning: target: 1 of 62 rows without 'label' are left out" in said
     assert "warning: y: one row only of 'perhaps': kept in training" in said
+
+
+def test_imbalanced_is_what_was_measured_best(tmp_path: Path) -> None:
+    """The settings that scripts/reweighting.py calls recommended, and only where no flag says otherwise."""
+    train = ("-m", "scripts.train_classifier", "--data", "iris", "--quiet", "--log-dir", str(tmp_path))
+    run(*train, "--imbalanced")
+    fitted = Classifier.load(tmp_path / "classifier.safetensors")
+    assert fitted.n_epochs_ == 100
+    assert fitted.validation_split == 0
+    recommended = reweighting.RECOMMENDED
+    assert fitted.dropout == recommended["dropout"] == 0.3
+    assert fitted.rule == [recommended["rule"]] == ["imbalanced"]
+    run(*train, "--imbalanced", "--epochs", "2", "--dropout", "0")
+    fitted = Classifier.load(tmp_path / "classifier.safetensors")
+    assert (fitted.n_epochs_, fitted.dropout, fitted.rule) == (2, 0, ["imbalanced"])
+    run(*train, "--epochs", "2")
+    fitted = Classifier.load(tmp_path / "classifier.safetensors")
+    assert (fitted.rule, fitted.dropout, fitted.validation_split) == (None, 0, 0.1)
+    flags = ("--task", "regression", "--imbalanced")
+    assert "error: --imbalanced is not for --task regression" in run(*train, *flags, ok=False)
 
 
 @pytest.mark.parametrize("cost", ["squared", "gaussian"])
@@ -364,14 +385,23 @@ def test_regression_from_a_csv_file(tmp_path: Path, cost: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "explained"),
     [
-        *["train_cartpole", "train_classifier", "predict", "evaluate", "bridge"],
-        *["benchmark", "benchmark_supervised", "reweighting"],
+        ("train_cartpole", ["--evaluate-every", "A rerun replaces nothing", "by default runs/METHOD-ENV-SEED"]),
+        ("train_classifier", ["--imbalanced", "A rerun replaces nothing", "The column of the .csv file to predict"]),
+        ("predict", ["--coverage", "The .csv file to predict for"]),
+        ("evaluate", ["--episodes", "The saved file, or the directory that holds agent.safetensors"]),
+        ("bridge", ["--draws", "compare their gradients"]),
+        ("benchmark", ["held", "The held solve of CartPole-v1", "startup"]),
+        ("benchmark_supervised", ["classify", "How many of scikit-learn's checks"]),
+        ("reweighting", ["--processes", "Number of seeds that run at the same time"]),
+        ("mutants", ["--jobs", "Run only the mutations whose name contains this"]),
     ],
 )
-def test_help(script: str) -> None:
-    assert "--help" in run("-m", f"scripts.{script}", "--help")
+def test_help(script: str, explained: list[str]) -> None:
+    said = " ".join(run("-m", f"scripts.{script}", "--help").replace("│", " ").split())
+    for words in explained:
+        assert words in said
 
 
 def test_the_bridge_shows_what_is_true(tmp_path: Path) -> None:
@@ -385,9 +415,35 @@ def test_the_bridge_shows_what_is_true(tmp_path: Path) -> None:
     assert {"labels", "all actions", "sampled rewards"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_held_benchmark_prints_its_table() -> None:
-    arguments = ("--method", "reinforce-no-critic", "--seeds", "1", "--timesteps", "2500")
-    assert "| reinforce-no-critic | 0/1 | — |" in run("-m", "scripts.benchmark", "held", *arguments)
+def test_held_benchmark_evaluates_each_2048_steps(tmp_path: Path) -> None:
+    output = tmp_path / "evaluations.json"
+    arguments = ("--method", "reinforce-no-critic", "--seeds", "1", "--timesteps", "4200", "--output", str(output))
+    said = run("-m", "scripts.benchmark", "held", *arguments)
+    assert "| reinforce-no-critic | 0/1 | — |" in said  # two evaluations are too few to hold
+    (evaluations,) = json.loads(output.read_text())["reinforce-no-critic"]
+    first, last = (one["steps"] for one in evaluations)
+    assert 2_048 <= first < 4_096 <= last < 2 * 4_096
+    for one in evaluations:
+        assert all(8 < one[kind] <= 500 for kind in ("greedy", "sampled"))
+    assert f"at {last:,}: greedy {evaluations[-1]['greedy']:5.1f}" in said
+    assert 0 < evaluations[0]["cpu_seconds"] < evaluations[1]["cpu_seconds"]
+
+
+def test_held_benchmark_s_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of three runs one is solved from its second evaluation on, one only at times, one at its end alone."""
+    returns = iter([(9, 480, 490, 500), (500, 9, 480, 500), (9, 400, 500, 500)])
+
+    def train(method: str, seed: int, timesteps: int) -> list[benchmark.Evaluated]:
+        means = next(returns)
+        return [benchmark.Evaluated(2_048 * (i + 1), 0.5 * (i + 1), mean, mean) for i, mean in enumerate(means)]
+
+    monkeypatch.setattr(benchmark, "train_ours", train)
+    benchmark.held(("ppo",), seeds=3, timesteps=8_192)
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row == (
+        "| ppo | 1/3 | 4,096 (4,096 to 4,096) | 1.00 (1.00 to 1.00) | 2.00 (2.00 to 2.00) "
+        "| 500 (500 to 500) | 500 (500 to 500) / 500 (500 to 500) |"
+    )
 
 
 def test_reweighting_compares_every_rule(tmp_path: Path) -> None:
