@@ -47,16 +47,16 @@ def objective(
 ) -> Tensor:
     """L = (1/Z) Σ_i weights_i · cost(outputs, targets)_i, unchecked: what every training descends.
 
-    Classifier, regressor, actor and critic call it; no other function of the library sums a loss.
+    Classifier, regressor, actor and critic all call it; no other function of the library sums a loss.
 
     Args:
         cost: (outputs ``[..., n_outputs]``, targets) → one cost a row, ``[...]``: a head's ``cost``, or
             `cross_entropy`.
         outputs: of the network, ``[..., n_outputs]``.
-        targets: as ``cost`` takes them. They and the weights are data: no gradient flows into them.
+        targets: as ``cost`` takes them.
         weights: one signed number for each cost, ``[...]``, or None for ones. A row of weight zero contributes zero
             even where its cost is infinite.
-        normalizer: Z, used as it is; by default the number of costs, those of weight zero included.
+        normalizer: Z; by default the number of costs, those of weight zero included.
 
     Returns:
         A scalar tensor.
@@ -78,37 +78,36 @@ def weighted_cross_entropy(
     *,
     normalizer: float | Tensor | None = None,
 ) -> Tensor:
-    r"""L = −(1/Z) Σ_i weights_i Σ_k targets_ik log softmax(logits_i)_k, in nats: `objective`, its arguments checked.
+    """L = −(1/Z) Σ_i weights_i Σ_k targets_ik log softmax(logits_i)_k, in nats: `objective` with checked arguments.
 
-    ``targets`` and ``weights`` are data: no gradient flows into them. What L *is* depends on how they were made:
+    No gradient flows into ``targets`` and ``weights``. The meaning of L depends on how they were made:
 
-    * **Tier A**, the weights do not depend on the parameters: L is the loss (labels, smoothing, class weights).
-    * **Tier B**, the method itself holds a weight constant: the gradient of L is the method's estimator, its
-      value is not the method's objective (REINFORCE, actor-critic).
-    * **Tier C**, the weights reproduce another loss's gradient at the current parameters only and must be made
-      anew at each step: the value and the curvature of L are not that loss's (PPO's clip, the exact focal loss).
+    * **Tier A**: the weights do not depend on the parameters. L is the loss (labels, smoothing, class weights).
+    * **Tier B**: the method itself holds a weight constant. The gradient of L is the method's estimator, but the
+      value of L is not the method's objective (REINFORCE, actor-critic).
+    * **Tier C**: the weights reproduce another loss's gradient at the current parameters only. Compute them again at
+      every step; the value and the curvature of L are not those of that loss (PPO's clip, the exact focal loss).
 
-    **Signed weights.** With a negative weight L has no lower bound: its value then says nothing about return, and
-    repeating a step on the same rows drives it to −∞. Sample afresh, use a ratio with a clip, or keep w ≥ 0.
+    **Signed weights.** With a negative weight L has no lower bound: its value says nothing about the return, and
+    repeated steps on the same rows drive it to −∞. Sample new rows, use a ratio with a clip, or keep w ≥ 0.
 
     Args:
         logits: floating point ``[..., K]`` on any device. −inf masks a class, whose gradient is then zero.
-        targets: class indices (integer, ``[...]``) or class weights (floating point, ``[..., K]``; rows need
-            not sum to 1 and may be signed). 0·log 0 = 0.
+        targets: class indices (integer, ``[...]``) or class weights (floating point, ``[..., K]``; they may have any
+            sign and any sum). 0·log 0 = 0.
         weights: one signed number a row, ``[...]``; ones by default.
-        normalizer: Z, a positive number or 0-d tensor, used as it is. By default the number of rows passed, the
-            product of the leading dimensions, rows of weight zero included (never the sum of the weights,
-            which may be zero). A training divides by rows of X instead: where a row has M labels, logits are
-            ``[B, M, 2]``, and it passes B.
+        normalizer: Z, a positive number or 0-d tensor. By default the number of rows, which is the product of the
+            leading dimensions and includes rows of weight zero. (The sum of the weights may be zero.) A training with
+            M labels a row has logits ``[B, M, 2]`` and passes B, the rows of X.
 
     Returns:
         A scalar tensor of the logits' dtype.
 
     Raises:
-        TypeError: an argument is no tensor, or of the wrong dtype.
-        ValueError: shapes that do not fit, an empty batch, a class outside 0..K−1, NaN or infinity (other than a
-            −inf logit), a row with every class masked, a non-zero weight on a masked class, or a normaliser
-            that is not positive and finite.
+        TypeError: an argument is not a tensor, or has the wrong dtype.
+        ValueError: shapes do not fit, the batch is empty, a class lies outside 0..K−1, an entry is NaN or infinite
+            (other than a −inf logit), every class of a row is masked, a masked class has a non-zero weight, or the
+            normaliser is not positive and finite.
 
     Source:
         Cross-entropy over target weights is standard; Williams (1992), "Simple statistical gradient-following
@@ -130,83 +129,55 @@ def weighted_cross_entropy(
 def _checked(
     logits: Tensor, targets: Tensor, weights: Tensor | None, normalizer: float | Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Check the arguments of `weighted_cross_entropy`; return targets and weights detached, in fitting dtypes."""
+    """Check the arguments of `weighted_cross_entropy`; return targets and weights detached, in the right dtypes."""
     for name, value in (("logits", logits), ("targets", targets), ("weights", weights)):
         if not isinstance(value, Tensor) and not (name == "weights" and value is None):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if not logits.is_floating_point():
         raise TypeError(f"logits must be floating point, got {logits.dtype}")
-    if logits.ndim == 0 or logits.shape[-1] == 0:
-        raise ValueError(f"logits must have shape [..., K] with K >= 1, got {list(logits.shape)}")
-    rows, classes = logits.shape[:-1], logits.shape[-1]
-    if logits.numel() == 0:
-        raise ValueError(f"the batch is empty: logits have shape {list(logits.shape)}")
-    values = logits.detach()
-    bad = values.isnan() | (values == math.inf)
-    if bad.any():
-        raise ValueError(
-            f"logits must be finite or -inf, got {values[bad][0].item()} at index {_first(bad)} "
-            f"of shape {list(logits.shape)}"
-        )
+    if logits.ndim == 0 or 0 in logits.shape:
+        raise ValueError(f"logits must have shape [..., K], not empty and with K >= 1, got {list(logits.shape)}")
+    values, classes = logits.detach(), logits.shape[-1]
     masked = values == -math.inf
-    if masked.all(dim=-1).any():
-        raise ValueError(f"every class is masked (-inf) in the row of logits at {_first(masked.all(dim=-1))}")
+    _refuse(values.isnan() | (values == math.inf), "logits must be finite or -inf", values)
+    _refuse(masked.all(dim=-1), "every class is masked (-inf) in the row of logits")
 
     targets = targets.detach()
     if targets.is_floating_point():
-        if targets.shape != logits.shape:
-            raise ValueError(
-                f"floating-point targets must have the shape of logits, {list(logits.shape)}, "
-                f"got {list(targets.shape)}; "
-                "class indices must be integers"
-            )
+        _check_shape("floating-point targets", targets, logits.shape, "class indices must be integers")
         targets = targets.to(logits.dtype)
-        if not targets.isfinite().all():
-            raise ValueError(f"targets must be finite, got a NaN or infinity at index {_first(~targets.isfinite())}")
+        _refuse(~targets.isfinite(), "targets must be finite", targets)
         on_masked = (masked & (targets != 0)).any(dim=-1)
+    elif targets.dtype == torch.bool or targets.is_complex():
+        raise TypeError(f"targets must be integer class indices or floating-point class weights, got {targets.dtype}")
     else:
-        if targets.dtype == torch.bool or targets.is_complex():
-            raise TypeError(
-                f"targets must be integer class indices or floating-point class weights, got {targets.dtype}"
-            )
-        if targets.shape != rows:
-            raise ValueError(
-                f"integer targets must have the leading shape of logits, {list(rows)}, got {list(targets.shape)}; "
-                "class weights must be floating point"
-            )
+        _check_shape("integer targets", targets, logits.shape[:-1], "class weights must be floating point")
         targets = targets.long()
-        outside = (targets < 0) | (targets >= classes)
-        if outside.any():
-            raise ValueError(
-                f"targets must be classes 0..{classes - 1}, got {targets[outside][0].item()} at index {_first(outside)}"
-            )
+        _refuse((targets < 0) | (targets >= classes), f"targets must be classes 0..{classes - 1}", targets)
         on_masked = masked.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
     if weights is not None:
         weights = weights.detach()
         if weights.is_complex():
             raise TypeError(f"weights must be real numbers, got {weights.dtype}")
-        if weights.shape != rows:
-            raise ValueError(
-                f"weights must hold one number a row, shape {list(rows)}, got {list(weights.shape)}; "
-                "class weights belong in targets"
-            )
+        _check_shape("weights", weights, logits.shape[:-1], "class weights belong in targets")
         weights = weights.to(logits.dtype)
-        if not weights.isfinite().all():
-            raise ValueError(f"weights must be finite, got a NaN or infinity at index {_first(~weights.isfinite())}")
+        _refuse(~weights.isfinite(), "weights must be finite", weights)
         on_masked = on_masked & (weights != 0)
-    if on_masked.any():
-        raise ValueError(f"a masked class (logit -inf) carries a non-zero weight in the row at {_first(on_masked)}")
-    if normalizer is not None:
-        if not isinstance(normalizer, Tensor | int | float | np.number):
-            raise TypeError(f"normalizer must be a number or a 0-d tensor, got {type(normalizer).__name__}")
-        if isinstance(normalizer, Tensor) and normalizer.ndim != 0:
-            raise ValueError(f"normalizer must be a number or a 0-d tensor, got shape {list(normalizer.shape)}")
-        if not 0 < float(normalizer) < math.inf:
-            raise ValueError(f"normalizer must be positive and finite, got {float(normalizer)}")
+    _refuse(on_masked, "a masked class (logit -inf) carries a non-zero weight in the row")
+    if normalizer is not None and not (np.ndim(normalizer) == 0 and 0 < normalizer < math.inf):
+        raise ValueError(f"normalizer must be positive and finite, a number or a 0-d tensor, got {normalizer}")
     return targets, weights
 
 
-def _first(where: Tensor) -> list[int]:
-    """Index of the first true entry."""
-    return where.nonzero()[0].tolist()
+def _refuse(wrong: Tensor, problem: str, values: Tensor | None = None) -> None:
+    """Raise an error that names the first entry where ``wrong`` is true."""
+    if wrong.any():
+        index = wrong.nonzero()[0].tolist()
+        got = "" if values is None else f", got {values[tuple(index)].item()}"
+        raise ValueError(f"{problem}{got} at index {index}")
+
+
+def _check_shape(name: str, value: Tensor, shape: torch.Size, hint: str) -> None:
+    if value.shape != shape:
+        raise ValueError(f"{name} must have the shape that fits logits, {list(shape)}, got {list(value.shape)}; {hint}")
