@@ -72,11 +72,7 @@ def objective(
 
 
 def weighted_cross_entropy(
-    logits: Tensor,
-    targets: Tensor,
-    weights: Tensor | None = None,
-    *,
-    normalizer: float | Tensor | None = None,
+    logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, normalizer: float | Tensor | None = None
 ) -> Tensor:
     """L = −(1/Z) Σ_i weights_i Σ_k targets_ik log softmax(logits_i)_k, in nats: `objective` with checked arguments.
 

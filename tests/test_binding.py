@@ -79,9 +79,9 @@ def test_a_rule_is_given_what_it_names(rule: Any, expected: Any) -> None:
         (lambda a, b, c, d: a, "needs a, b, c, d"),
         (lambda log_prob, advantage, other: 0, "needs other, log_prob, advantage"),  # names at another's place
         (lambda *, a, b, c: a, "needs a, b, c"),
-        (lambda: 1.0, "takes nothing of what is offered"),
-        (lambda *everything: 1.0, "takes nothing"),
-        (partial(with_default, advantage=1.0, episode=1.0), "with_default takes nothing"),
+        (lambda: 1.0, "<lambda> must have a parameter with one of these names: advantage, log_prob"),
+        (lambda *everything: 1.0, "must have a parameter"),
+        (partial(with_default, advantage=1.0, episode=1.0), "with_default must have a parameter"),
         (
             partial(lambda a, b, c, d: a, a=1),
             "needs b, c, d",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rlce.rules import returns
 
 Array = NDArray[np.floating[Any]]
+Flags = NDArray[np.bool_]
 Baseline = Literal["none", "mean", "leave-one-out", "value"]
 Comparison = Literal["leave-one-out", "centred", "standardized"]
 
@@ -21,9 +22,9 @@ class Experience(NamedTuple):
     """What a credit rule gets. Every field is time-major ``[T, N]``; rows that are not ``valid`` hold zeros."""
 
     reward: Array
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    valid: NDArray[np.bool_]
+    terminated: Flags
+    truncated: Flags
+    valid: Flags
     time: NDArray[np.int64]  # steps since the episode began
     value: Array | None  # V(s_t), with a critic
     next_value: Array | None  # V(s_{t+1}) at the true successor, with a critic
@@ -31,7 +32,7 @@ class Experience(NamedTuple):
     behaviour_log_prob: Array | None = None  # log π(a|s) when a was taken, for methods with a ratio
 
     @property
-    def done(self) -> NDArray[np.bool_]:
+    def done(self) -> Flags:
         """Terminated or truncated."""
         return self.terminated | self.truncated
 
@@ -68,12 +69,12 @@ def monte_carlo(
     Returns:
         Advantage, and the return as the critic's target.
     """
-    reward, done = experience.reward, experience.done
-    advantage: Array
-    returned: Array = returns.reward_to_go(reward, experience.terminated, done, discount, experience.next_value)
+    reward, terminated, done = experience.reward, experience.terminated, experience.done
+    returned = returns.reward_to_go(reward, terminated, done, discount, experience.next_value)
     target = returned if experience.value is not None else None
     if whole_return:
         returned = returned[:1]  # broadcast over the episode below; so is its baseline, whatever the lengths
+    advantage = returned
     if baseline == "value":
         assert experience.value is not None
         advantage = returned - experience.value
@@ -81,11 +82,8 @@ def monte_carlo(
         advantage = returned - returns.batch_mean(returned)
     elif baseline == "leave-one-out":
         advantage = returned - returns.leave_one_out(returned)
-    else:
-        advantage = returned
-    if exact_discount:
-        # With the whole return the discounting already counts from the episode's start.
-        advantage = advantage if whole_return else advantage * discount**experience.time
+    if exact_discount and not whole_return:  # a whole return is discounted from the episode's start already
+        advantage = advantage * discount**experience.time
     return Credit(np.where(experience.valid, advantage, 0.0), target)
 
 
@@ -103,18 +101,9 @@ def generalized_advantage(experience: Experience, *, discount: float, trace: flo
     Source:
         Schulman et al. (2016), arXiv 1506.02438.
     """
-    assert experience.value is not None
-    assert experience.next_value is not None
-    advantage = returns.gae(
-        experience.reward,
-        experience.value,
-        experience.next_value,
-        experience.terminated,
-        experience.done,
-        discount,
-        trace,
-    )
-    return Credit(advantage, advantage + experience.value)
+    given = _with_values(experience)
+    advantage = returns.gae(*given, discount, trace)
+    return Credit(advantage, advantage + given[1])
 
 
 def grouped(
@@ -195,20 +184,16 @@ def v_trace_targets(
     Source:
         Espeholt et al. (2018), arXiv 1802.01561.
     """
-    assert experience.value is not None
-    assert experience.next_value is not None
     assert experience.log_prob is not None
     assert experience.behaviour_log_prob is not None
-    target, advantage = returns.vtrace(
-        experience.reward,
-        experience.value,
-        experience.next_value,
-        experience.terminated,
-        experience.done,
-        np.exp(experience.log_prob - experience.behaviour_log_prob),
-        discount,
-        trace,
-        ratio_bound,
-        trace_bound,
-    )
+    ratio = np.exp(experience.log_prob - experience.behaviour_log_prob)
+    target, advantage = returns.vtrace(*_with_values(experience), ratio, discount, trace, ratio_bound, trace_bound)
     return Credit(advantage, target)
+
+
+def _with_values(experience: Experience) -> tuple[Array, Array, Array, Flags, Flags]:
+    """The first five arguments of `rlce.returns.gae` and `vtrace`."""
+    value, next_value = experience.value, experience.next_value
+    assert value is not None
+    assert next_value is not None
+    return experience.reward, value, next_value, experience.terminated, experience.done

@@ -180,12 +180,12 @@ def prepare(
 
 def _check_credit(credit: Credit, experience: Experience, method: Method) -> None:
     """Refuse arrays of a wrong shape, and advantages that are not finite."""
-    shape, valid = experience.valid.shape, experience.valid
-    optional = ["row_weight"] + ["target"] * (experience.value is None)
+    valid = experience.valid
+    required = ["advantage"] + ["target"] * (experience.value is not None)
     for name, array in credit._asdict().items():
-        if getattr(array, "shape", None) != shape and not (array is None and name in optional):
+        if np.shape(array) != valid.shape and not (array is None and name not in required):
             raise ValueError(
-                f"method {method.name}: its credit rule must give {name} of shape {list(shape)}, "
+                f"method {method.name}: its credit rule must give {name} of shape {list(valid.shape)}, "
                 f"got {list(np.shape(array))}"
             )
     if credit.row_weight is not None and not ((credit.row_weight >= 0) & (credit.row_weight < np.inf))[valid].all():
@@ -206,8 +206,8 @@ def join(rounds: Sequence[tuple[Rollout, NDArray[Any]]]) -> tuple[Rollout, NDArr
         given = [part for part in parts if part is not None]
         if len(given) < len(parts):
             return None
-        padding = [np.zeros((longest - len(part), *part.shape[1:]), part.dtype) for part in given]
-        return np.concatenate([np.concatenate(pair) for pair in zip(given, padding, strict=True)], axis=1)
+        padding = [[(0, longest - len(part)), *[(0, 0)] * (part.ndim - 1)] for part in given]
+        return np.concatenate(list(map(np.pad, given, padding)), axis=1)
 
     rollouts = [rollout for rollout, _ in rounds]
     masked = [rollout.mask for rollout in rollouts if rollout.mask is not None]

@@ -1,7 +1,7 @@
-"""What gives a rule what it names, in both halves.
+"""Passes each rule the values that its parameters name, in both halves of the library.
 
-A rule is a function whose parameter names say what it needs. Whoever calls it has some things to offer, each under a
-name, and the rule gets those that it names::
+A rule is a function whose parameter names state what it needs. Its caller offers values, each under a name, and the
+rule gets those that it names::
 
     def mine(labels, classes): ...                  # Classifier(rule=mine)
     def mine(advantage, log_prob, episode): ...     # rlce.methods.Method(weight=mine, ...)
@@ -18,12 +18,12 @@ Rule = Callable[..., Any]
 
 
 class Bound(NamedTuple):
-    """A rule that knows what to take.
+    """A rule with the names of the values that it takes.
 
     Attributes:
         rule: the function.
-        by_position: the names of what it is given by position.
-        by_name: the names of what it is given by keyword.
+        by_position: the names of the values that are passed by position.
+        by_name: the names of the values that are passed by keyword.
 
     Example:
         >>> bind(lambda x, y=2: 10 * x + y, ["x", "z"]).call({"x": 1, "z": 3})
@@ -36,39 +36,39 @@ class Bound(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the function, for messages."""
+        """The function's name, for messages."""
         return name_of(self.rule)
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """The names of all that it is given."""
+        """The names of all values that it takes."""
         return (*self.by_position, *self.by_name)
 
     def call(self, known: Mapping[str, Any]) -> Any:
-        """What the rule gives, of all that is offered by name."""
+        """The rule's result, given all offered values by name."""
         return self.rule(*[known[name] for name in self.by_position], **{name: known[name] for name in self.by_name})
 
 
 def bind(rule: Rule, offered: Collection[str], by_position: Sequence[str] = ()) -> Bound:
-    """Find out from a rule's signature what to give it.
+    """Read from a rule's signature which values to pass it.
 
-    * A parameter whose name is offered is given by keyword, also over its default, unless a `functools.partial` has
-      bound it.
-    * Where not all parameters that must be given have offered names, and there are as many of them as
-      ``by_position`` has names, those are given by position (a parameter that bears an offered name must then stand
-      where that one is given).
+    * A parameter with an offered name gets that value by keyword, even if it has a default, unless a
+      `functools.partial` has bound it.
+    * If some parameters without a default have other names, and there are exactly as many parameters without a default
+      as names in ``by_position``, these values are passed by position. (A parameter with an offered name must then
+      stand at the position of its value.)
 
     Args:
         rule: a function, a lambda, a partial or any callable object.
-        offered: the names of what there is.
-        by_position: the names of what is given by position.
+        offered: the names of the values that can be passed.
+        by_position: the names of the values to pass by position.
 
     Returns:
-        The rule, and what it takes.
+        The rule, with the names that it takes.
 
     Raises:
-        TypeError: what cannot be called.
-        ValueError: a parameter that cannot be given, or a rule that takes nothing; the message lists what is offered.
+        TypeError: the rule is not callable.
+        ValueError: nothing fits a parameter, or the rule takes no value; the message lists what is offered.
 
     Example:
         >>> offered = "advantage", "log_prob", "behaviour_log_prob", "episode"
@@ -92,7 +92,7 @@ def bind(rule: Rule, offered: Collection[str], by_position: Sequence[str] = ()) 
     missing = [each for each in required if each not in named]
     if not missing:
         if not named:
-            raise ValueError(f"rule: {name} takes nothing of what is offered: {', '.join(offered)}")
+            raise ValueError(f"rule: {name} must have a parameter with one of these names: {', '.join(offered)}")
         return Bound(rule, (), named)
     in_order = all(free[each].kind is not inspect.Parameter.KEYWORD_ONLY for each in required)
     if by_position and in_order and len(required) == len(by_position):
@@ -108,7 +108,7 @@ def bind(rule: Rule, offered: Collection[str], by_position: Sequence[str] = ()) 
 
 
 def name_of(rule: Rule) -> str:
-    """What to call a rule in a message.
+    """The name of a rule in messages.
 
     Example:
         >>> name_of(functools.partial(max, 3))

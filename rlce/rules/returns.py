@@ -42,11 +42,7 @@ def discounted_sum(increments: Array, decay: Array) -> Array:
 
 
 def reward_to_go(
-    reward: Array,
-    terminated: Flags,
-    done: Flags,
-    discount: float,
-    next_value: Array | None = None,
+    reward: Array, terminated: Flags, done: Flags, discount: float, next_value: Array | None = None
 ) -> Array:
     """Discounted sum of the rewards from t to the end of the episode: G_t = r_t + γ G_{t+1}.
 
@@ -84,13 +80,7 @@ def reward_to_go(
 
 
 def gae(
-    reward: Array,
-    value: Array,
-    next_value: Array,
-    terminated: Flags,
-    done: Flags,
-    discount: float,
-    trace: float,
+    reward: Array, value: Array, next_value: Array, terminated: Flags, done: Flags, discount: float, trace: float
 ) -> Array:
     """Generalised advantage estimate: δ_t = r + γ(1−terminated)V' − V;  A_t = δ_t + γλ(1−done) A_{t+1}.
 

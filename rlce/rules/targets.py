@@ -443,11 +443,7 @@ def logit_adjusted(logits: Tensor, counts: Tensor | Sequence[float], tau: float 
 
 
 def label_margin(
-    logits: Tensor,
-    labels: Tensor,
-    counts: Tensor | Sequence[float],
-    largest: float = 0.5,
-    scale: float = 1.0,
+    logits: Tensor, labels: Tensor, counts: Tensor | Sequence[float], largest: float = 0.5, scale: float = 1.0
 ) -> Tensor:
     """Logits s(z_k − Δ_k 1[k=y]) with Δ_k ∝ n_k^{−1/4}: LDAM, a larger margin for rarer classes (tier A).
 
