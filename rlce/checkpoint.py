@@ -174,7 +174,9 @@ def check_json(name: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn any error inside, while a file's contents are put to use, into one `ValueError` that names the file.
+    """Turn any error inside, while a file's contents are used, into one `ValueError` that names the file.
+
+    Errors of the operating system, and those that name the file already, pass.
 
     Example:
         >>> with naming("agent.safetensors"):
@@ -184,7 +186,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
+    except OSError:
+        raise
     except Exception as error:
+        if repr(str(path)) in str(error):
+            raise
         raise ValueError(
             f"path: {str(path)!r} is damaged, or the arguments do not fit it: {type(error).__name__}: {error}"
         ) from error

@@ -203,8 +203,9 @@ class Standardizer:
             KeyError: if a part is missing.
             ValueError: if the statistics are of rows of another width.
         """
-        if state["mean"].shape != (self.width,):
-            raise ValueError(f"statistics must be of rows of width {self.width}, got {list(state['mean'].shape)}")
+        for part in ("mean", "variance"):
+            if state[part].shape != (self.width,):
+                raise ValueError(f"statistics must be of rows of width {self.width}, got {list(state[part].shape)}")
         self.restore(state["mean"].numpy().copy(), state["variance"].numpy().copy(), state["count"].item())
 
     def __call__(self, rows: NDArray[Any], dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:

@@ -82,6 +82,8 @@ class Evaluation:
     @staticmethod
     def from_json(saved: Mapping[str, Any] | None) -> Evaluation | None:
         """The settings that `to_json` described."""
+        if saved is not None and not isinstance(saved["env"], str | None):
+            raise TypeError(f"evaluation: env must be an id or None, got {saved['env']!r}")
         return None if saved is None else Evaluation(**saved)
 
 

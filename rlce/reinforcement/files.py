@@ -17,6 +17,16 @@ from rlce.reinforcement import masks, methods, spaces
 from rlce.reinforcement.environments import EnvLike
 from rlce.reinforcement.evaluation import Evaluation
 
+_SETTINGS = {
+    "hidden": list,
+    "seed": int,
+    "env_kwargs": dict,
+    "activation": str,
+    "normalize_observations": bool,
+    "rescale_actions": bool,
+    "scale_rewards": bool,
+}
+
 
 class Saved(NamedTuple):
     """Stands for the environment of an agent that was loaded, until `learn` makes it."""
@@ -43,6 +53,9 @@ def load(
         raise checkpoint.foreign_network(path)
     with checkpoint.naming(path):
         settings = config["settings"]
+        for name, expected in _SETTINGS.items():
+            if not isinstance(settings[name], expected):
+                raise TypeError(f"{name} must be a {expected.__name__}, got {settings[name]!r}")
         if env is not None:
             settings |= {"env_kwargs": dict(env_kwargs or {}), "vectorization": None}
         elif not isinstance(config["env"], str | None):

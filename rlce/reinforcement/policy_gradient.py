@@ -418,7 +418,7 @@ class PolicyGradient:
             FileNotFoundError: there is no such file.
             ValueError: it is no such file, is damaged, or needs ``network``.
         """
-        agent: Self = files.load(cls, path, env, env_kwargs, network, method, evaluation, device)
+        agent: Self = files.load(cls, path, env, env_kwargs, network, method, evaluation, checked_device(device))
         agent.trainer.tracker = Tracker(log_dir)
         return agent
 
@@ -430,11 +430,16 @@ class PolicyGradient:
         else:  # the policy as it was saved, if the file has no reference
             policy = checkpoint.section(tensors, "module.policy.")
             tensors = {f"module.reference.{name}": t for name, t in policy.items()} | dict(tensors)
+        groups = {name.partition(".")[0] for name in tensors}
+        if unused := groups - {"module", "optimizer", *trainer.companions}:
+            raise ValueError(f"it has tensors that its settings do not use: {sorted(unused)}")
         trainer.load_state_dict(tensors)
         for name in ("steps", "rounds", "updates"):
             check_whole_number(name, state[name], 0)
         if horizon is not None:
             check_whole_number("horizon", horizon, 1)
+        if not 0.0 < state["plateau_factor"] <= 1.0:
+            raise ValueError(f"plateau_factor must lie in (0, 1], got {state['plateau_factor']}")
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
         trainer.horizon, trainer.plateau_factor = horizon, float(state["plateau_factor"])

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_random_state
 
 from rlce import checkpoint
 from rlce.data import Standardizer
-from rlce.network import NetworkFactory, checked_device, number_type
+from rlce.network import NetworkFactory, check_layers, checked_device, number_type
 from rlce.optimization import Optimization
 from rlce.supervised.fitting import Fitted, Training, architecture_of
 from rlce.supervised.loss import from_json, to_json
@@ -103,8 +103,9 @@ def load(
         FileNotFoundError: there is no such file.
         ValueError: it is no such file, is damaged, or needs ``network``.
     """
+    checked_device(device)
     config, tensors = checkpoint.load(path, kind.__name__)
-    try:
+    with checkpoint.naming(path):
         said, state = config["settings"], config["state"]
         if said["network"] is not None and network is None:
             raise checkpoint.foreign_network(path)
@@ -112,12 +113,12 @@ def load(
         estimator = kind(**{**read, "network": network, "device": device, **given})
         known = about.from_json(state, read)
         if tensors["standardizer.mean"].shape != (state["features"],):
-            raise ValueError(f"path: is damaged: it says {state['features']} columns, and has statistics of others")
+            raise ValueError(f"it has statistics of other columns than {state['features']}")
         if network is None:
-            _check_widths(said["hidden"], state["features"], tensors)
+            widths = [state["features"], *said["hidden"], known.head.n_outputs]
+            check_layers(widths, checkpoint.section(tensors, "network."))
         standardizer = Standardizer(state["features"])
         standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
-        checked_device(device)
         made = architecture_of(estimator.get_params(deep=False)).make(
             state["features"], known.head.n_outputs, 0, state["double"]
         )
@@ -129,14 +130,4 @@ def load(
         training = Training(made.eval(), standardizer, random, [dict(epoch) for epoch in state["history"]], {}, seen)
         estimator.fitted_ = Fitted(training, known, settings(estimator.get_params(deep=False)))
         estimator.extra_ = config["extra"]
-    except (KeyError, TypeError, AttributeError, RuntimeError, IndexError, OverflowError) as error:
-        raise ValueError(f"path: {str(path)!r} is damaged, or does not fit the network it names: {error}") from error
     return estimator
-
-
-def _check_widths(hidden: Any, features: Any, tensors: Mapping[str, Any]) -> None:
-    """Refuse widths that are not the tensors', before anything as large as they say is made."""
-    widths = [features, *hidden]
-    found = [list(tensors[f"network.layers.{i}.weight"].shape) for i in range(len(widths))]
-    if [columns for _, columns in found] != widths or [rows for rows, _ in found[:-1]] != list(hidden):
-        raise ValueError(f"path: is damaged: the file says widths {widths}, its tensors have shapes {found}")
