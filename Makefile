@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
-.PHONY: cartpole classify test check mutants tensorboard peers
+.PHONY: cartpole classify test check lowest mutants tensorboard peers
 
 cartpole: $(READY)          ## train PPO on CartPole-v1, then evaluate the saved agent
 	$(RUN) -m scripts.train_cartpole --log-dir runs/cartpole
@@ -22,6 +22,9 @@ check: $(READY)             ## style and types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+lowest: .venv-lowest/.installed  ## every test at the lowest versions that pyproject.toml allows (minutes; not part of CI)
+	.venv-lowest/bin/python -m pytest tests
+
 mutants: $(READY)           ## break the library on purpose: do the tests notice? (minutes; not part of CI)
 	$(RUN) -m scripts.mutants
 
@@ -34,6 +37,14 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[test]'
 	touch $(READY)
+
+# The lowest versions of pyproject.toml; torch and the tools as in constraints.txt.
+.venv-lowest/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-lowest
+	{ grep '^torch=' constraints.txt; grep -oE '"[a-z0-9-]+>=[0-9.]+"' pyproject.toml | tr -d '"' | sed 's/>=/==/'; \
+	  grep -v '^#' constraints.txt; } | sort -s -u -t= -k1,1 > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet $(PIP_ARGS) -c .venv-lowest/constraints.txt -e '.[test]'
+	touch $@
 
 # What benchmarks compare with lives in an environment of its own.
 .venv-peers/.installed: pyproject.toml constraints.txt

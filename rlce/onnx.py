@@ -1,4 +1,4 @@
-"""`export`: a trained model as one ONNX file, with all that stands before and behind its network.
+"""`export`: a trained model as one ONNX file, with everything before and after its network.
 
 inputs ─► standardised ─► network ─► temperature, prior, unit … ─► probabilities, a choice or a number
 """
@@ -19,32 +19,49 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from rlce import __version__, checkpoint
+from rlce import checkpoint
 from rlce.data import Standardizer
 from rlce.heads import Bernoulli, ClassHead, Gaussian
 from rlce.reinforcement import masks, spaces
 from rlce.reinforcement.policy_gradient import PolicyGradient
 from rlce.supervised.classifier import Classifier
 from rlce.supervised.regressor import Regressor
+from rlce.version import __version__
 
 
 class _Answer(NamedTuple):
     """One output of the file."""
 
     meaning: str
-    of: Callable[[Tensor], Tensor]  # the network's outputs, [N, n_outputs] → this one, [N, ...]
+    of: Callable[[Tensor], Tensor]  # the network's outputs, [N, n_outputs] → this output, [N, ...]
 
 
 class _Plan(NamedTuple):
-    """What stands around a network."""
+    """A network and everything around it."""
 
     network: nn.Module
     n_inputs: int  # D
     standardizer: Standardizer | None
     answers: dict[str, _Answer]
-    about: dict[str, Any]  # what else a deployment must know
-    mask: int = 0  # K where a mask is an input too
+    about: dict[str, Any]  # metadata that depends on the model
+    mask: int = 0  # K if a mask is an input too
+
+
+class _Supported(TorchFunctionMode):
+    """Writes two functions in other operators, because of what the exporter and onnxruntime make of them.
+
+    onnxruntime has no Softplus for float64. torch exports log σ(z) as Log(Sigmoid(z)), which is −∞ below z = −88.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.logsigmoid:
+            return args[0].clamp(max=0) - (-args[0].abs()).exp().log1p()
+        if func is F.softplus and args[0].dtype == torch.float64:
+            return torch.where(args[0] > 20, args[0], args[0].exp().log1p())
+        return func(*args, **(kwargs or {}))
 
 
 class _Deployed(nn.Module):
@@ -62,19 +79,20 @@ class _Deployed(nn.Module):
         if self.standardizer is not None:
             mean = torch.from_numpy(self.standardizer.mean)
             self.register_buffer("mean", mean.to(dtype))
-            # What float32 cannot say of the mean, so that a large one shifts as it did in training.
+            # What float32 loses of a large mean is subtracted on its own, so that the result is as in training.
             self.register_buffer("rest", (mean - mean.to(dtype)).to(dtype))
             self.register_buffer("scale", torch.from_numpy(self.standardizer.scale).to(dtype))
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
-        """``[N, D]``, and ``[N, K]`` where there is a mask → the answers."""
+        """``[N, D]``, and ``[N, K]`` if there is a mask → the answers."""
         if self.standardizer is not None:
             inputs = (inputs - self.mean - self.rest) * self.scale
             if self.standardizer.clip is not None:
                 inputs = inputs.clamp(-self.standardizer.clip, self.standardizer.clip)
-        outputs = self.network(inputs.to(torch.float32)).to(self.dtype)
-        outputs = outputs if mask is None else masks.hide(outputs, mask)
-        return tuple(answer(outputs) for answer in self.answers)
+        with _Supported():
+            outputs = self.network(inputs.to(torch.float32)).to(self.dtype)
+            outputs = outputs if mask is None else masks.hide(outputs, mask)
+            return tuple(answer(outputs) for answer in self.answers)
 
 
 def export(

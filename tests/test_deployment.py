@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import rlce
 from rlce import Classifier, PolicyGradient, Regressor, targets
 from rlce.data import Standardizer
+from rlce.heads import Bernoulli
 from rlce.network import numpy_forward
 from rlce.reinforcement.spaces import flatten_batch
 from rlce.supervised.classes import Labels
@@ -62,11 +63,12 @@ def deployed(path: Path, model: Any, **settings: Any) -> Deployed:
 def check_classifier(path: Path, classifier: Classifier, *, atol: float = 1e-5) -> Deployed:
     """Both files of a fitted classifier: one row and a thousand through the same session."""
     before = {name: tensor.clone() for name, tensor in classifier.network_.state_dict().items()}
+    double = deployed(path, classifier, double=True)
     soft, hard = deployed(path, classifier), deployed(path, classifier, hard=True)
     for rows in (MANY, MANY[:1]):
-        probabilities = soft(rows)
-        assert probabilities.dtype == np.float32
-        np.testing.assert_allclose(probabilities, classifier.predict_proba(rows), atol=atol, rtol=0)
+        for probabilities, dtype in ((soft(rows), np.float32), (double(rows.astype(float)), np.float64)):
+            assert probabilities.dtype == dtype
+            np.testing.assert_allclose(probabilities, classifier.predict_proba(rows), atol=atol, rtol=0)
         choice = hard(rows)
         assert choice.dtype == np.int64
         found = choice if choice.ndim == 2 else np.array(hard.about["classes"])[choice]
@@ -88,6 +90,7 @@ def check_classifier(path: Path, classifier: Classifier, *, atol: float = 1e-5) 
         pytest.param({"standardize": False, "temperature": 2.5}, id="temperature, not standardised"),
         pytest.param({"class_weight": "balanced", "prior": "training", "temperature": 0.5}, id="training prior"),
         pytest.param({"rule": targets.two_class_rows, "temperature": 1.5}, id="one-vs-all"),
+        pytest.param({"activation": "softplus"}, id="softplus"),
         pytest.param({"hidden": (), "prior": [0.7, 0.3, 0.0]}, id="linear, a class that never comes"),
     ],
 )
@@ -173,19 +176,56 @@ def test_a_loaded_classifier_gives_the_same_file(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- regressors
 
 
+@pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("cost", ["squared", "absolute", "huber", "quantile", "gaussian"])
-def test_a_regressor_answers_as_before(cost: str, tmp_path: Path) -> None:
+def test_a_regressor_answers_as_before(cost: str, double: bool, tmp_path: Path) -> None:
     regressor = Regressor(**SMALL, cost=cost, quantiles=(0.9, 0.1, 0.3)).fit(X, 50.0 + 10.0 * X[:, 0])
-    exported = deployed(tmp_path, regressor)
+    exported = deployed(tmp_path, regressor, double=double)
     spread = cost in ("quantile", "gaussian")
     assert exported.outputs == ["prediction", "quantiles"][: 1 + spread]
     assert exported.about.get("quantiles") == ([0.9, 0.1, 0.3] if spread else None)
+    dtype = np.float64 if double else np.float32
     for rows in (MANY, MANY[:1]):
-        answers = exported(rows)
+        answers = exported(rows.astype(dtype))
         prediction = answers[0] if spread else answers
+        assert prediction.dtype == dtype
         np.testing.assert_allclose(prediction, regressor.predict(rows), rtol=1e-5, atol=1e-3)
         if spread:
             np.testing.assert_allclose(answers[1], regressor.predict_quantiles(rows), rtol=1e-5, atol=1e-3)
+
+
+EXACT = np.concatenate([np.linspace(-64.0, 64.0, 300), [-800.0, 800.0, 0.0]]).astype(np.float32).reshape(-1, 3)
+
+
+def passes_rows_on(n_inputs: int, n_outputs: int) -> nn.Module:
+    """A network whose outputs are its inputs, so that float32 rounds nothing."""
+    linear = nn.Linear(n_inputs, n_outputs)
+    nn.init.eye_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+SAME: dict[str, Any] = {"network": passes_rows_on, "standardize": False, "epochs": 1, "learning_rate": 1e-30}
+
+
+@pytest.mark.parametrize("cost", ["quantile", "gaussian"])
+def test_float64_quantiles_are_exact(cost: str, tmp_path: Path) -> None:
+    levels = (0.1, 0.5, 0.9)
+    regressor = Regressor(**SAME, cost=cost, quantiles=levels).fit(np.eye(3)[:, : 2 + (cost == "quantile")], [0, 1, 5])
+    rows = EXACT if cost == "quantile" else EXACT[:, :2].clip(-20.0, 20.0)
+    outputs = torch.from_numpy(rows).double()
+    torch.testing.assert_close(regressor.network_(torch.from_numpy(rows)).double(), outputs, rtol=0, atol=1e-20)
+    known = regressor.fitted_.about
+    prediction, quantiles = deployed(tmp_path, regressor, double=True)(rows.astype(float))
+    np.testing.assert_allclose(quantiles, known.quantiles(outputs, np.array(levels)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(prediction, known.prediction(outputs), rtol=1e-12, atol=1e-12)
+
+
+def test_float64_shares_of_sigmoids_are_exact(tmp_path: Path) -> None:
+    classifier = Classifier(**SAME, rule=targets.two_class_rows).fit(np.eye(3), [0, 1, 2])
+    outputs = torch.from_numpy(EXACT).double()
+    found = deployed(tmp_path, classifier, double=True)(EXACT.astype(float))
+    np.testing.assert_allclose(found, Bernoulli(3).shares(outputs), rtol=1e-12, atol=1e-12)
 
 
 def test_conformal_widenings_travel_along(tmp_path: Path) -> None:
@@ -264,10 +304,12 @@ def test_a_policy_acts_as_before(space: gymnasium.Space[Any], tmp_path: Path) ->
         if count > 1 and actions.dtype != np.float32:
             assert len(np.unique(actions)) > 1
     assert set(exported.about) >= {"observation_space", "action_space"}
-    soft = deployed(tmp_path, agent)
+    soft, double = deployed(tmp_path, agent), deployed(tmp_path, agent, double=True)(rows.astype(float))
+    np.testing.assert_allclose(double, soft(rows), atol=1e-5)
     if isinstance(space, spaces.Box):
         np.testing.assert_array_equal(soft(rows), actions)
         return
+    assert double.dtype == np.float64
     outputs = agent.policy(torch.from_numpy(agent.normalizer(rows))).detach()  # type: ignore[misc]
     parts = {
         "Discrete": lambda: outputs.softmax(-1),

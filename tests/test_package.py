@@ -17,7 +17,7 @@ import rlce
 
 ROOT = Path(__file__).parents[1]
 # What stands where; a module imports only from layers below its own, and the two wings of layer 3 never meet.
-GROUND = ("objective", "network", "data", "checkpoint", "optimization", "tracking")
+GROUND = ("version", "objective", "network", "data", "checkpoint", "optimization", "tracking")
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("ranges", "targets", "weights", "returns", "binding"),
     "supervised": ("calibration", "tables", "loss", "fitting", "classes", "files", "estimator",
@@ -85,7 +85,7 @@ def test_no_module_imports_the_face(module: str) -> None:
     """A name of `__init__` would load whatever it stands for."""
     for node in ast.walk(ast.parse(path_of(module).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "rlce":
-            assert {alias.name for alias in node.names} <= {*GROUND, "heads", "trainer", "__version__"}
+            assert {alias.name for alias in node.names} <= {*GROUND, "heads", "trainer"}
         elif isinstance(node, ast.Import):
             assert "rlce" not in {alias.name for alias in node.names}
 
@@ -106,6 +106,16 @@ def test_scripts_and_recipes_import_no_tests() -> None:
     for folder in ("agents", "envs", "scripts"):
         for path in (ROOT / folder).glob("*.py"):
             assert "tests" not in {name.partition(".")[0] for name in imports(path)}, path.name
+
+
+@pytest.mark.parametrize("folder", ["agents", "scripts"])
+def test_recipes_and_scripts_import_no_tests(folder: str) -> None:
+    """Recipes know the library and the environments; scripts know the recipes, too."""
+    paths = sorted((ROOT / folder).glob("*.py"))
+    assert paths
+    for path in paths:
+        ours = {name.partition(".")[0] for name in imports(path)} & {"rlce", "agents", "envs", "scripts", "tests"}
+        assert ours <= {"rlce", "envs", "agents", "scripts"} - ({"scripts"} if folder == "agents" else set()), path
 
 
 def test_environments_import_neither_the_library_nor_torch() -> None:
