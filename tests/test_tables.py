@@ -311,7 +311,7 @@ def test_held_out_rows_are_stratified_disjoint_and_all() -> None:
 
 def test_a_class_with_a_single_row_stays_in_training() -> None:
     y = np.array(["a"] * 10 + ["b"] * 10 + ["lonely"])
-    with pytest.warns(UserWarning, match="y: one row only of 'lonely': kept in training"):
+    with pytest.warns(UserWarning, match="y: only one row of 'lonely': kept in training"):
         train, test = hold_out(y, 0.2, seed=0)
     assert 20 in train
     assert len(train) + len(test) == 21
@@ -321,14 +321,14 @@ def test_a_class_with_a_single_row_stays_in_training() -> None:
     ("y", "fraction", "said"),
     [
         (["a", "b"] * 5, 0.0, "fraction must lie in"),
-        (["a", "b", "c"] * 2, 0.2, "0.2 of 6 rows leaves 4 to train and 2 to test, .*one row of every class"),
-        (["a", "b"], 0.2, "every one of 2 rows is of a class of its own"),
+        (["a", "b", "c"] * 2, 0.2, "0.2 of 6 rows leaves 4 to train and 2 to test, .*one row of each of 3 classes"),
+        (["a", "b"], 0.2, "each of the 2 rows is the only one of its class"),
     ],
 )
 def test_what_cannot_be_held_out(y: list[str], fraction: float, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         hold_out(np.array(y), fraction)
-    with pytest.raises(ValueError, match="0.5 of 1 rows leaves 0 to train"):
+    with pytest.raises(ValueError, match="0.5 of 1 rows leaves 1 to train and 0 to test"):
         hold_out(np.ones(1), 0.5, stratify=False)
 
 
@@ -387,10 +387,10 @@ def test_commas_at_every_line_s_end_are_no_fields(tmp_path: Path) -> None:
         ("a,,b,\n1,2,3,4\n", "the header gives no name to column 2, 4"),
         ("a;b\n1;2\n", "fields must be separated by commas, the header is 'a;b'"),
         ("a,b\n", "holds a header, but no rows"),
-        ("a,b\n1,2\n3\n", "no CSV file with rows as long as its header: line 3 has 1 fields, the header 2"),
-        ("a,b\n1,2\n3,4,5\n", "no CSV file with rows as long as its header"),
-        ("a,b\n1,2,3\n3,4,5\n", "no CSV file with rows as long as its header"),
-        ('a,b\n1,"2\n', "no CSV file with rows as long as its header"),
+        ("a,b\n1,2\n3\n", "is not a CSV file with rows as long as its header: line 3 has 1 fields, the header 2"),
+        ("a,b\n1,2\n3,4,5\n", "is not a CSV file with rows as long as its header"),
+        ("a,b\n1,2,3\n3,4,5\n", "is not a CSV file with rows as long as its header"),
+        ('a,b\n1,"2\n', "is not a CSV file with rows as long as its header"),
         ("a,b\n1,é\n".encode("latin-1"), "is not UTF-8 text"),
     ],
 )

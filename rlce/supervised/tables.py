@@ -1,7 +1,7 @@
 """Tables: read a CSV file, turn its columns of numbers and text into rows of floats, take out the target.
 
-What is learnt from the columns is plain JSON. pandas is an optional dependency (``pip install 'rlce[csv]'``), so it is
-imported where it is used.
+Everything learnt from the columns is plain JSON. pandas is an optional dependency (``pip install 'rlce[csv]'``), so it
+is imported only where it is used.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import csv
+import dataclasses
 import io
 import itertools
 import math
@@ -16,12 +17,13 @@ import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rlce.data import held_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,20 +31,17 @@ if TYPE_CHECKING:
 Task = Literal["classification", "regression"]
 
 
-# ------------------------------------------------------------------------------------------------------------ CSV files
-
-
 def header(path: str | os.PathLike[str]) -> list[str]:
-    r"""The column names in a CSV file's first line.
+    r"""The column names in the first line of a CSV file.
 
     Args:
         path: the file: UTF-8, fields separated by commas.
 
     Returns:
-        The names. Only the first may be empty, as programs leave it above a column of row numbers.
+        The names. Only the first may be empty, because programs write row numbers in such a column.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file is empty or not UTF-8 text, a column has no name, or two have the same name.
 
     Example:
@@ -52,18 +51,17 @@ def header(path: str | os.PathLike[str]) -> list[str]:
         ...     header(f"{directory}/a.csv")
         ['age', 'city']
     """
-    target = Path(path)
-    with _reading(target) as file:
+    with _reading(path) as file:
         names = next((row for row in csv.reader(file, skipinitialspace=True) if row), [])
+    where = f"path: {str(path)!r}"
     if not names:
-        raise ValueError(f"path: {str(target)!r} is empty, expected a header and rows")
+        raise ValueError(f"{where} is empty, expected a header and rows")
     nameless = [position for position, name in enumerate(names, start=1) if not name.strip() and position > 1]
     if nameless:
-        raise ValueError(f"path: {str(target)!r}: the header gives no name to column {_listed(nameless)}")
+        raise ValueError(f"{where}: the header gives no name to column {_listed(nameless)}")
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        raise ValueError(f"path: {str(target)!r}: fields must be separated by commas, the header is {names[0]!r}")
-    # pandas would silently rename the second "a" to "a.1".
-    _check_names(names, f"path: {str(target)!r}: the header")
+        raise ValueError(f"{where}: fields must be separated by commas, the header is {names[0]!r}")
+    _check_names(names, f"{where}: the header")  # pandas would silently rename the second "a" to "a.1"
     return names
 
 
@@ -73,15 +71,14 @@ def read_csv(path: str | os.PathLike[str], text: Collection[str] = ()) -> pd.Dat
     Args:
         path: the file: a header, UTF-8, fields separated by commas. A first column without a name holds row numbers
             and is dropped.
-        text: names of columns to read as text, even where they look like numbers.
+        text: names of columns to read as text, even if they look like numbers.
 
     Returns:
-        The frame. Of the other columns, those whose fields are all numbers or all booleans have that type; the rest
-        are text.
+        The frame. Every other column holds numbers or booleans if all its fields are of that type, and text otherwise.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a bad header (see `header`), no rows, rows longer or shorter than the header, or no UTF-8 text.
+        FileNotFoundError: the file does not exist.
+        ValueError: a bad header (see `header`), no rows, rows longer or shorter than the header, or not UTF-8 text.
 
     Example:
         >>> import tempfile
@@ -97,35 +94,34 @@ def read_csv(path: str | os.PathLike[str], text: Collection[str] = ()) -> pd.Dat
     with _reading(path) as file:
         frame = _parse(path, names, text)
         # pandas parses a long file in parts, so one column may hold numbers from one part and text from another.
-        mixed = [name for name in frame if _inferred(frame[name]).startswith("mixed")]
+        mixed = [name for name in frame if _values(frame[name]).startswith("mixed")]
         if mixed:
             frame = _parse(path, names, [*text, *mixed])
         if frame.empty:
             raise ValueError(f"path: {str(path)!r} holds a header, but no rows")
-        # pandas silently fills short rows up. Each of them lacks its last field, so look for them only if one is.
+        # pandas silently fills short rows. Such a row lacks its last field, so only then look at every row.
         if frame.iloc[:, -1].isna().any():
-            for _ in _rows(file, len(names)):
-                pass
+            collections.deque(_rows(file, len(names)), maxlen=0)
     return frame if names[0].strip() else frame.drop(columns=names[0])
 
 
 def read_chunks(
     path: str | os.PathLike[str], text: Collection[str] = (), rows: int = 20_000
 ) -> Iterator[tuple[list[list[str]], pd.DataFrame]]:
-    r"""A CSV file part by part, so that a file of any length takes the same memory.
+    r"""A CSV file in parts, so that a file of any length takes the same memory.
 
     Args:
         path: the file, as for `read_csv`.
         text: names of columns to read as text.
-        rows: in each part, at most.
+        rows: the largest number of rows in a part.
 
     Returns:
-        An iterator of (fields, frame): the rows as lists of strings, unchanged, and the frame of the same rows, as
-        `read_csv` would read them.
+        An iterator of (fields, frame): the rows as lists of strings, unchanged, and the same rows as `read_csv` would
+        read them.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: as for `read_csv`, when the reading gets to that part.
+        FileNotFoundError: the file does not exist.
+        ValueError: as `read_csv`, when reading reaches the faulty part.
 
     Example:
         >>> import tempfile
@@ -138,6 +134,7 @@ def read_chunks(
         raise ValueError(f"rows must be at least 1, got {rows}")
     names, lines = header(path), list[str]()
     with _reading(path) as file:
+        # pandas parses the same lines that the fields are read from, so both hold the same rows.
         read = _rows(_recorded(file, lines), len(names))
         next(read)  # the header
         lines.clear()
@@ -145,7 +142,6 @@ def read_chunks(
         if not fields:
             raise ValueError(f"path: {str(path)!r} holds a header, but no rows")
         while fields:
-            # pandas gets the same lines that the fields were read from, so both hold the same rows.
             frame = _parse(io.StringIO("".join(lines)), names, text)
             if len(frame) != len(fields):
                 raise ValueError(f"path: {str(path)!r} has lines of white space alone, which may or may not be rows")
@@ -154,17 +150,14 @@ def read_chunks(
             fields = list(itertools.islice(read, rows))
 
 
-# ---------------------------------------------------------------------------------------------------- columns to floats
-
-
 @dataclass(frozen=True)
 class Number:
-    """A column of numbers or booleans: value minus the training rows' median, and optionally 1 where it is missing.
+    """A column of numbers or booleans: value minus the training rows' median, and optionally 1 if it is missing.
 
     Attributes:
         name: of the column.
         median: over the training rows; it replaces missing values.
-        indicator: whether a second output of 0 and 1 marks missing values.
+        indicator: True for a second output that is 1 if the value is missing, else 0.
 
     Example:
         >>> Number("age", 31.0, indicator=True).outputs
@@ -180,13 +173,12 @@ class Number:
         """Names of the outputs."""
         return [self.name, f"{self.name} is missing"] if self.indicator else [self.name]
 
-    def write(self, series: pd.Series, rows: NDArray[np.intp] | None, out: NDArray[np.float32]) -> None:
-        """Write the column's ``rows`` into ``out``, ``[N, 1]`` or ``[N, 2]``."""
-        values = _numbers(series, rows)
+    def write(self, series: pd.Series, out: NDArray[np.float32]) -> None:
+        """Write the rows of the column into ``out``, ``[N, 1]`` or ``[N, 2]``."""
+        values = _numbers(series)
         missing = np.isnan(values)
         values[missing] = self.median
-        # Subtract the median in float64, so that years, time stamps and large ids keep their precision in float32,
-        # which takes half the memory. Standardising later shifts anyway, so the result is the same.
+        # Subtract in float64, so that time stamps and large ids keep their precision in float32.
         with np.errstate(over="ignore"):
             values -= self.median
         if len(values) and not np.abs(values).max() <= np.finfo(np.float32).max:
@@ -203,7 +195,7 @@ class Text:
 
     Attributes:
         name: of the column.
-        categories: those that have an output; None stands for a missing value.
+        categories: those with an output; None stands for a missing value.
 
     Example:
         >>> Text("city", ("Bonn", "Ulm", None)).outputs
@@ -218,33 +210,25 @@ class Text:
         """Names of the outputs."""
         return [f"{self.name} is missing" if c is None else f"{self.name} = {c}" for c in self.categories]
 
-    @cached_property
-    def _encoder(self) -> Any:
-        from sklearn.preprocessing import OneHotEncoder
+    def write(self, series: pd.Series, out: NDArray[np.float32]) -> None:
+        """Write the rows of the column into ``out``, ``[N, K]`` for K categories."""
+        import pandas as pd
 
-        categories = np.array(self.categories, dtype=object)
-        encoder = OneHotEncoder(categories=[categories], handle_unknown="ignore", sparse_output=False, dtype=np.float32)
-        return encoder.fit(categories[:, None])
-
-    def write(self, series: pd.Series, rows: NDArray[np.intp] | None, out: NDArray[np.float32]) -> None:
-        """Write the column's ``rows`` into ``out``, ``[N, K]`` for K categories."""
-        codes, distinct = _factorize(series, rows)
-        # Encode every distinct value once; the missing value comes last, where its code −1 points.
-        encoded = self._encoder.transform(np.array([*distinct, None], dtype=object)[:, None])
-        # Write part by part: a copy of the whole block would be as large as all text columns together.
-        for start in range(0, len(codes), 65_536):
-            part = slice(start, start + 65_536)
-            out[part] = encoded[codes[part]]
+        values = series.astype(object).where(series.notna(), None)
+        codes = pd.Index(self.categories, dtype=object).get_indexer(values)  # −1 for any other value
+        out[:] = 0.0
+        known = np.flatnonzero(codes >= 0)
+        out[known, codes[known]] = 1.0
 
 
 @dataclass(frozen=True)
 class Columns:
-    """How a table's columns become rows of floats: learnt from the training rows, plain data without code.
+    """How the columns of a table become rows of floats: learnt from the training rows, plain data without code.
 
-    * Numbers and booleans: the value minus the training rows' median. A missing value becomes the median, so 0; where
+    * Numbers and booleans: the value minus the training rows' median. A missing value becomes the median, so 0; if
       training rows had missing values, an indicator output marks them.
-    * Text: one output a category, by scikit-learn's OneHotEncoder. Missing is a category if training rows had it; any
-      other unseen value becomes zeros. Text that looks like numbers stays text.
+    * Text: one output a category. Missing is a category if training rows had it; any other unseen value becomes zeros.
+      Text that looks like numbers stays text.
 
     Attributes:
         columns: `Number` or `Text`, in the order of their outputs.
@@ -274,21 +258,18 @@ class Columns:
     ) -> Columns:
         """Learn medians and categories from a frame.
 
-        Columns without information are dropped with a warning: those that are entirely missing or constant, and text
-        that differs in nearly every row.
+        A column without information is dropped with a warning: one that is entirely missing or constant, or text that
+        differs in nearly every row.
 
         Args:
             frame: the table.
             rows: positions of the training rows, ``[N]``; None for all. Other rows have no influence.
             leave_out: names of columns that are not inputs, such as the target.
-            max_categories: how many categories of a text column get an output, the most frequent first.
-
-        Returns:
-            The columns.
+            max_categories: the largest number of categories of a text column with an output; the most frequent win.
 
         Raises:
-            ValueError: repeated names, no rows, no column left, an infinite number, or a column that holds neither
-                numbers nor booleans nor text.
+            ValueError: repeated names, no rows, no column left, an infinite number, or a column of values that are
+                neither numbers nor booleans nor text.
         """
         if max_categories < 1:
             raise ValueError(f"max_categories must be at least 1, got {max_categories}")
@@ -296,10 +277,8 @@ class Columns:
             raise ValueError("frame: no rows to learn from")
         _check_names(list(frame.columns))
         learnt = []
-        for name in frame.columns:
-            if name in leave_out:
-                continue
-            column = _learn(frame[name], rows, max_categories)
+        for name in frame.columns.difference(list(leave_out), sort=False):
+            column = _learn(_taken(frame[name], rows), _kind(frame[name]), max_categories)
             if isinstance(column, str):
                 warnings.warn(f"column {name!r} {column}: left out", stacklevel=2)
             else:
@@ -315,7 +294,7 @@ class Columns:
 
     @property
     def text(self) -> list[str]:
-        """Names of the text columns, which `read_csv` and `read_chunks` must not read as numbers."""
+        """Names of the text columns, which `read_csv` and `read_chunks` must read as text."""
         return [column.name for column in self.columns if isinstance(column, Text)]
 
     def matrix(self, frame: pd.DataFrame, rows: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
@@ -332,33 +311,29 @@ class Columns:
             ValueError: a column is absent or repeated, holds text instead of numbers or numbers instead of text, or
                 holds a number that is infinite or too large.
         """
+        needed = {column.name for column in self.columns}
         absent = [column.name for column in self.columns if column.name not in frame.columns]
         if absent:
             raise ValueError(f"frame: no columns {_listed(absent)}; the columns are {_listed(frame.columns)}")
-        _check_names([name for name in frame.columns if name in {column.name for column in self.columns}])
-        widths = [len(column.outputs) for column in self.columns]
-        result = np.empty((len(frame) if rows is None else len(rows), sum(widths)), dtype=np.float32)
-        for column, stop, width in zip(self.columns, np.cumsum(widths), widths, strict=True):
-            series = frame[column.name]
-            _check_kind(series, "number" if isinstance(column, Number) else "text")
-            column.write(series, rows, result[:, stop - width : stop])
+        _check_names([name for name in frame.columns if name in needed])
+        result = np.empty((len(frame) if rows is None else len(rows), len(self.outputs)), dtype=np.float32)
+        stop = 0
+        for column in self.columns:
+            start, stop = stop, stop + len(column.outputs)
+            _check_kind(frame[column.name], "number" if isinstance(column, Number) else "text")
+            column.write(_taken(frame[column.name], rows), result[:, start:stop])
         return result
 
     def to_json(self) -> list[dict[str, Any]]:
         """A description that JSON can hold; `from_json` reads it."""
-        return [
-            {"kind": "number", "name": column.name, "median": column.median, "indicator": column.indicator}
-            if isinstance(column, Number)
-            else {"kind": "text", "name": column.name, "categories": list(column.categories)}
-            for column in self.columns
-        ]
+        return [{"kind": type(column).__name__.lower(), **dataclasses.asdict(column)} for column in self.columns]
 
     @classmethod
     def from_json(cls, description: Any) -> Columns:
         """The columns that `to_json` described; their matrices are the same bit by bit.
 
         Raises:
-            ValueError: not a description by `to_json`.
+            ValueError: the description is not from `to_json`.
         """
         if not isinstance(description, Sequence) or isinstance(description, str) or not description:
             raise ValueError(f"columns must be a list of descriptions, got {description!r:.200}")
@@ -367,18 +342,14 @@ class Columns:
         return cls(columns)
 
 
-# -------------------------------------------------------------------------------------------- targets and held-out rows
-
-
 def target(frame: pd.DataFrame, name: str, task: Task = "classification") -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """The values to predict; rows without one are dropped, and a warning counts them.
+    """The values to predict. Rows without one are dropped; a warning gives their number.
 
     Args:
         frame: the table.
         name: of the column.
-        task: "classification" keeps the type of the labels: integers, booleans, text (as objects) or numbers. Where
-            some are missing, pandas has made floats of integers; they become integers again. "regression" gives
-            floats.
+        task: "classification" keeps the type of the labels: integers, booleans, text (as objects) or numbers. (pandas
+            makes floats of integers if some are missing; they become integers again.) "regression" gives floats.
 
     Returns:
         (y, rows): the values and the positions of their rows in the frame, both ``[N]``.
@@ -396,14 +367,14 @@ def target(frame: pd.DataFrame, name: str, task: Task = "classification") -> tup
     if name not in frame.columns:
         raise ValueError(f"target: no column {name!r}; the columns are {_listed(frame.columns)}")
     _check_names([column for column in frame.columns if column == name])
-    missing = frame[name].isna().to_numpy()
-    rows = np.flatnonzero(~missing)
+    series, column = frame[name].dropna(), f"target: column {name!r}"
+    rows = np.flatnonzero(frame[name].notna())
+    missing = len(frame) - len(rows)
     if len(rows) == 0:
-        raise ValueError(f"target: column {name!r} holds no value")
-    if missing.any():
-        warnings.warn(f"target: {missing.sum()} of {len(missing)} rows without {name!r} are left out", stacklevel=2)
-    series = frame[name].iloc[rows] if missing.any() else frame[name]
-    kind, column = _kind(series), f"target: column {name!r}"
+        raise ValueError(f"{column} holds no value")
+    if missing:
+        warnings.warn(f"target: {missing} of {len(frame)} rows without {name!r} are left out", stacklevel=2)
+    kind = _kind(series)
     if kind != "number" and (kind != "text" or task == "regression"):
         wanted = "numbers" if task == "regression" else "numbers, booleans or text"
         raise ValueError(f"{column} must hold {wanted}, got {_first(series)!r}")
@@ -418,72 +389,66 @@ def target(frame: pd.DataFrame, name: str, task: Task = "classification") -> tup
         if nearly_unique:
             warnings.warn(f"{column} has {distinct} classes in {len(y)} rows; is it an identifier?", stacklevel=2)
         return y, rows
-    if series.dtype.kind == "b" or _inferred(series) == "boolean":
+    values = _values(series)
+    if values == "boolean":
         return y.astype(bool), rows
-    if (y != np.round(y)).any():
-        # Estimators refuse such labels, as scikit-learn's do: they are almost always a quantity.
-        fraction = y[y != np.round(y)][0]
-        raise ValueError(f"{column} holds numbers such as {fraction}; use task='regression' for them")
+    fractions = y[y != np.round(y)]
+    if len(fractions):
+        # Estimators refuse such labels, like scikit-learn's: they are almost always a quantity.
+        raise ValueError(f"{column} holds numbers such as {fractions[0]}; use task='regression' for them")
     if distinct > 100 or nearly_unique:
         quantity = "is it a quantity for task='regression'?"
         warnings.warn(f"{column} has {distinct} distinct numbers, a class each; {quantity}", stacklevel=2)
-    whole = series.dtype.kind in "iu" or _inferred(series) == "integer" or missing.any()
-    return (series.to_numpy(dtype=np.uint64 if series.dtype.kind == "u" else np.int64) if whole else y), rows
+    if values == "integer" or missing:
+        y = series.to_numpy(dtype=np.uint64 if series.dtype.kind == "u" else np.int64)
+    return y, rows
 
 
 def hold_out(
     y: NDArray[Any], fraction: float, seed: int | None = None, *, stratify: bool = True
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split the rows into some to train with and some to test with.
+    """Split the rows into training rows and test rows.
 
     Args:
         y: targets, ``[N]``.
         fraction: share of the rows to test with, in (0, 1).
         seed: of the random split; None gives another split at each call.
-        stratify: whether the test rows have every class in the same share as ``y``. A class with a single row stays in
-            training, with a warning.
+        stratify: take this share of every class. A class with a single row stays in training, with a warning.
 
     Returns:
         (training, test): positions of the rows, disjoint and together all rows.
 
     Raises:
-        ValueError: one side has no row, or not one of every class.
+        ValueError: one side has no row, or fewer rows than there are classes.
 
     Example:
         >>> training, test = hold_out(np.array(["a", "b"] * 10), 0.2, seed=0)
         >>> len(training), sorted(np.array(["a", "b"] * 10)[test].tolist())
         (16, ['a', 'a', 'b', 'b'])
     """
-    from sklearn.model_selection import train_test_split
-
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
-    rows, labels, least = np.arange(len(y)), None, 1
-    single = rows[:0]
+    groups, least, need = np.zeros(len(y), dtype=int), 1, "at least one row"
     if stratify:
-        classes, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
-        alone = counts == 1
-        if alone.all():
-            raise ValueError(f"y: every one of {len(y)} rows is of a class of its own, so none can test another")
-        if alone.any():
-            warnings.warn(f"y: one row only of {_listed(classes[alone].tolist())}: kept in training", stacklevel=2)
-        rows, single = rows[~alone[labels]], rows[alone[labels]]
-        labels, least = labels[rows], int((~alone).sum())
-    held_out = math.ceil(fraction * len(rows))
-    if min(held_out, len(rows) - held_out) < least:
-        sides = f"{fraction} of {len(rows)} rows leaves {len(rows) - held_out} to train and {held_out} to test"
-        each = f"one row of every class, so {least}; if y is a quantity, do not stratify" if stratify else "one row"
-        raise ValueError(f"fraction: {sides}, but each side needs at least {each}")
-    training, test = train_test_split(rows, test_size=fraction, stratify=labels, random_state=seed)
-    return np.concatenate([training, single]), test
-
-
-# ---------------------------------------------------------------------------------------------------- inside CSV files
+        classes, groups, counts = np.unique(y, return_inverse=True, return_counts=True)
+        alone = classes[counts == 1]
+        if len(alone) == len(classes):
+            raise ValueError(f"y: each of the {len(y)} rows is the only one of its class, so none can be held out")
+        if len(alone):
+            warnings.warn(f"y: only one row of {_listed(alone.tolist())}: kept in training", stacklevel=2)
+        least = len(classes) - len(alone)
+        need = f"one row of each of {least} classes; if y is a quantity, do not stratify (--task regression)"
+    held = held_out(groups, fraction, seed)
+    count = math.ceil(fraction * len(y)) if held.any() else 0
+    if min(count, len(y) - count) < least:
+        sides = f"{fraction} of {len(y)} rows leaves {len(y) - count} to train and {count} to test"
+        raise ValueError(f"fraction: {sides}, but both sides need {need}")
+    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 @contextlib.contextmanager
 def _reading(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """The open file; whatever cannot be read in it becomes a ValueError that names the file."""
+    """The open file; an error while reading becomes a ValueError that names the file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"path: no file {str(path)!r}")
     try:
@@ -496,7 +461,7 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     except UnicodeDecodeError as error:
         raise ValueError(f"path: {str(path)!r} is not UTF-8 text: {error}") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
-        raise ValueError(f"path: {str(path)!r} is no CSV file with rows as long as its header: {error}") from error
+        raise ValueError(f"path: {str(path)!r} is not a CSV file with rows as long as its header: {error}") from error
 
 
 def _parse(source: Any, names: list[str], text: Collection[str]) -> pd.DataFrame:
@@ -535,58 +500,46 @@ def _recorded(lines: Iterable[str], record: list[str]) -> Iterator[str]:
         yield line
 
 
-# ------------------------------------------------------------------------------------------------------ inside columns
-
-
-def _learn(series: pd.Series, rows: NDArray[np.intp] | None, max_categories: int) -> Number | Text | str:
-    """The column learnt, or the reason why it holds no information."""
-    kind = _kind(series)
+def _learn(series: pd.Series, kind: str, max_categories: int) -> Number | Text | str:
+    """The column learnt from these rows, or the reason why it holds no information."""
+    present = series.dropna()
+    missing = len(present) < len(series)
     if kind == "number":
-        values = _numbers(series, rows)
+        values = _numbers(present)
         if np.isinf(values).any():
             raise ValueError(f"column {series.name!r} holds an infinite number")
-        present = values[~np.isnan(values)]
-        if len(present) == 0:
+        if len(values) == 0:
             return "is entirely missing"
-        if len(present) == len(values) and present.min() == present.max():
-            return f"is {present[0]:g} in every row"
-        indicator = len(present) < len(values)
-        return Number(str(series.name), float(np.median(present, overwrite_input=True)), indicator)
+        if not missing and values.min() == values.max():
+            return f"is {values[0]:g} in every row"
+        return Number(str(series.name), float(np.median(values)), missing)
     if kind not in ("text", "missing"):
         raise ValueError(f"column {series.name!r} must hold numbers, booleans or text, got {kind}: {_first(series)!r}")
-    codes, distinct = _factorize(series, rows)
-    if not distinct:
+    counts = collections.Counter(present.tolist())
+    if not counts:
         return "is entirely missing"
-    counts = np.bincount(codes + 1, minlength=len(distinct) + 1)
-    missing, counts = counts[0] > 0, counts[1:]
-    if len(distinct) == 1 and not missing:
-        return f"is {distinct[0]!r} in every row"
+    if len(counts) == 1 and not missing:
+        return f"is {present.iloc[0]!r} in every row"
     # More values than half the rows and than can be kept, or nearly one value a row: the column names rows.
-    rows_present = counts.sum()
-    if rows_present >= 20 and len(distinct) > max(rows_present / 2, min(0.9 * rows_present, max_categories)):
-        return f"has {len(distinct)} distinct values in {rows_present} rows, an identifier"
-    frequent = sorted(zip((-counts).tolist(), distinct, strict=True))[:max_categories]
-    categories = sorted(value for _, value in frequent)
-    return Text(str(series.name), (*categories, *[None] * bool(missing)))
+    if len(present) >= 20 and len(counts) > max(len(present) / 2, min(0.9 * len(present), max_categories)):
+        return f"has {len(counts)} distinct values in {len(present)} rows, an identifier"
+    frequent = sorted((-count, value) for value, count in counts.items())[:max_categories]
+    return Text(str(series.name), (*sorted(value for _, value in frequent), *[None] * missing))
 
 
-def _inferred(series: pd.Series) -> str:
-    """Pandas' word for the values of a column, missing ones aside; "" for a column of numbers."""
-    from pandas.api.types import CategoricalDtype, infer_dtype, is_numeric_dtype
+def _values(series: pd.Series) -> str:
+    """Pandas' word for the type of the values in a column, missing ones aside."""
+    from pandas.api.types import CategoricalDtype, infer_dtype
 
     if isinstance(series.dtype, CategoricalDtype):
-        word = infer_dtype(series.dtype.categories, skipna=True)
+        word = infer_dtype(series.dtype.categories)
         return word if word in ("string", "empty") else f"categories of kind {word}"
-    return "" if is_numeric_dtype(series.dtype) else infer_dtype(series, skipna=True)
+    return infer_dtype(series, skipna=True)
 
 
 def _kind(series: pd.Series) -> str:
-    """What a column holds: "number", "text", "missing", or pandas' own word for anything else."""
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    if (is_bool_dtype(series.dtype) or is_numeric_dtype(series.dtype)) and series.dtype.kind != "c":
-        return "number"
-    word = _inferred(series)
+    """The kind of values in a column: "number", "text", "missing", or pandas' own word for anything else."""
+    word = _values(series)
     if word in ("boolean", "integer", "floating", "mixed-integer-float"):
         return "number"
     return {"string": "text", "empty": "missing"}.get(word, word)
@@ -610,30 +563,24 @@ def _first(*several: pd.Series) -> Any:
     return next((value for series in several for value in series.dropna().tolist()), None)
 
 
-def _numbers(series: pd.Series, rows: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
+def _taken(series: pd.Series, rows: NDArray[np.intp] | None) -> pd.Series:
+    return series if rows is None else series.iloc[rows]
+
+
+def _numbers(series: pd.Series) -> NDArray[np.float64]:
     """A copy as float64, NaN where a value is missing."""
-    values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    return values.copy() if rows is None else values[rows]
-
-
-def _factorize(series: pd.Series, rows: NDArray[np.intp] | None = None) -> tuple[NDArray[np.intp], list[str]]:
-    """Codes, −1 for a missing value, and the distinct values that they index."""
-    import pandas as pd
-
-    codes, distinct = pd.factorize(series if rows is None else series.iloc[rows])
-    return codes, list(distinct)
+    return series.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
 
 
 def _from_json(entry: Any) -> Number | Text:
-    """One column from its description; every part is checked, since the file may come from anywhere."""
+    """One column from its description; every part is checked, because the file may come from anywhere."""
     match entry:
         case {"kind": "number", "name": str(name), "median": float() | int() as median, "indicator": bool(indicator)}:
             if len(entry) == 4 and not isinstance(median, bool) and math.isfinite(median):
                 return Number(name, float(median), indicator)
         case {"kind": "text", "name": str(name), "categories": [_, *_] as categories} if len(entry) == 3:
-            if len(set(map(repr, categories))) == len(categories) and all(
-                isinstance(category, str | None) for category in categories
-            ):
+            strings = all(isinstance(category, str | None) for category in categories)
+            if strings and len(set(categories)) == len(categories):
                 return Text(name, tuple(categories))
     raise ValueError(f"columns: no description of a column: {entry!r:.200}")
 
