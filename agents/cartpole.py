@@ -1,12 +1,13 @@
 """CartPole-v1: a recipe for every method.
 
-Held solves: greedy and sampled means of 100 episodes >= 475 at every evaluation, each 2,048 steps, to the end. Median
-and range over seeds; CPU seconds of the process in training; "best" is the best evaluation, by the worse of the two::
+A run is evaluated each 2,048 steps on 100 greedy and 100 sampled episodes. It is solved ("held") at the first
+evaluation from which all (at least three) stay >= 475, greedy and sampled, to the end. Median and range over seeds; CPU
+seconds of the process in training; "best" is the best evaluation, by the worse of greedy and sampled::
 
     python -m scripts.benchmark held --method ppo reinforce reinforce-no-critic --seeds 20
 
 ===================  ======  ==========================  ====================
-recipe, 60,000       held    env steps to it             CPU s to it
+recipe, 60,000       held    steps to solve              CPU s to solve
 ===================  ======  ==========================  ====================
 ppo                  19/20   19,259 (15,195 to 55,960)   0.49 (0.39 to 1.47)
 reinforce            19/20   22,147 (10,363 to 46,143)   0.39 (0.21 to 0.74)
@@ -18,7 +19,7 @@ reinforce-no-critic  20/20   21,853 (7,884 to 37,419)    0.34 (0.19 to 0.65)
     python -m scripts.benchmark held --timesteps 100000 --seeds 5 --method ...
 
 ==============================  =====  ==========================  ====================  =====================
-recipe, 100,000 steps           held   env steps to it             CPU s to it           best
+recipe, 100,000 steps           held   steps to solve              CPU s to solve           best
 ==============================  =====  ==========================  ====================  =====================
 reinforce                       5/5    22,019 (13,496 to 27,576)   0.33 (0.22 to 0.38)   500 (500 to 500)
 reinforce-no-critic             5/5    22,925 (15,316 to 35,886)   0.35 (0.20 to 0.53)   500 (500 to 500)
@@ -36,7 +37,7 @@ elite                           1/5    87,386 (87,386 to 87,386)   1.25 (1.25 to
 ==============================  =====  ==========================  ====================  =====================
 
 The settings of PPO, both REINFORCE recipes and actor-critic come from a random search on seeds 100–105 and 200–219, the
-step size of V-trace from one on seeds 200–205; the others were taken over from these and are not tuned.
+step size of V-trace from one on seeds 200–205. The other recipes use settings of these and were not tuned.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ TIMESTEPS = 60_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is not the library's default, and for how long to train.
+    """The settings of one method on this task.
 
     Attributes:
-        method: the method with its numbers.
+        method: the method with its arguments.
         num_envs: copies of the environment.
         hidden: widths of the hidden layers.
         optimization: optimiser, schedule, clipping.
-        timesteps: environment steps.
+        timesteps: environment steps to train for.
         scale_rewards: divide rewards by the running deviation of their discounted sum.
     """
 
@@ -136,16 +137,16 @@ def make(
     """The untrained agent.
 
     Args:
-        seed: of everything.
-        log_dir: TensorBoard directory.
-        recipe: one of ``RECIPES``.
-        overrides: arguments of `rlce.PolicyGradient`, ``env`` among them, in place of the recipe's.
+        seed: the seed.
+        log_dir: directory for TensorBoard; None for no output.
+        recipe: a name in ``RECIPES``.
+        overrides: arguments of `rlce.PolicyGradient` (also ``env``) that replace the recipe's.
 
     Returns:
         The agent; train it for ``RECIPES[recipe].timesteps`` (``TIMESTEPS`` for the default).
 
     Raises:
-        ValueError: no recipe of that name.
+        ValueError: an unknown recipe.
 
     Example:
         >>> make(seed=1).method.name

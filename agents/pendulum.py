@@ -24,9 +24,9 @@ def make(seed: int = 0, log_dir: str | os.PathLike[str] | None = None, **overrid
     """The untrained agent; train it for ``TIMESTEPS``.
 
     Args:
-        seed: of everything.
-        log_dir: TensorBoard directory.
-        overrides: arguments of `rlce.PolicyGradient`, ``env`` among them, in place of the recipe's.
+        seed: the seed.
+        log_dir: directory for TensorBoard; None for no output.
+        overrides: arguments of `rlce.PolicyGradient` (also ``env``) that replace the recipe's.
 
     Returns:
         The agent.

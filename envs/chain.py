@@ -1,4 +1,4 @@
-"""A tabular chain so small that every trajectory can be listed, and with them every expectation."""
+"""A tabular chain so small that all trajectories can be listed, so every expectation can be computed exactly."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class Trajectory(NamedTuple):
-    """One whole episode of L steps, and how likely it is."""
+    """One whole episode of L steps and its probability."""
 
-    states: NDArray[np.int64]  # [L] where each action was taken; the final state is not among them
+    states: NDArray[np.int64]  # [L], where each action was taken, without the final state
     actions: NDArray[np.int64]  # [L]
     rewards: NDArray[np.float64]  # [L]
     probability: float
@@ -22,24 +22,24 @@ class Trajectory(NamedTuple):
 class Chain(gymnasium.Env[np.int64, np.int64]):
     """A Markov decision process of a few states with random tables, a terminal state and a horizon.
 
-    The horizon belongs to the task: reaching it *terminates* the episode, so nothing is ever truncated and no
-    return is cut. The time is not observed, hence a baseline V(s) is not exact, and need not be.
+    The horizon belongs to the task: reaching it *terminates* the episode, so no episode is truncated. The time is not
+    observed, so a baseline V(s) cannot be exact.
 
     Args:
-        states: S, the terminal state included, which is the last one.
-        actions: A.
-        horizon: the greatest number of steps of an episode.
-        table_seed: fixes the tables: initial and transition probabilities from a flat Dirichlet distribution,
+        states: S, the number of states; the last one is terminal.
+        actions: A, the number of actions.
+        horizon: the largest number of steps of an episode.
+        table_seed: seed of the tables: initial and transition probabilities come from a flat Dirichlet distribution,
             rewards from a standard normal one. (The seed of `reset` draws episodes.)
 
     Attributes:
         observation_space: Discrete(S).
         action_space: Discrete(A).
-        initial: probability of every state at the start, ``[S]``; 0 for the terminal one.
-        transition: probability of every next state, ``[S, A, S]``; the terminal state stays.
-        reward: of an action in a state, ``[S, A]``; 0 in the terminal state.
-        terminal: whether entering a state ends the episode, ``[S]``.
-        horizon: the greatest number of steps of an episode.
+        initial: probability of each state at the start, ``[S]``; 0 for the terminal state.
+        transition: probability of each next state, ``[S, A, S]``; the terminal state leads to itself.
+        reward: reward of an action in a state, ``[S, A]``; 0 in the terminal state.
+        terminal: True if entering the state ends the episode, ``[S]``.
+        horizon: the largest number of steps of an episode.
 
     Raises:
         ValueError: fewer than two states, or fewer than one action or step; from `step`, an action outside
@@ -93,25 +93,24 @@ class Chain(gymnasium.Env[np.int64, np.int64]):
         return self._state, reward, self._steps_left == 0, False, {}
 
     def trajectories(self, policy: ArrayLike) -> list[Trajectory]:
-        """Every possible episode with its probability; the list's order does not depend on the policy.
+        """All possible episodes with their probabilities, in an order that does not depend on the policy.
 
-        Episodes that differ only in the state which the horizon leaves unused are one entry.
+        Episodes that differ only in the state after the last action are one entry.
 
         Args:
-            policy: probability of every action in every state, ``[S, A]``; the terminal state's row is not
-                used.
+            policy: probability of each action in each state, ``[S, A]``; the row of the terminal state is not used.
 
         Returns:
             The episodes; their probabilities sum to 1.
 
         Raises:
-            ValueError: a policy of another shape, or whose rows are no probabilities.
+            ValueError: the policy has another shape, or its rows are not probabilities.
         """
         table, expected = np.asarray(policy, np.float64), self.reward.shape
         if table.shape != expected:
             raise ValueError(f"policy must have shape [S, A] = {list(expected)}, got {list(table.shape)}")
         if not ((table >= 0).all() and np.allclose(table.sum(axis=1), 1.0)):
-            raise ValueError(f"policy must hold probabilities, every row summing to 1, got {table.tolist()}")
+            raise ValueError(f"policy must hold probabilities, and every row must sum to 1, got {table.tolist()}")
         return [
             trajectory
             for state in np.flatnonzero(self.initial)
@@ -121,7 +120,7 @@ class Chain(gymnasium.Env[np.int64, np.int64]):
     def _continued(
         self, policy: NDArray[np.float64], states: list[int], actions: list[int], probability: float
     ) -> Iterator[Trajectory]:
-        """All ways to go on from the last of ``states``."""
+        """All episodes that continue from the last of ``states``."""
         state = states[-1]
         for action in range(policy.shape[1]):
             taken, reached = [*actions, action], probability * float(policy[state, action])

@@ -1,4 +1,4 @@
-"""Identity: repeat what you see, for every kind of action. The best policy is known, and so is every return."""
+"""Identity: repeat the observation, for every kind of action. The best policy and its return are known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Action = TypeVar("Action")
 
 
 class _Repeat(gymnasium.Env[Observation, Action]):
-    """Draw an observation, pay for the action, draw the next: what all identity environments do.
+    """The base of the identity environments: draw an observation, reward the action, draw the next observation.
 
     Actions do not influence observations. The episode ends by truncation after ``length`` steps.
     """
@@ -28,14 +28,14 @@ class _Repeat(gymnasium.Env[Observation, Action]):
 
     @abstractmethod
     def _draw(self) -> Observation:
-        """The next observation, which is also what the next action should be."""
+        """The next observation, which the next action should repeat."""
 
     @abstractmethod
     def _pay(self, action: Action) -> float:
         """The reward of an action for the last observation drawn."""
 
     def _info(self) -> dict[str, Any]:
-        """What comes with the last observation drawn."""
+        """The info of the last observation drawn."""
         return {}
 
     def reset(
@@ -47,10 +47,10 @@ class _Repeat(gymnasium.Env[Observation, Action]):
         return self._draw(), self._info()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Repeat the observation, and see the next one."""
+        """Reward the action and draw the next observation."""
         if self._steps_left == 0:
             raise gymnasium.error.ResetNeeded("the episode has not begun or is over: call reset first")
-        # A vector environment hands on a number where a Box of no dimension wants an array.
+        # For a Box without dimensions, a vector environment passes a number instead of an array.
         if not self.action_space.contains(np.asarray(action)):
             raise ValueError(f"action must lie in {self.action_space}, got {action!r}")
         reward = self._pay(action)
@@ -59,20 +59,20 @@ class _Repeat(gymnasium.Env[Observation, Action]):
 
 
 class Identity(_Repeat[np.int64, np.int64]):
-    """Reward 1 where the action names the observation, else 0; observations are drawn uniformly, one a step.
+    """Reward 1 if the action names the observation, else 0. Each observation is drawn uniformly.
 
-    The best policy earns ``length`` an episode, a uniform one ``length / n`` on average. Actions do not
+    The best policy earns ``length`` in an episode, a uniform one ``length / n`` on average. Actions do not
     influence observations. The episode ends by truncation.
 
     Args:
         n: number of observations and of actions.
-        length: steps an episode.
+        length: steps of an episode.
         start: the action that names observation 0; observation k is named by ``start + k``.
 
     Attributes:
         observation_space: Discrete(n).
         action_space: Discrete(n, start=start).
-        length: steps an episode.
+        length: steps of an episode.
 
     Raises:
         ValueError: n or length below 1; from `step`, an action outside the action space.
@@ -104,19 +104,19 @@ class Identity(_Repeat[np.int64, np.int64]):
 
 
 class IdentityMultiDiscrete(_Repeat[NDArray[np.int64], NDArray[np.int64]]):
-    """The share of components named rightly is the reward; the best policy earns ``length`` an episode.
+    """The reward is the share of correct components; the best policy earns ``length`` in an episode.
 
     A uniform policy earns ``length`` times the mean of 1/classes on average.
 
     Args:
-        classes: number of classes of every component, in any shape.
-        length: steps an episode.
+        classes: number of classes of each component, in any shape.
+        length: steps of an episode.
         start: the action that names class 0, the same for all components.
 
     Attributes:
         observation_space: MultiDiscrete(classes).
         action_space: MultiDiscrete(classes, start=start).
-        length: steps an episode.
+        length: steps of an episode.
 
     Raises:
         ValueError: a number of classes or a length below 1; from `step`, an action outside the action space.
@@ -148,16 +148,16 @@ class IdentityMultiDiscrete(_Repeat[NDArray[np.int64], NDArray[np.int64]]):
 
 
 class IdentityMultiBinary(_Repeat[NDArray[np.int8], NDArray[np.int8]]):
-    """The share of bits repeated rightly is the reward: at best ``length`` an episode, for a uniform policy half of it.
+    """The reward is the share of correct bits: at best ``length`` in an episode, half of it for a uniform policy.
 
     Args:
-        shape: of the bits.
-        length: steps an episode.
+        shape: the shape of the bits.
+        length: steps of an episode.
 
     Attributes:
         observation_space: MultiBinary(shape).
         action_space: MultiBinary(shape).
-        length: steps an episode.
+        length: steps of an episode.
 
     Raises:
         ValueError: no bits or a length below 1; from `step`, an action outside the action space.
@@ -192,14 +192,14 @@ class IdentityBox(_Repeat[NDArray[np.float32], NDArray[np.float32]]):
     Observations are uniform between −bound and bound, so doing nothing earns −length · bound² / 3 on average.
 
     Args:
-        shape: of the action, and of the observation.
-        bound: of every number.
-        length: steps an episode.
+        shape: the shape of the action and of the observation.
+        bound: the bound of every number.
+        length: steps of an episode.
 
     Attributes:
         observation_space: Box(−bound, bound, shape).
         action_space: the same.
-        length: steps an episode.
+        length: steps of an episode.
 
     Raises:
         ValueError: an empty shape, a bound that is not positive, or a length below 1; from `step`, an action outside
@@ -234,22 +234,22 @@ class IdentityBox(_Repeat[NDArray[np.float32], NDArray[np.float32]]):
 
 
 class MaskedIdentity(_Repeat[Any, np.int64]):
-    """Identity with some actions forbidden at every step: the named one never, each other with probability ½.
+    """Identity with forbidden actions: at each step, each wrong action is forbidden with probability ½.
 
-    The reward is 1 for the action that names the observation and 0 for another one that is allowed; a forbidden
-    action costs 1. After the last step everything is forbidden, as when a game is over.
+    The reward is 1 for the action that names the observation, 0 for another allowed action and −1 for a forbidden one.
+    After the last step all actions are forbidden, as in a game that is over.
 
     Args:
         n: number of observations and of actions.
-        length: steps an episode.
+        length: steps of an episode.
         start: the action that names observation 0.
-        mask_in_observation: give the mask as a part "action_mask" of a Dict observation, beside "observation"; by
-            default in ``info["action_mask"]``.
+        mask_in_observation: True puts the mask into a Dict observation as "action_mask", beside "observation"; False
+            into ``info["action_mask"]``.
 
     Attributes:
         observation_space: Discrete(n), or a Dict of it and MultiBinary(n).
         action_space: Discrete(n, start=start).
-        length: steps an episode.
+        length: steps of an episode.
 
     Raises:
         ValueError: n or length below 1; from `step`, an action outside the action space.

@@ -1,4 +1,4 @@
-"""A labelled data set as an environment: classification, told by reward alone."""
+"""A labelled data set as an environment: classification, learnt from rewards only."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class LabelledData(gymnasium.Env[NDArray[np.float32], np.int64]):
-    """One step: see a row drawn uniformly, name its class, earn 1 if right and 0 if wrong.
+    """Episodes of one step: see a random row, name its class, earn 1 if correct and 0 if not.
 
-    The expected reward of a policy is its expected accuracy on the data. Where equal rows carry different
-    labels, the best policy names the most frequent one; cross-entropy learns their frequencies instead.
+    The expected reward of a policy is its expected accuracy on the data. If equal rows have different labels, the best
+    policy names the most frequent one, whereas cross-entropy learns their frequencies.
 
     Args:
         X: the rows, real numbers, ``[N, D]``; kept as float32.
         y: their labels, numbers or strings, ``[N]``, at least two different ones.
 
     Attributes:
-        observation_space: Box ``[D]``, float32, bounded by the least and the greatest value of every column
-            (a constant column by its value and the next greater float).
+        observation_space: Box ``[D]``, float32, bounded by the smallest and the largest value of each column
+            (a constant column by its value and the next larger float).
         action_space: Discrete(K); action k names the class ``classes[k]``.
         classes: the different labels, sorted, ``[K]``.
 
@@ -44,7 +44,7 @@ class LabelledData(gymnasium.Env[NDArray[np.float32], np.int64]):
         self._rows = _finite_rows(X)
         labels, count = np.asarray(y), len(self._rows)
         if labels.shape != (count,):
-            raise ValueError(f"y must hold one label a row, shape [{count}], got {list(labels.shape)}")
+            raise ValueError(f"y must hold one label for each row, shape [{count}], got {list(labels.shape)}")
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             raise ValueError(f"y must be finite, got {labels[~np.isfinite(labels)][0]}")
         self.classes: NDArray[Any]
@@ -52,7 +52,7 @@ class LabelledData(gymnasium.Env[NDArray[np.float32], np.int64]):
         if len(self.classes) < 2:
             raise ValueError(f"y must hold at least 2 classes, got one: {self.classes[0]!r}")
         low, high = self._rows.min(axis=0), self._rows.max(axis=0)
-        # Gymnasium's checker takes equal bounds for a mistake.
+        # Gymnasium's checker refuses equal bounds.
         high = np.where(low == high, np.nextafter(high, np.float32(np.inf)), high)
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Discrete(len(self.classes))
@@ -72,7 +72,7 @@ class LabelledData(gymnasium.Env[NDArray[np.float32], np.int64]):
         return self._rows[self._row].copy(), {}
 
     def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Name the row's class, which ends the episode; the final observation is the same row."""
+        """Name the class of the row, which ends the episode. The final observation is the same row."""
         if self._row is None:
             raise gymnasium.error.ResetNeeded("the episode has not begun or is over: call reset first")
         if not self.action_space.contains(action):

@@ -1,4 +1,4 @@
-"""A loop without end, cut by a time limit: what a critic must say is known exactly."""
+"""An endless loop that a time limit cuts: the value of every state is known exactly."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 
 class LoopEnv(gymnasium.Env[np.int64, np.int64]):
-    """Four states in a ring, reward 1 a step whatever the action; nothing ends it but a time limit.
+    """Four states in a ring. Each step pays 1, whatever the action. Only a time limit ends the episode.
 
-    Under discount γ the value of every state is 1 / (1 − γ): 50 at γ = 0.98. Whoever takes the time limit for
-    a terminal state finds at most (1 − γ^length) / (1 − γ) instead: 7.46 at the default length.
+    With discount γ the value of every state is 1 / (1 − γ): 50 at γ = 0.98. A method that treats the time limit as a
+    terminal state finds at most (1 − γ^length) / (1 − γ): 7.46 at the default length.
 
     Args:
         length: steps until the episode is truncated.

@@ -1,6 +1,7 @@
 """Command lines. Run them from the repository's root: ``python -m scripts.train_cartpole --help``."""
 
 import itertools
+import json
 import os
 import signal
 import sys
@@ -100,22 +101,23 @@ def check_writable(path: Path | None, flag: str) -> None:
         raise ValueError(f"{flag}: cannot write the file {str(path)!r}; its directory must exist and be writable")
 
 
-def finish(result: dict[str, Any], output: Path | None, log_dir: Path) -> None:
-    """Print the closing table, and write it as JSON if there is an output file."""
-    import json
-
+def write_json(output: Path | None, value: Any) -> None:
+    """Write a file of results, if one is asked for."""
     from rlce.checkpoint import write_atomically
 
     if output is not None:
-        write_atomically(output, json.dumps(result, indent=2).encode())
+        write_atomically(output, json.dumps(value, indent=2).encode())
+
+
+def finish(result: dict[str, Any], output: Path | None, log_dir: Path) -> None:
+    """Print the closing table, and write it as JSON if there is an output file."""
+    write_json(output, result)
     print("\n".join(f"{name:22} {value}" for name, value in result.items()))
     print(f"curves: make tensorboard, or tensorboard --logdir {log_dir.parent}")
 
 
 def keywords(text: str, flag: str) -> dict[str, Any]:
     """Keyword arguments from a JSON object, such as ``{"max_episode_steps": 200}``."""
-    import json
-
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,9 +1,8 @@
-"""Benchmarks that anyone can run: the held solve of CartPole-v1, and what starting up costs."""
+"""Benchmarks of the agents and of starting up; `held` measures how fast CartPole-v1 is solved for good."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import statistics
 import subprocess
 import sys
@@ -23,9 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from agents import cartpole, digits
-from envs import identity
-from rlce import Evaluation, Optimization, PolicyGradient, Stopping, evaluate_policy, methods
-from rlce.checkpoint import write_atomically
+from rlce import evaluate_policy
 
 EVALUATE_EVERY = 2_048
 SOLVED = 475.0
@@ -34,7 +31,7 @@ PEERS = ("sb3-ppo", "sb3-ppo-floor")
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One evaluation: where, after how much training, and the mean of 100 greedy and 100 sampled episodes."""
+    """Environment steps and CPU seconds so far, and the mean returns of 100 greedy and 100 sampled episodes."""
 
     steps: int
     cpu_seconds: float
@@ -43,7 +40,7 @@ class Evaluated:
 
 
 def held_solve(evaluations: list[Evaluated]) -> Evaluated | None:
-    """The first evaluation from which all are solved, greedy and sampled, to the end; at least three must be.
+    """The first evaluation from which all (at least three) are solved, greedy and sampled, to the end of the run.
 
     Example:
         >>> at = lambda steps, mean: Evaluated(steps, steps / 1000, mean, mean)
@@ -60,11 +57,11 @@ def held_solve(evaluations: list[Evaluated]) -> Evaluated | None:
 
 
 class Stopwatch:
-    """Evaluates at update boundaries past each 2,048 steps; its clock stands still meanwhile.
+    """Evaluates after the first update past each 2,048 steps. Its clock stops during evaluations.
 
     Args:
-        agent: what to evaluate.
-        seed: evaluations draw from generators of their own, spawned from it.
+        agent: the agent to evaluate.
+        seed: the seed of the evaluations, which have their own generators.
     """
 
     def __init__(self, agent: Any, seed: int) -> None:
@@ -86,7 +83,7 @@ class Stopwatch:
 
 
 def train_ours(recipe: str, seed: int, timesteps: int) -> list[Evaluated]:
-    """One run of a recipe of agents/cartpole.py."""
+    """Train one recipe of agents/cartpole.py."""
     agent = cartpole.make(seed, recipe=recipe)
     stopwatch = Stopwatch(agent, seed)
     agent.learn(timesteps, callback=lambda progress: stopwatch.boundary(progress.step))
@@ -95,7 +92,7 @@ def train_ours(recipe: str, seed: int, timesteps: int) -> list[Evaluated]:
 
 
 def train_stable_baselines3(schedule: str, seed: int, timesteps: int) -> list[Evaluated]:
-    """One run of Stable-Baselines3's PPO with the settings that RL Zoo publishes for CartPole-v1."""
+    """Train Stable-Baselines3's PPO with the settings that RL Zoo publishes for CartPole-v1."""
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
@@ -157,33 +154,34 @@ def held(
     timesteps: int | None = None,
     output: Path | None = None,
 ) -> None:
-    """The held solve of CartPole-v1: solved, greedy and sampled, and solved at every later evaluation.
+    """The held solve of CartPole-v1: solved, greedy and sampled, and at every later evaluation too.
 
-    After the first update past each 2,048 environment steps, 100 greedy and 100 sampled episodes are played on
-    generators of their own. The held solve is the first of at least three evaluations that are all >= 475 up to the
-    end of the run. CPU seconds are the process's, spent in training alone: making the agent does not count.
+    After the first update past each 2,048 environment steps, 100 greedy and 100 sampled episodes are played. A run is
+    solved at the first evaluation from which all (at least three) stay >= 475, to the end of the run. CPU seconds are
+    those of the process in training; making the agent does not count.
 
     Args:
-        method: recipes of agents/cartpole.py, and sb3-ppo, sb3-ppo-floor (Stable-Baselines3's PPO as RL Zoo sets it,
-            and with a schedule that ends at a tenth; they need `make peers`). Contenders take turns seed by seed, so
-            that all meet the same load.
-        seeds: how many.
-        first_seed: the first of them.
-        timesteps: environment steps a run; by default the recipe's own, and 60,000 for peers.
-        output: file for all evaluations as JSON.
+        method: Recipes of agents/cartpole.py, and sb3-ppo, sb3-ppo-floor (Stable-Baselines3's PPO with RL Zoo's
+            settings, and with a schedule that ends at a tenth; they need `make peers`). The methods take turns seed by
+            seed, so that the load of the machine is the same for all.
+        seeds: Number of seeds.
+        first_seed: The first seed.
+        timesteps: Environment steps of a run; by default the recipe's, and 60,000 for peers.
+        output: File for all evaluations, as JSON.
     """
     torch.set_num_threads(1)
+    scripts.check_writable(output, "--output")
     known = (*cartpole.RECIPES, *PEERS)
     for name in method:
         if name not in known:
-            raise ValueError(f"method must be of {', '.join(known)}, got {name!r}")
+            raise ValueError(f"--method must be one of {', '.join(known)}, got {name!r}")
     runs: dict[str, list[list[Evaluated]]] = {name: [] for name in method}
     for seed in range(first_seed, first_seed + seeds):
         for name in method:
             budget = cartpole.TIMESTEPS if name in PEERS else cartpole.RECIPES[name].timesteps
             budget = budget if timesteps is None else timesteps
             if budget < EVALUATE_EVERY:
-                raise ValueError(f"timesteps must be at least {EVALUATE_EVERY:,}, where the first evaluation is")
+                raise ValueError(f"--timesteps must be at least {EVALUATE_EVERY:,} for an evaluation, got {budget:,}")
             train = train_stable_baselines3 if name in PEERS else train_ours
             runs[name].append(train(name, seed, budget))
             solve, last = held_solve(runs[name][-1]), runs[name][-1][-1]
@@ -193,7 +191,7 @@ def held(
                 f"greedy {last.greedy:5.1f}, sampled {last.sampled:5.1f}, {last.cpu_seconds:.2f} CPU s",
                 flush=True,
             )
-    print("\n| method | held | env steps to it | CPU s to it | CPU s of the run | best | end, greedy / sampled |")
+    print("\n| method | held | steps to solve | CPU s to solve | CPU s of the run | best | end, greedy / sampled |")
     print("|---|---|---|---|---|---|---|")
     for name, all_evaluations in runs.items():
         solves = [solve for evaluations in all_evaluations if (solve := held_solve(evaluations)) is not None]
@@ -206,18 +204,16 @@ def held(
             f"| {spread(bests, '.0f')} | {spread([e.greedy for e in ends], '.0f')} "
             f"/ {spread([e.sampled for e in ends], '.0f')} |"
         )
-    if output is not None:
-        table = {name: [[asdict(one) for one in run] for run in runs[name]] for name in method}
-        write_atomically(output, json.dumps(table).encode())
+    scripts.write_json(output, {name: [[asdict(one) for one in run] for run in runs[name]] for name in method})
 
 
 def returns(recipe: str = "pendulum", seeds: int = 5, first_seed: int = 0) -> None:
-    """Train a recipe of agents/ for its own budget; greedy and sampled mean return of 100 episodes.
+    """Train a recipe of agents/ and print the mean return of 100 greedy and 100 sampled episodes.
 
     Args:
-        recipe: a module of agents/ that has ``make`` and ``TIMESTEPS``.
-        seeds: how many.
-        first_seed: the first of them.
+        recipe: A module of agents/ with the names make and TIMESTEPS.
+        seeds: Number of seeds.
+        first_seed: The first seed.
     """
     torch.set_num_threads(1)
     module = importlib.import_module(f"agents.{recipe}")
@@ -238,46 +234,11 @@ def returns(recipe: str = "pendulum", seeds: int = 5, first_seed: int = 0) -> No
     print(f"greedy {spread(means['greedy'], '.1f')}, sampled {spread(means['sampled'], '.1f')}, {seeds} seeds")
 
 
-def heads(seeds: int = 3) -> None:
-    """Environment steps and CPU seconds until PPO repeats what it sees, for every action space.
-
-    Args:
-        seeds: how many, from 0.
-    """
-    torch.set_num_threads(1)
-    tasks: dict[str, tuple[Callable[[], Any], float]] = {
-        "Discrete": (lambda: identity.Identity(n=3), 8.0),
-        "Discrete with masks": (identity.MaskedIdentity, 8.0),
-        "MultiDiscrete": (identity.IdentityMultiDiscrete, 8.0),
-        "MultiBinary": (identity.IdentityMultiBinary, 8.0),
-        "Box": (identity.IdentityBox, -0.08),
-    }
-    print("| action space | greedy return | reached | env steps | CPU s |\n|---|---|---|---|---|")
-    for name, (env, target) in tasks.items():
-        steps, seconds = [], []
-        for seed in range(seeds):
-            agent = PolicyGradient(
-                env,
-                methods.ppo(steps=64, discount=0.0, minibatch_size=64),
-                hidden=(32,),
-                seed=seed,
-                optimization=Optimization(learning_rate=1e-2),
-                evaluation=Evaluation(every=512),
-            )
-            began = time.process_time()
-            agent.learn(20_000, stopping=Stopping(target=target))
-            if agent.trainer.best is not None and agent.trainer.best[0] >= target:
-                steps.append(float(agent.steps))
-                seconds.append(time.process_time() - began)
-            agent.close()
-        print(f"| {name} | {target} | {len(steps)}/{seeds} | {spread(steps, ',.0f')} | {spread(seconds, '.2f')} |")
-
-
 def classify(seeds: int = 10) -> None:
-    """Test accuracy of agents/digits.py on a stratified fifth that was held out.
+    """Test accuracy of agents/digits.py on a stratified, held-out fifth of the rows.
 
     Args:
-        seeds: of split and training, from 0.
+        seeds: Number of seeds (of the split and the training).
     """
     torch.set_num_threads(1)
     X, y = load_digits(return_X_y=True)
@@ -292,10 +253,10 @@ def classify(seeds: int = 10) -> None:
 
 
 def startup(repeats: int = 5) -> None:
-    """Seconds to import rlce beside torch, and the peak memory of a CartPole training (on Linux).
+    """Seconds and peak memory of imports and of a CartPole training (on Linux).
 
     Args:
-        repeats: how often each is started, in turn.
+        repeats: How often each program is started, in turn.
     """
     train = "import scripts; from agents import cartpole; cartpole.make().learn(cartpole.TIMESTEPS)"
     programs = {
@@ -305,7 +266,7 @@ def startup(repeats: int = 5) -> None:
         "rlce.Classifier": "import rlce; rlce.Classifier",
         "train CartPole-v1": train,
     }
-    # Linux's own count: getrusage's would include the memory of this process, from before the other's start.
+    # From Linux's own count, because getrusage would include the memory of this process.
     peak = "\nimport sys; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0], file=sys.stderr)"
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     memory: dict[str, list[float]] = {name: [] for name in programs}
@@ -324,7 +285,6 @@ if __name__ == "__main__":
     commands: dict[str, Callable[..., Any]] = {
         "held": held,
         "returns": returns,
-        "heads": heads,
         "digits": classify,
         "startup": startup,
     }

@@ -1,14 +1,13 @@
-"""Benchmarks of `rlce.Classifier` and `rlce.Regressor` beside what people use for the same: accuracy, time, checks.
+"""Benchmarks of `rlce.Classifier` and `rlce.Regressor` beside their usual alternatives: accuracy, time, checks.
 
-Contenders take turns seed by seed, on the same rows, so that all meet the same load; times are of `fit` alone, the
-scaling of columns included. Where skorch is not installed it is left out (`make peers` installs it).
+The contenders take turns seed by seed, on the same rows, so that the load of the machine is the same for all. Times are
+of `fit` alone, including the scaling of columns. skorch takes part if it is installed (`make peers` installs it).
 """
 
 from __future__ import annotations
 
 import collections
 import importlib.util
-import json
 import statistics
 import time
 import warnings
@@ -39,18 +38,15 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from rlce import Classifier, Regressor
-from rlce.checkpoint import write_atomically
 from scripts.benchmark import spread
 
 SKORCH = importlib.util.find_spec("skorch") is not None
 HIDDEN, LEARNING_RATE = (128,), 1e-3
 Data = tuple[NDArray[Any], NDArray[Any]]  # X, [N, D], and y, [N]
 
-# ------------------------------------------------------------------------------------------------- classification
-
 
 def made(rows: int = 200_000) -> Data:
-    """Rows of 20 columns, 10 of them informative and 5 sums of those, in 5 classes, 1 label in 100 wrong."""
+    """Rows of 20 columns (10 informative, 5 sums of these) in 5 classes; 1 label in 100 is wrong."""
     X, y = datasets.make_classification(
         rows, n_features=20, n_informative=10, n_redundant=5, n_classes=5, flip_y=0.01, class_sep=1.0, random_state=0
     )
@@ -67,12 +63,12 @@ CLASSIFICATION: dict[str, tuple[Callable[[], Data], int, int]] = {
 
 
 def perceptron(inputs: int = 2, outputs: int = 2) -> torch.nn.Module:
-    """The network that skorch is given: the others' shape, PyTorch's own initial weights."""
+    """The network for skorch: the same shape, with PyTorch's initial weights."""
     return torch.nn.Sequential(torch.nn.Linear(inputs, HIDDEN[0]), torch.nn.ReLU(), torch.nn.Linear(HIDDEN[0], outputs))
 
 
 def skorch_classifier(epochs: int, batch_size: int, **module: int) -> Any:
-    """A skorch classifier on `perceptron`; no rows held out."""
+    """A skorch classifier on `perceptron`, without held-out rows."""
     from skorch import NeuralNetClassifier
 
     return NeuralNetClassifier(
@@ -114,7 +110,7 @@ def classifiers(seed: int, epochs: int, batch_size: int, inputs: int, outputs: i
             FunctionTransformer(np.float32),
             skorch_classifier(epochs, batch_size, inputs=inputs, outputs=outputs),
         )
-    # Its own settings: 100 rounds.
+    # With its default settings: 100 rounds.
     contenders["HistGradientBoosting"] = HistGradientBoostingClassifier(early_stopping=False, random_state=seed)
     return contenders
 
@@ -136,14 +132,14 @@ def classify(
     epochs: int | None = None,
     output: Path | None = None,
 ) -> None:
-    """Test accuracy and time to fit on clean data, a stratified fifth held out.
+    """Test accuracy on a stratified, held-out fifth of the rows, and time to fit.
 
     Args:
         data: digits, breast-cancer, wine, made (make_classification with 200,000 rows of 20 columns).
-        seeds: of split and training.
-        first_seed: the first of them.
-        epochs: of every network; by default 60, and 10 for "made".
-        output: file for all results as JSON.
+        seeds: Number of seeds (of the split and the training).
+        first_seed: The first seed.
+        epochs: Epochs of every network; by default 60, and 10 for "made".
+        output: File for all results, as JSON.
     """
     torch.set_num_threads(1)
     scripts.check_writable(output, "--output")
@@ -151,14 +147,14 @@ def classify(
     print("| data | contender | test accuracy | CPU s | wall s | CPU time over rlce's |\n|---|---|---|---|---|---|")
     for name in data:
         if name not in CLASSIFICATION:
-            raise ValueError(f"data must be of {', '.join(CLASSIFICATION)}, got {name!r}")
+            raise ValueError(f"--data must be one of {', '.join(CLASSIFICATION)}, got {name!r}")
         read, its_epochs, batch_size = CLASSIFICATION[name]
         X, y = read()
         runs = everything[name] = collections.defaultdict(list)
         for seed in range(first_seed, first_seed + seeds):
             train_X, test_X, train_y, test_y = train_test_split(X, y, test_size=0.2, stratify=y, random_state=seed)
             shape = {"inputs": X.shape[1], "outputs": len(np.unique(y))}
-            if seed == first_seed:  # what is loaded at the first fit does not count
+            if seed == first_seed:  # a first fit loads modules, which must not count
                 for contender in classifiers(seed, 1, batch_size, **shape).values():
                     timed_fit(contender, train_X[:2_000], train_y[:2_000], seed)
             for who, contender in classifiers(seed, epochs or its_epochs, batch_size, **shape).items():
@@ -173,22 +169,19 @@ def classify(
                 f"| {spread(ratios, '.2f')} |",
                 flush=True,
             )
-    if output is not None:
-        write_atomically(output, json.dumps(everything).encode())
+    scripts.write_json(output, everything)
 
-
-# ----------------------------------------------------------------------------------------------------- regression
 
 COVERAGES = (0.5, 0.9)
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 PATIENCE = 30
-PENALTY = 0.01  # times the parameter is added to the gradient; scikit-learn divides its alpha by the batch size
+PENALTY = 0.01  # this times the parameter is added to the gradient; scikit-learn divides its alpha by the batch size
 
 
 def friedman(seed: int, rows: int = 2_000) -> tuple[Data, Data]:
-    """Friedman's first function of 10 columns with noise 1, as many rows to test with; 5 % gross outliers in training.
+    """Friedman's first function of 10 columns with noise 1; equally many test rows; 5 % gross outliers in training.
 
-    An outlier's target is replaced by a draw from a Gaussian with the mean and 10 times the deviation of the targets.
+    The target of an outlier is drawn from a Gaussian with the mean and 10 times the deviation of the targets.
     """
     generator = np.random.default_rng([seed, 1])
     X, y = datasets.make_friedman1(2 * rows, n_features=10, noise=1.0, random_state=seed)
@@ -199,7 +192,7 @@ def friedman(seed: int, rows: int = 2_000) -> tuple[Data, Data]:
 
 
 def diabetes(seed: int, rows: int = 442) -> tuple[Data, Data]:
-    """442 patients, a fifth held out."""
+    """442 patients, of which a fifth is held out."""
     X, y = datasets.load_diabetes(return_X_y=True)
     split = train_test_split(X[:rows], y[:rows], test_size=0.2, random_state=seed)
     return (split[0], split[2]), (split[1], split[3])
@@ -209,7 +202,7 @@ REGRESSION: dict[str, Callable[..., tuple[Data, Data]]] = {"diabetes": diabetes,
 
 
 class GradientBoostingQuantiles:
-    """One `HistGradientBoostingRegressor` a level; the prediction is the median."""
+    """One `HistGradientBoostingRegressor` for each level; the prediction is the median."""
 
     def __init__(self, **settings: Any) -> None:
         self.models = [HistGradientBoostingRegressor(loss="quantile", quantile=q, **settings) for q in LEVELS]
@@ -230,8 +223,8 @@ class GradientBoostingQuantiles:
 
 
 def regressors(seed: int, epochs: int) -> dict[str, Any]:
-    """The contenders, unfitted; all but the linear one stop early by a fifth of the training rows."""
-    # Intervals of the costs for points are conformal, and so are the others' once more.
+    """The contenders, unfitted. All but the linear one hold out a fifth of the training rows to stop early."""
+    # Costs without intervals get conformal ones; the others are run without and with.
     ours = [("squared", True), ("absolute", True), ("huber", True)]
     ours += [("quantile", False), ("quantile", True), ("gaussian", False), ("gaussian", True)]
     contenders: dict[str, Any] = {
@@ -262,7 +255,7 @@ def regressors(seed: int, epochs: int) -> dict[str, Any]:
         tol=0.0,
         random_state=seed,
     )
-    # Ours scales its targets inside.
+    # `Regressor` scales its targets itself.
     contenders["MLPRegressor"] = TransformedTargetRegressor(
         make_pipeline(StandardScaler(), perceptron), transformer=StandardScaler()
     )
@@ -288,15 +281,15 @@ def regress(
     rows: int | None = None,
     output: Path | None = None,
 ) -> None:
-    """Errors of the prediction and coverage of 50 % and 90 % intervals on clean held-out rows.
+    """Errors of the prediction, and coverage of 50 % and 90 % intervals, on held-out rows without outliers.
 
     Args:
         data: diabetes; outliers (2,000 rows of Friedman's first function, 5 % of their targets replaced by outliers).
-        seeds: of split and training.
-        first_seed: the first of them.
-        epochs: of every network, at most.
-        rows: fewer of them.
-        output: file for all results as JSON.
+        seeds: Number of seeds (of the split and the training).
+        first_seed: The first seed.
+        epochs: Largest number of epochs of every network.
+        rows: Number of rows; by default all.
+        output: File for all results, as JSON.
     """
     torch.set_num_threads(1)
     scripts.check_writable(output, "--output")
@@ -305,7 +298,7 @@ def regress(
     print(f"| data | contender | {' | '.join(measures)} |\n|---|---{'|---' * len(measures)}|")
     for name in data:
         if name not in REGRESSION:
-            raise ValueError(f"data must be of {', '.join(REGRESSION)}, got {name!r}")
+            raise ValueError(f"--data must be one of {', '.join(REGRESSION)}, got {name!r}")
         runs = everything[name] = collections.defaultdict(list)
         for seed in range(first_seed, first_seed + seeds):
             (X, y), (test_X, test_y) = REGRESSION[name](seed, **({} if rows is None else {"rows": rows}))
@@ -326,18 +319,14 @@ def regress(
                 spread(column, ".0f" if column and statistics.fmean(column) > 100 else ".2f") for column in columns
             ]
             print(f"| {name} | {who} | {' | '.join(cells)} |", flush=True)
-    if output is not None:
-        write_atomically(output, json.dumps(everything).encode())
-
-
-# --------------------------------------------------------------------------------------------------------- checks
+    scripts.write_json(output, everything)
 
 
 def checks(estimator: tuple[str, ...] = ()) -> None:
-    """How many of scikit-learn's checks of an estimator each passes.
+    """How many of scikit-learn's checks each estimator passes.
 
     Args:
-        estimator: which; by default all: ours, scikit-learn's own, and skorch's where it is installed.
+        estimator: Names of estimators; by default all: rlce's, scikit-learn's and, if it is installed, skorch's.
     """
     estimators: dict[str, Any] = {
         "rlce.Classifier": Classifier(),
@@ -352,7 +341,7 @@ def checks(estimator: tuple[str, ...] = ()) -> None:
         estimators["skorch"] = skorch_classifier(epochs=10, batch_size=128)
     for name in estimator:
         if name not in estimators:
-            raise ValueError(f"estimator must be of {', '.join(estimators)}, got {name!r}")
+            raise ValueError(f"--estimator must be one of {', '.join(estimators)}, got {name!r}")
     print(
         "| estimator | checks | passed | failed | skipped | which failed or were skipped |\n|---|---|---|---|---|---|"
     )

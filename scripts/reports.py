@@ -1,4 +1,4 @@
-"""What a test says: measures of classes and of numbers, beside those of the plainest guess."""
+"""Reports of a test: measures of predicted classes or numbers, beside those of a constant guess."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sklearn import metrics
 
 
 def classes(train: NDArray[Any], test: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
-    """Print a report a class and, of up to 20, who was taken for whom; returns the measures of the whole.
+    """Print a report for each class and, for up to 20 classes, the confusion matrix; returns the overall measures.
 
     Args:
-        train: the training rows' labels, whose most frequent one is the plainest guess, ``[N]``.
-        test: the test rows' labels, ``[M]``.
-        predicted: what was predicted for them, ``[M]``.
+        train: labels of the training rows; the most frequent one is the constant guess, ``[N]``.
+        test: labels of the test rows, ``[M]``.
+        predicted: predictions for the test rows, ``[M]``.
 
     Example:
         >>> y = np.array(["a", "a", "b", "b"])
@@ -40,23 +40,22 @@ def classes(train: NDArray[Any], test: NDArray[Any], predicted: NDArray[Any]) ->
         for name, row in zip(names, metrics.confusion_matrix(test, predicted, labels=known), strict=True):
             print(f"{name:>{width}}" + "".join(f"{count:{width}}" for count in row))
         print()
-    recalls = [np.mean(predicted[test == label] == label) for label in np.unique(test)]
     measures = {
         "test accuracy": np.mean(predicted == test),
         "most frequent class": np.mean(test == known[counts.argmax()]),
-        "balanced accuracy": np.mean(recalls),
+        "balanced accuracy": metrics.recall_score(test, predicted, labels=np.unique(test), average="macro"),
         "macro F1": metrics.f1_score(test, predicted, average="macro", zero_division=0),
     }
     return {name: round(float(value), 4) for name, value in measures.items()}
 
 
 def numbers(train: NDArray[Any], test: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float | None]:
-    """The test's errors, and those of the training rows' mean.
+    """Errors of the predictions, and of the mean of the training targets as a constant guess.
 
     Args:
-        train: the training rows' targets, whose mean is the plainest guess, ``[N]``.
-        test: the test rows' targets, ``[M]``.
-        predicted: what was predicted for them, ``[M]``.
+        train: targets of the training rows, ``[N]``.
+        test: targets of the test rows, ``[M]``.
+        predicted: predictions for the test rows, ``[M]``.
 
     Example:
         >>> numbers(np.array([1.0, 3.0]), np.array([1.0, 3.0]), np.array([1.0, 2.0]))  # doctest: +NORMALIZE_WHITESPACE

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import json
 import multiprocessing
 import signal
 from functools import partial
@@ -29,7 +28,6 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 
 from rlce import Classifier, targets
-from rlce.checkpoint import write_atomically
 from rlce.supervised.calibration import expected_calibration_error
 
 NOISE = 0.2
@@ -161,9 +159,8 @@ def main(
     quietly = (signal.SIGINT, signal.SIG_DFL)  # workers end on Ctrl-C without a traceback
     with concurrent.futures.ProcessPoolExecutor(processes, spawn, signal.signal, quietly) as pool:
         runs = list(pool.map(functools.partial(measured, epochs=epochs), range(first_seed, first_seed + seeds)))
-    if output is not None:
-        by_rule = {key: [run[key] for run in runs] for key in runs[0]}
-        write_atomically(output, json.dumps({"measures": MEASURES, "seeds": by_rule}, indent=2).encode())
+    by_rule = {key: [run[key] for run in runs] for key in runs[0]}
+    scripts.write_json(output, {"measures": MEASURES, "seeds": by_rule})
     for table in dict.fromkeys(key.split(" / ")[0] for key in runs[0]):
         print(f"\n**{table}**\n\n| rule | {' | '.join(HEADS)} |\n|---{'|---' * len(HEADS)}|")
         names = [key.split(" / ")[1] for key in runs[0] if key.startswith(f"{table} /")]

@@ -471,7 +471,7 @@ def test_supervised_benchmarks_print_their_tables(tmp_path: Path) -> None:
         assert f"| {data} | rlce.Regressor, squared, conformal | " in said
         assert f"| {data} | HistGradientBoosting, quantile | " in said
     said = run(*benchmark, "classify", "--data", "digit", ok=False)
-    assert "error: data must be of digits, breast-cancer, wine, made, got 'digit'" in said
+    assert "error: --data must be one of digits, breast-cancer, wine, made, got 'digit'" in said
 
 
 def test_checks_are_counted() -> None:
@@ -482,4 +482,4 @@ def test_checks_are_counted() -> None:
     assert checks == passed + skipped
     assert failed == 0
     said = run("-m", "scripts.benchmark_supervised", "checks", "--estimator", "Regressor", ok=False)
-    assert "error: estimator must be of rlce.Classifier, rlce.Regressor, " in said
+    assert "error: --estimator must be one of rlce.Classifier, rlce.Regressor, " in said
