@@ -42,7 +42,9 @@ def main(arguments: Arguments) -> dict[str, float]:
     if env is None:
         raise ValueError("the agent was not trained in an environment with an id; name one with --env")
     means = {}
-    print(f"{path}: {env}, {agent.steps:,} training steps\n{'':8} {'mean':>9} {'std':>8} {'episodes':>9} {'length':>8}")
+    given = f" with {dict(env_kwargs)}" if env_kwargs else ""  # a file's are shown before they are used
+    print(f"{path}: {env}{given}, {agent.steps:,} training steps")
+    print(f"{'':8} {'mean':>9} {'std':>8} {'episodes':>9} {'length':>8}")
     for name, deterministic in (("greedy", True), ("sampled", False)):
         returns, lengths = evaluate_policy(
             agent, env, arguments.episodes, deterministic, arguments.seed, env_kwargs=env_kwargs

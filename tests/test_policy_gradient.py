@@ -16,7 +16,7 @@ from torch import nn
 
 from envs.identity import Identity
 from envs.loop import LoopEnv
-from rlce import Evaluation, Optimization, PolicyGradient, Stopping, evaluate_policy, methods
+from rlce import Evaluation, Optimization, PolicyGradient, Stopping, checkpoint, evaluate_policy, methods
 from rlce.network import MLP
 from rlce.reinforcement.methods import Method
 from rlce.trainer import Progress
@@ -251,6 +251,24 @@ def test_what_json_cannot_name_must_be_passed_again(tmp_path: Path) -> None:
     assert loaded.learn(10).steps > agent.steps
     with pytest.raises(ValueError, match="observation_space"):
         PolicyGradient.load(tmp_path / "a", env="CartPole-v1", network=factory, method=mine).learn(10)
+
+
+def test_a_file_s_environment_is_shown_before_it_is_made(tmp_path: Path) -> None:
+    short = {"max_episode_steps": 9}
+    PolicyGradient("CartPole-v1", env_kwargs=short, num_envs=2).save(tmp_path / "a")
+    loaded = PolicyGradient.load(tmp_path / "a")
+    shown = r"learn makes the environment that the file names: 'CartPole-v1' with env_kwargs \{'max_episode_steps': 9\}"
+    with pytest.raises(UserWarning, match=shown):  # an error in these tests, so that nothing is made after it
+        loaded.learn(1)
+    assert loaded.vectorization == "not made yet"
+    with pytest.warns(UserWarning, match=shown):
+        loaded.learn(1)
+    PolicyGradient.load(tmp_path / "a", env="CartPole-v1", env_kwargs=short).learn(1)  # the caller's own: no warning
+    config, tensors = checkpoint.load(tmp_path / "a", "PolicyGradient")
+    config["env"], config["settings"]["env_kwargs"] = "some.module:CartPole-v1", {}  # would import a module
+    checkpoint.save(tmp_path / "b", "PolicyGradient", config, tensors)
+    with pytest.raises(UserWarning, match="that the file names: 'some.module:CartPole-v1' with env_kwargs {}"):
+        PolicyGradient.load(tmp_path / "b").learn(1)
 
 
 def test_the_same_seed_fixes_a_network_factory_too() -> None:

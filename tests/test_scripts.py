@@ -44,6 +44,15 @@ def test_train_and_evaluate_an_agent(tmp_path: Path) -> None:
     assert "sampled" in said
 
 
+def test_evaluating_a_file_shows_its_env_kwargs_first(tmp_path: Path) -> None:
+    PolicyGradient("CartPole-v1", env_kwargs={"max_episode_steps": 9}, num_envs=2).save(tmp_path / "a")
+    config, tensors = checkpoint.load(tmp_path / "a", "PolicyGradient")
+    config["settings"]["env_kwargs"] = {"no_such_argument": 1}
+    checkpoint.save(tmp_path / "a", "PolicyGradient", config, tensors)
+    said = run("-m", "scripts.evaluate", str(tmp_path / "a"), ok=False)
+    assert "a: CartPole-v1 with {'no_such_argument': 1}, 0 training steps" in said
+
+
 def test_the_closing_evaluation_is_of_the_saved_agent(tmp_path: Path) -> None:
     """The last weights with the last statistics, not with those of the best round."""
     output = tmp_path / "result.json"
