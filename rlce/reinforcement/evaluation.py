@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from rlce.reinforcement.environments import (
@@ -32,9 +32,9 @@ class Agent(Protocol):
     def predict(
         self, observation: Any, deterministic: bool = False, *, generator: np.random.Generator | None = None
     ) -> Any:
-        """Actions for a batch of observations; ``generator`` is the source of randomness where not deterministic.
+        """Actions for a batch of observations; if not deterministic, drawn with ``generator``.
 
-        In an environment with action masks, a ``predict`` that has a parameter ``mask`` gets them.
+        In an environment with action masks, a ``predict`` with a parameter ``mask`` gets them.
         """
 
 
@@ -45,7 +45,7 @@ class EpisodeResults(NamedTuple):
     lengths: NDArray[np.int64]
 
     def scalars(self) -> dict[str, float]:
-        """Mean and spread under the names that TensorBoard shows."""
+        """Mean and standard deviation under the names that TensorBoard shows."""
         return {
             "eval/mean_reward": float(self.returns.mean()),
             "eval/std_reward": float(self.returns.std()),
@@ -55,14 +55,17 @@ class EpisodeResults(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluation during training, on environments and generators of its own.
+    """Evaluation during training, with its own environments and generators.
 
     Attributes:
-        every: environment steps between evaluations: at the first end of a round past each multiple.
-        episodes: how many.
+        every: environment steps between evaluations; each takes place at the end of the round that passes a multiple.
+        episodes: number of episodes.
         deterministic: greedy (True) or sampled actions.
-        env: where, if not in the training task; needed where training was given a VectorEnv, which cannot be made
+        env: another environment than the training one; needed if training was given a VectorEnv, which cannot be made
             twice.
+
+    Raises:
+        ValueError: ``every`` or ``episodes`` below 1.
     """
 
     every: int = 10_000
@@ -76,7 +79,7 @@ class Evaluation:
             raise ValueError(f"every must be at least 1, got {self.every}")
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` needs; an environment that is no id is only remembered to have been there."""
+        """The settings in JSON's types; an environment that is not an id becomes a note that there was one."""
         return {**vars(self), "env": self.env if isinstance(self.env, str | None) else _FOREIGN}
 
     @staticmethod
@@ -96,16 +99,16 @@ def evaluate_policy(
     *,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> EpisodeResults:
-    """Play whole episodes and return what each gave.
+    """Play whole episodes and return the return and length of each.
 
-    Each copy of the environment plays a share fixed beforehand and anything beyond is dropped: taking the first
-    ``episodes`` to finish would favour short ones. The result is the same for the same agent, arguments and seed (and
-    autoreset mode, where actions are sampled).
+    Each copy of the environment plays a fixed share of the episodes, because taking the first ``episodes`` to finish
+    would favour short ones. The same agent, arguments and seed give the same result (with sampled actions, also the
+    same autoreset mode).
 
     Args:
-        agent: anything with `Agent.predict`; its own generators are not touched.
+        agent: anything with `Agent.predict`; its own generators are not used.
         env: an id, a factory or a VectorEnv (which is reset, and stays open).
-        episodes: how many.
+        episodes: number of episodes.
         deterministic: greedy (True) or sampled actions.
         seed: of the environments and the sampled actions.
         env_kwargs: keyword arguments of the environment, for an id.
@@ -114,9 +117,10 @@ def evaluate_policy(
         ``(returns, lengths)``, both ``[episodes]``.
 
     Raises:
-        ValueError: fewer than one episode, an unknown environment, a seed that is none, a VectorEnv that does not
-            say how it resets, or an action mask that forbids every action.
+        ValueError: fewer than one episode, an unknown environment, a bad seed, a VectorEnv without an autoreset mode,
+            or an action mask that forbids every action.
         FloatingPointError: a reward is NaN or infinite.
+        RuntimeError: a worker process of an `AsyncVectorEnv` died; all its workers are closed.
 
     Source:
         The bias: episode lengths 10 or 500 with mean 255 measure 78 if the first 16 of 16 environments count.
@@ -131,107 +135,77 @@ def evaluate_policy(
     """
     check_whole_number("episodes", episodes, 1)
     seeds = seed if isinstance(seed, np.random.SeedSequence) else seed_sequence(seed)
-    envs, how = make_environments(env, evaluation_width(env, episodes), env_kwargs)
-    try:
-        return _play(agent, Environments(envs), episodes, deterministic, seeds)
-    finally:
-        if how != "given":
-            close(envs)
+    reset_seeds, action_seeds = seeds.spawn(2)
+    generator = np.random.Generator(np.random.PCG64(action_seeds))
+    takes_masks = "mask" in inspect.signature(agent.predict).parameters
+    returns: list[float] = []
+    lengths: list[int] = []
+    with _opened(env, episodes, env_kwargs) as environments:
+        environments.reset(reset_seeds)
+        missing = episode_shares(episodes, environments.n)
+        total, length = np.zeros(environments.n), np.zeros(environments.n, np.int64)
+        while missing.any():
+            counted, mask = environments.real & (missing > 0), environments.mask
+            masks = {"mask": mask} if takes_masks and mask is not None else {}
+            observation = environments.raw_observation
+            action = agent.predict(observation, deterministic=deterministic, generator=generator, **masks)
+            step = environments.step(action)
+            total += np.where(counted, step.reward, 0.0)
+            length += counted
+            ended = step.done & counted
+            if ended.any():
+                missing -= ended
+                if not np.isfinite(total[ended]).all():
+                    raise FloatingPointError(f"an episode's return is not finite: {total[ended]}")
+                returns.extend(total[ended].tolist())
+                lengths.extend(length[ended].tolist())
+                total[ended] = 0.0
+                length[ended] = 0
+    return EpisodeResults(np.array(returns), np.array(lengths))
 
 
-class Evaluator:
-    """Evaluates an agent again and again, on environments made once and seeds of its own; a context that closes them.
+@contextlib.contextmanager
+def monitored(
+    agent: Agent,
+    settings: Evaluation | None,
+    env: EnvLike | None,
+    env_kwargs: Mapping[str, Any],
+    seeds: np.random.SeedSequence,
+) -> Iterator[Monitor]:
+    """What training watches: the mean return of evaluations, or of training episodes if there are no ``settings``.
+
+    The environments are made once, on entering, so that a bad one is refused before training; on leaving they are
+    closed.
 
     Args:
         agent: what to evaluate.
-        settings: how; None makes a context that does nothing.
-        env: where, unless the settings name another environment.
+        settings: how; None for no evaluation.
+        env: the training environment, unless the settings name another one.
         env_kwargs: keyword arguments of ``env``.
         seeds: each evaluation spawns its own from them.
-
-    Raises:
-        ValueError: on entering, an environment that cannot be made or does not say how it resets.
     """
+    if settings is None:
+        yield Monitor("rollout/ep_rew_mean")
+        return
+    if settings.env == _FOREIGN:
+        raise ValueError("evaluation: its environment is not in the file; pass evaluation to load()")
+    where, kwargs = (env, env_kwargs) if settings.env is None else (settings.env, None)
+    assert where is not None
+    with _opened(where, settings.episodes, kwargs) as environments:
 
-    def __init__(
-        self,
-        agent: Agent,
-        settings: Evaluation | None,
-        env: EnvLike | None,
-        env_kwargs: Mapping[str, Any],
-        seeds: np.random.SeedSequence,
-    ) -> None:
-        self._agent, self._settings, self._seeds = agent, settings, seeds
-        self._env, self._env_kwargs = env, env_kwargs
-        self._envs: VectorEnv[Any, Any, Any] | None = None
-        self._how = "given"
+        def evaluate() -> dict[str, float]:
+            how = settings.episodes, settings.deterministic, seeds.spawn(1)[0]
+            return evaluate_policy(agent, environments.envs, *how).scalars()
 
-    @property
-    def monitor(self) -> Monitor:
-        """What training watches: the evaluation's mean return, or that of training episodes without one."""
-        if self._settings is None:
-            return Monitor("rollout/ep_rew_mean")
-        return Monitor("eval/mean_reward", evaluate=self, every=self._settings.every)
-
-    @property
-    def metrics(self) -> list[str]:
-        """The scalars by which runs are compared."""
-        return ["rollout/ep_rew_mean"] + ["eval/mean_reward"] * (self._settings is not None)
-
-    def __enter__(self) -> Self:
-        """Make the environments, so that a bad one is refused before training."""
-        settings = self._settings
-        if settings is not None:
-            if settings.env == _FOREIGN:
-                raise ValueError("evaluation: its environment is not in the file; pass evaluation to load()")
-            env, kwargs = (self._env, self._env_kwargs) if settings.env is None else (settings.env, {})
-            assert env is not None
-            self._envs, self._how = make_environments(env, evaluation_width(env, settings.episodes), kwargs)
-            Environments(self._envs)  # says whether its autoreset mode is known
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close what was made."""
-        if self._envs is not None and self._how != "given":
-            close(self._envs)
-
-    def __call__(self) -> dict[str, float]:
-        """Evaluate once; scalars as in `EpisodeResults.scalars`."""
-        settings = self._settings
-        assert settings is not None
-        assert self._envs is not None
-        seeds = self._seeds.spawn(1)[0]
-        return evaluate_policy(self._agent, self._envs, settings.episodes, settings.deterministic, seeds).scalars()
+        yield Monitor("eval/mean_reward", evaluate=evaluate, every=settings.every)
 
 
-def _play(
-    agent: Agent,
-    environments: Environments,
-    episodes: int,
-    deterministic: bool,
-    seeds: np.random.SeedSequence,
-) -> EpisodeResults:
-    reset_seeds, action_seeds = seeds.spawn(2)
-    generator = np.random.Generator(np.random.PCG64(action_seeds))
-    environments.reset(reset_seeds)
-    takes_masks = "mask" in inspect.signature(agent.predict).parameters
-    missing = episode_shares(episodes, environments.n)
-    total, length = np.zeros(environments.n), np.zeros(environments.n, np.int64)
-    returns: list[float] = []
-    lengths: list[int] = []
-    while missing.any():
-        counted, observation = environments.real & (missing > 0), environments.raw_observation
-        masks = {"mask": environments.mask} if takes_masks and environments.mask is not None else {}
-        step = environments.step(agent.predict(observation, deterministic=deterministic, generator=generator, **masks))
-        total += np.where(counted, step.reward, 0.0)
-        length += counted
-        if step.done.any():
-            ended = step.done & counted
-            missing -= ended
-            if not np.isfinite(total[ended]).all():
-                raise FloatingPointError(f"an episode's return is not finite: {total[ended]}")
-            returns.extend(total[ended].tolist())
-            lengths.extend(length[ended].tolist())
-            total[ended] = 0.0
-            length[ended] = 0
-    return EpisodeResults(np.array(returns), np.array(lengths))
+@contextlib.contextmanager
+def _opened(env: EnvLike, episodes: int, env_kwargs: Mapping[str, Any] | None) -> Iterator[Environments]:
+    """Environments to play this many episodes in, closed at the end unless they were given."""
+    envs, how = make_environments(env, evaluation_width(env, episodes), env_kwargs)
+    try:
+        yield Environments(envs)
+    finally:
+        if how != "given":
+            close(envs)

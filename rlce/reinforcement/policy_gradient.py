@@ -33,7 +33,7 @@ from rlce.reinforcement.environments import (
     seed_sequence,
     spawn_ints,
 )
-from rlce.reinforcement.evaluation import Evaluation, Evaluator
+from rlce.reinforcement.evaluation import Evaluation, monitored
 from rlce.reinforcement.files import Saved
 from rlce.reinforcement.loss import Learner
 from rlce.reinforcement.methods import Method
@@ -242,23 +242,25 @@ class PolicyGradient:
         collector = self._ready_collector()
         tracker, end, config = self.trainer.tracker, self.steps + int(total_timesteps), self._config()
         try:
-            with Evaluator(
+            with monitored(
                 self, self.evaluation, self._env, self._settings["env_kwargs"], self._evaluation_seeds
-            ) as watch:
+            ) as monitor:
                 tracker.open(after_step=self.steps)
                 tracker.config({**config, "vectorization": self.vectorization})
                 self.trainer.fit(
                     self._rounds(collector, end),
                     partial(loss.loss, method=self.method, learner=self.learner),
                     total=end,
-                    monitor=watch.monitor,
+                    monitor=monitor,
                     stopping=stopping,
                     callback=callback,
                     progress_bar=progress_bar,
                 )
             settings = {name: config[name] for name in ("env", "num_envs", "settings", "optimization")}
             numbers = {field.name: getattr(self.method, field.name) for field in dataclasses.fields(self.method)}
-            tracker.hyperparameters({**settings, "method": numbers}, watch.metrics)
+            tracker.hyperparameters(
+                {**settings, "method": numbers}, list(dict.fromkeys(("rollout/ep_rew_mean", monitor.name)))
+            )
         finally:
             tracker.close()
         return self
@@ -342,8 +344,7 @@ class PolicyGradient:
             TypeError: a mask where actions are no choices among classes.
         """
         batched = spaces.is_batch(self._input_space, observation)
-        inputs = observation if batched else spaces.batch_of_one(self._input_space, observation)
-        rows = spaces.flatten_batch(self._input_space, inputs)
+        rows = spaces.flatten_batch(self._input_space, observation)
         outputs = numpy_forward(self.policy)(self.learner.seen(rows))
         if not np.isfinite(outputs).all():
             raise ValueError(f"observation: the policy's outputs are not finite for {observation!r}")

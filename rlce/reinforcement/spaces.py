@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,14 +34,14 @@ def flat_width(space: gymnasium.Space[Any]) -> int:
 
 
 def flatten_batch(space: gymnasium.Space[Any], batch: Any) -> Observations:
-    """Rows of `gymnasium.spaces.flatten`, made for a whole batch at once.
+    """What `gymnasium.spaces.flatten` returns for each row, computed for the whole batch at once.
 
     Args:
         space: the space of one observation: Box, Discrete, MultiDiscrete, MultiBinary, or Tuple and Dict of these.
-        batch: observations as a vector environment returns them, batched leaf by leaf.
+        batch: observations as a vector environment returns them, batched leaf by leaf; or a single observation.
 
     Returns:
-        ``[B, D]`` float32; discrete parts are one-hot.
+        ``[B, D]`` float32; discrete parts are one-hot. B is 1 for a single observation.
 
     Example:
         >>> flatten_batch(gymnasium.spaces.Discrete(3, start=1), np.array([1, 3]))
@@ -52,10 +53,10 @@ def flatten_batch(space: gymnasium.Space[Any], batch: Any) -> Observations:
         return np.concatenate([flatten_batch(part, batch[key]) for key, part in space.items()], axis=1)
     if isinstance(space, spaces.Tuple):
         return np.concatenate([flatten_batch(p, b) for p, b in zip(space.spaces, batch, strict=True)], axis=1)
-    array = np.asarray(batch)
+    assert space.shape is not None
+    array = np.asarray(batch).reshape(-1, math.prod(space.shape))
     if isinstance(space, spaces.Discrete):
-        return (array[:, None] == np.arange(space.start, space.start + space.n)).astype(np.float32)
-    array = array.reshape(len(array), -1)
+        return (array == np.arange(space.start, space.start + space.n)).astype(np.float32)
     if isinstance(space, spaces.MultiDiscrete):
         columns = zip(array.T, space.nvec.ravel(), space.start.ravel(), strict=True)
         parts = [column[:, None] == np.arange(start, start + n) for column, n, start in columns]
@@ -64,7 +65,7 @@ def flatten_batch(space: gymnasium.Space[Any], batch: Any) -> Observations:
 
 
 def is_batch(space: gymnasium.Space[Any], observation: Any) -> bool:
-    """Whether an observation of this space has a leading batch dimension.
+    """True if an observation of this space has a leading batch dimension.
 
     Raises:
         ValueError: it is neither one observation nor a batch of them.
@@ -73,27 +74,17 @@ def is_batch(space: gymnasium.Space[Any], observation: Any) -> bool:
         >>> is_batch(gymnasium.spaces.Discrete(3), 1), is_batch(gymnasium.spaces.Discrete(3), np.array([1, 2]))
         (False, True)
     """
-    spaces = gymnasium.spaces
-    if isinstance(space, spaces.Dict):
+    if isinstance(space, gymnasium.spaces.Dict):
         key = next(iter(space))
         return is_batch(space[key], observation[key])
-    if isinstance(space, spaces.Tuple):
-        return is_batch(space.spaces[0], observation[0])
-    shape, expected = np.shape(observation), space.shape or ()
-    if shape == expected:
-        return False
-    if shape[1:] == expected:
-        return True
-    raise ValueError(f"observation must have shape {list(expected)}, or [B, ...] for a batch of B, got {list(shape)}")
-
-
-def batch_of_one(space: gymnasium.Space[Any], observation: Any) -> Any:
-    """One observation with a leading batch dimension, leaf by leaf."""
-    if isinstance(space, gymnasium.spaces.Dict):
-        return {key: batch_of_one(part, observation[key]) for key, part in space.items()}
     if isinstance(space, gymnasium.spaces.Tuple):
-        return tuple(batch_of_one(p, o) for p, o in zip(space.spaces, observation, strict=True))
-    return np.asarray(observation)[None]
+        return is_batch(space[0], observation[0])
+    shape, expected = np.shape(observation), space.shape or ()
+    if shape != expected and shape[1:] != expected:
+        raise ValueError(
+            f"observation must have shape {list(expected)}, or [B, ...] for a batch of B, got {list(shape)}"
+        )
+    return shape != expected
 
 
 def _check_served(space: gymnasium.Space[Any]) -> None:
@@ -110,7 +101,7 @@ def _check_served(space: gymnasium.Space[Any]) -> None:
 
 @dataclass(frozen=True)
 class Actions:
-    """An action space as a policy needs it: the head that draws targets, and the way from a target to an action.
+    """An action space: the head that draws targets for it, and how a target becomes an action.
 
     ==============  ====================  ============================================================
     action space    head                  what the environment gets
@@ -119,17 +110,17 @@ class Actions:
     MultiDiscrete   `MultiCategorical`    likewise, in the space's shape
     MultiBinary     `Bernoulli`           zeros and ones in the space's shape and type
     Box             `Gaussian`, learnt    the number that was drawn, clipped to the bounds, in the
-                    deviations            space's shape and type; rounded where that is an integer
+                    deviations            space's shape and type; rounded if the type is an integer
     ==============  ====================  ============================================================
 
     Attributes:
         space: a single environment's action space.
-        rescale: for a Box with finite bounds, send −1 … 1 as the lower … upper bound, clipping beyond; by default the
-            policy's numbers are taken as they are.
+        rescale: for a Box with finite bounds, map −1 … 1 to the lower … upper bound, and clip beyond; by default
+            numbers are sent unchanged.
 
     Raises:
         TypeError: no head serves the space; the message names those that are served.
-        ValueError: ``rescale`` for a space that is no Box with finite bounds.
+        ValueError: ``rescale`` for a space that is not a Box with finite bounds.
 
     Example:
         >>> actions = Actions(gymnasium.spaces.Discrete(4, start=2))
@@ -148,7 +139,7 @@ class Actions:
         bounded = isinstance(self.space, gymnasium.spaces.Box) and self.space.is_bounded()
         if self.rescale and not bounded:
             raise ValueError(f"rescale needs a Box with finite bounds, got the action space {self.space}")
-        _ = self.head  # a space that is not served is refused at once
+        _ = self.head  # refuses a space that is not served
 
     @cached_property
     def head(self) -> Distribution:
@@ -183,7 +174,7 @@ class Actions:
         return target.astype(space.dtype, copy=False)
 
     def _within_bounds(self, target: Any) -> Any:
-        """Numbers between the bounds of a Box, whole ones where its type is of integers; arrays and tensors alike."""
+        """Numbers within the bounds of a Box, rounded if its type is an integer, for arrays and tensors."""
         low, high = self._bounds
         if isinstance(target, Tensor):
             low, high, target = torch.from_numpy(low), torch.from_numpy(high), target.double()
@@ -197,13 +188,13 @@ class Actions:
 
     @cached_property
     def _bounds(self) -> tuple[Any, Any]:
-        """Of a Box, in double precision."""
+        """The bounds of a Box in double precision."""
         assert isinstance(self.space, gymnasium.spaces.Box)
         return self.space.low.astype(np.float64), self.space.high.astype(np.float64)
 
 
 def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
-    """What `from_json` needs to make the space again, in JSON's types.
+    """A description of the space in JSON's types, from which `from_json` makes it again.
 
     Example:
         >>> from_json(to_json(gymnasium.spaces.Discrete(3, start=1)))
@@ -215,23 +206,19 @@ def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
         return {"kind": "Dict", "parts": [[key, to_json(part)] for key, part in space.items()]}
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "parts": [to_json(part) for part in space.spaces]}
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {
-            "kind": "MultiDiscrete",
-            "n": space.nvec.tolist(),
-            "start": space.start.tolist(),
-            "dtype": str(space.dtype),
-        }
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
+    described: dict[str, Any] = {"dtype": str(space.dtype)}
+    if isinstance(space, spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), **described}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"kind": "MultiDiscrete", "n": space.nvec.tolist(), "start": space.start.tolist(), **described}
     assert isinstance(space, spaces.Box)
-    bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
-    return {"kind": "Box", "dtype": str(space.dtype), "shape": list(space.shape), **bounds}
+    described |= {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
+    return {"kind": "Box", "shape": list(space.shape), **described}
 
 
-def from_json(description: dict[str, Any], most: int | None = None) -> gymnasium.Space[Any]:
+def from_json(description: Mapping[str, Any], most: int | None = None) -> gymnasium.Space[Any]:
     """The space that `to_json` described.
 
     Args:
@@ -241,37 +228,32 @@ def from_json(description: dict[str, Any], most: int | None = None) -> gymnasium
     Raises:
         ValueError: an unknown kind, or a larger Box.
     """
-    spaces, kind = gymnasium.spaces, description["kind"]
+    spaces, given = gymnasium.spaces, dict(description)
+    kind = given.pop("kind")
     if kind == "Dict":
-        return spaces.Dict([(key, from_json(part, most)) for key, part in description["parts"]])
+        return spaces.Dict([(key, from_json(part, most)) for key, part in given["parts"]])
     if kind == "Tuple":
-        return spaces.Tuple([from_json(part, most) for part in description["parts"]])
-    if kind == "Discrete":
-        return spaces.Discrete(description["n"], start=description["start"], dtype=np.dtype(description["dtype"]).type)
-    if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(
-            np.array(description["n"]), np.dtype(description["dtype"]).type, start=np.array(description["start"])
-        )
+        return spaces.Tuple([from_json(part, most) for part in given["parts"]])
     if kind == "MultiBinary":
-        return spaces.MultiBinary(description["n"])
-    if kind == "Box":
-        dtype = np.dtype(description["dtype"])
-        shape = tuple(description["shape"])
-        if most is not None and math.prod(shape) > most:
-            raise ValueError(f"a Box of shape {list(shape)} is larger than any tensor's side, {most}")
-        low, high = (np.broadcast_to(np.array(description[name], dtype), shape) for name in ("low", "high"))
-        return spaces.Box(low, high, shape, dtype.type)
-    raise ValueError(f"no space of kind {kind!r}")
+        return spaces.MultiBinary(**given)
+    if kind not in ("Discrete", "MultiDiscrete", "Box"):
+        raise ValueError(f"no space of kind {kind!r}")
+    given["dtype"] = np.dtype(given["dtype"]).type
+    if kind == "Discrete":
+        return spaces.Discrete(**given)
+    if kind == "MultiDiscrete":
+        return spaces.MultiDiscrete(given.pop("n"), **given)
+    shape = given["shape"] = tuple(given["shape"])
+    if most is not None and math.prod(shape) > most:
+        raise ValueError(f"a Box of shape {list(shape)} is larger than any side of a tensor, {most}")
+    for name in ("low", "high"):
+        given[name] = np.broadcast_to(np.array(given[name], given["dtype"]), shape)
+    return spaces.Box(**given)
 
 
 def _bound_to_json(bound: NDArray[Any]) -> Any:
-    """Nested lists, or one number where all are equal; infinities as strings, since JSON has none."""
-    if bound.size and (bound == bound.flat[0]).all():
-        bound = bound.flat[0]
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return [plain(part) for part in value]
-        return value if math.isfinite(value) else str(value)
-
-    return plain(bound.tolist())
+    """Nested lists, or one number if all are equal; infinities as strings, because JSON has none."""
+    values = bound.astype(object)
+    values[~np.isfinite(bound)] = bound[~np.isfinite(bound)].astype(str)
+    same = bound.size and (bound == bound.flat[0]).all()
+    return values.flat[0] if same else values.tolist()
