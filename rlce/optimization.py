@@ -273,9 +273,14 @@ class Optimizer:
         """
         if set(state) != _STATE[self._settings.optimizer] | ({"step"} if self._rising else set()):
             return
+        check_state(state, len(self._flat.value))
         for name, tensor in state.items():
-            like = self.state.get(name, self._flat.value if tensor.ndim else tensor)
-            if tensor.shape != like.shape:
-                found, wanted = list(tensor.shape), list(like.shape)
-                raise ValueError(f"optimizer: the state {name} has shape {found}, the network needs {wanted}")
-            self.state[name] = tensor.to(like)
+            self.state[name] = tensor.to(self.state.get(name, self._flat.value if tensor.ndim else tensor))
+
+
+def check_state(state: Mapping[str, Tensor], size: int) -> None:
+    """Raise a ValueError unless the tensors have the shapes of an optimiser's state for ``size`` parameters."""
+    for name, tensor in state.items():
+        wanted = [] if name == "step" else [size]
+        if list(tensor.shape) != wanted:
+            raise ValueError(f"optimizer: {name} must have shape {wanted}, got {list(tensor.shape)}")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from rlce import Regressor
 from rlce.heads import Gaussian, Point, Quantiles, absolute, huber, pinball, quantile_levels, squared
-from rlce.supervised.regressor import _weighted_quantiles
+from rlce.supervised.regressor import weighted_quantiles
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -46,7 +46,7 @@ def test_costs_are_torch_s() -> None:
 @settings(max_examples=60, deadline=None)
 def test_the_pinball_cost_is_least_at_the_quantile(values: list[float], level: float) -> None:
     target = double(*values)
-    (quantile,) = _weighted_quantiles(np.array(values), np.ones(len(values)), [level])
+    (quantile,) = weighted_quantiles(np.array(values), np.ones(len(values)), [level])
     least = pinball(double(quantile), target, level).mean()
     for other in values:
         assert least <= pinball(double(other), target, level).mean() + 1e-9
@@ -54,10 +54,10 @@ def test_the_pinball_cost_is_least_at_the_quantile(values: list[float], level: f
 
 @given(st.lists(st.tuples(st.floats(-50, 50), st.integers(1, 4)), min_size=1, max_size=20))
 @settings(max_examples=60, deadline=None)
-def test_weighted_quantiles_are_those_of_repeated_rows(pairs: list[tuple[float, int]]) -> None:
+def testweighted_quantiles_are_those_of_repeated_rows(pairs: list[tuple[float, int]]) -> None:
     values, weights = (np.array(column) for column in zip(*pairs, strict=True))
     expected = np.quantile(np.repeat(values, weights), (0.25, 0.5, 0.75), method="inverted_cdf")
-    found = _weighted_quantiles(values, weights / weights.mean(), (0.25, 0.5, 0.75))
+    found = weighted_quantiles(values, weights / weights.mean(), (0.25, 0.5, 0.75))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -261,6 +261,44 @@ def test_saved_and_loaded(tmp_path: Path, cost: str) -> None:
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
+@pytest.mark.parametrize("cost", ["squared", "absolute", "huber", "quantile", "gaussian"])
+def test_the_unit_of_targets_follows_all_calls_of_partial_fit(cost: str) -> None:
+    """Five nearly equal targets first: with their scale for ever, R² stayed below 0."""
+    X, y = line(3205)
+    one = Regressor(cost=cost, learning_rate=0.01, hidden=(16,), random_state=0)
+    one.partial_fit(X[:5], 3.0 + 1e-9 * y[:5])
+    for start in range(5, 3205, 16):
+        one.partial_fit(X[start : start + 16], y[start : start + 16])
+    test_X, test_y = line(1000, seed=1)
+    assert one.score(test_X, test_y) > 0.8
+    if cost in ("squared", "gaussian"):
+        seen = np.r_[3.0 + 1e-9 * y[:5], y[5:]]
+        assert one.target_location_ == pytest.approx(seen.mean())
+        assert one.target_scale_ == pytest.approx(seen.std())
+
+
+@pytest.mark.parametrize("cost", ["squared", "absolute", "huber", "quantile", "gaussian"])
+def test_predictions_stay_where_the_unit_of_targets_moves(cost: str) -> None:
+    """Ten targets far off, with a learning rate that learns nothing from them."""
+    X, y = line(400)
+    one = fit(X, y, cost=cost, epochs=30, standardize=False)
+    before, unit = one.predict(X), one.target_scale_
+    one.set_params(learning_rate=1e-12).partial_fit(X[:10], 1_000.0 + y[:10])
+    assert one.target_scale_ > 50 * unit
+    np.testing.assert_allclose(one.predict(X), before, atol=1e-3)
+
+
+def test_predictions_that_overflow_are_refused() -> None:
+    X = np.linspace(-1.0, 1.0, 40)[:, None]
+    one = fit(X, 1e153 * X[:, 0], cost="gaussian", epochs=3)
+    with torch.no_grad():
+        one.network_.layers[-1].bias += 600.0  # type: ignore[union-attr,index,operator]
+    with pytest.raises(ValueError, match="X: the prediction for row 0 is not finite"):
+        one.predict_interval(X)
+    with pytest.raises(ValueError, match="X: the prediction for row 0 is not finite"):
+        one.predict_quantiles(X)
+
+
 def test_a_network_of_one_s_own(tmp_path: Path) -> None:
     X, y = line(200)
 
@@ -295,7 +333,7 @@ def test_bad_input() -> None:
         fit(X, y, conformal=True)
     with pytest.raises(ValueError, match=r"coverage must lie in \(0, 1\), got 1.0"):
         model.predict_interval(X, 1.0)
-    with pytest.raises(ValueError, match='cost: this one says nothing about spread; train with cost="quantile"'):
+    with pytest.raises(ValueError, match='cost: this one has no quantiles; train with cost="quantile"'):
         fit(X, y, epochs=1).predict_quantiles(X)
     assert isinstance(fit(X, y, epochs=1).fitted_.about.head, Point)
 

@@ -186,20 +186,16 @@ class Classifier(ClassifierMixin, Estimator):
         rows, validation = fitting.split(plan, rows._replace(target=target), validation_set, random, held_out)
         if self.temperature == "validation" and validation is None:
             raise ValueError('temperature="validation" needs held-out rows: validation_split or validation_set')
-        start, seeds = fitting.begin(plan, rows, labels.head.n_outputs, random)
-        # The rows as they came are not held any longer: there may be many.
-        rows, validation = start.standardized(rows), validation and start.standardized(validation)
-        model, task = self._task(rows, labels, rules)
-        settings = files.settings(self.get_params(deep=False))
+        start = fitting.begin(plan, rows, validation, labels.head.n_outputs, random)
+        del rows, validation  # the raw rows may be large
+        model, task = self._task(start.rows, labels, rules)
 
         def calibrated(outputs: NDArray[np.float64]) -> ClassModel:
-            assert validation is not None
-            return dataclasses.replace(model, temperature=model.fitted_temperature(outputs, validation))
+            assert start.validation is not None
+            return dataclasses.replace(model, temperature=model.fitted_temperature(outputs, start.validation))
 
         last = calibrated if self.temperature == "validation" else None
-        watch = Watch(callback, log_dir, verbose, settings)
-        outcome = fitting.train(plan, start, seeds, task, rows, validation, watch)
-        return self._keep(reader, outcome, model, settings, last)
+        return self._train(reader, plan, start, model, task, Watch(callback, log_dir, verbose), last)
 
     def partial_fit(
         self,
@@ -240,13 +236,9 @@ class Classifier(ClassifierMixin, Estimator):
             labels = before.about.labels
             target = labels.encode(rows.target, self.soft_targets)
         rows = rows._replace(target=target)
-        training = None if before is None else before.training
-        start, seeds = fitting.go_on(plan, rows, labels.head.n_outputs, training, self.random_state)
-        rows = start.standardized(rows)
-        model, task = self._task(rows, labels, rules, None if before is None else before.about.counts)
-        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
-        outcome = fitting.train(plan, start, seeds, task, rows, None, Watch())
-        return self._keep(reader, outcome, model, settings)
+        start = fitting.go_on(plan, rows, labels.head.n_outputs, before, self.random_state)
+        model, task = self._task(start.rows, labels, rules, None if before is None else before.about.counts)
+        return self._train(reader, plan, start, model, task)
 
     def _check_parameters(self) -> None:
         check_class_weight(self.class_weight)

@@ -1,4 +1,4 @@
-"""What both estimators show of what they learnt; training is in `rlce.supervised.fitting`."""
+"""What both estimators share around a fit; the training itself is in `rlce.supervised.fitting`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from rlce.supervised import files
-from rlce.supervised.fitting import Fitted, Outcome
-
-_COLUMNS = ("n_features_in_", "feature_names_in_")
+from rlce.supervised import files, fitting
+from rlce.supervised.fitting import Fitted, Plan, Start, Task, Watch
 
 
 class Estimator(BaseEstimator):
@@ -30,53 +28,61 @@ class Estimator(BaseEstimator):
 
     @property
     def network_(self) -> nn.Module:
-        """The trained network, from standardised inputs."""
+        """The trained network; its inputs are standardised."""
         return self.fitted_.training.network
 
     @property
     def history_(self) -> list[dict[str, float]]:
-        """One dict of scalars an epoch, named as in TensorBoard."""
+        """One dict of scalars per epoch, named as in TensorBoard."""
         return self.fitted_.training.history
 
     @property
     def n_epochs_(self) -> int:
-        """Epochs run."""
+        """The number of epochs run."""
         return len(self.fitted_.training.history)
 
     def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
-        """Write network, standardisation, targets and parameters into one file, atomically; no pickle.
+        """Write everything learnt and all parameters into one file, atomically and without pickle.
+
+        ``partial_fit`` after loading continues exactly as without the file: the optimiser's state and the seed of the
+        next draws are saved. Only the random stream of dropout starts again, and so does whatever a module of a
+        ``network`` factory keeps outside its ``state_dict``.
 
         Args:
-            path: the file; an existing one is replaced whole.
-            extra: anything else that JSON can hold, which `load` gives back as ``extra_``.
+            path: the file; an existing one is replaced.
+            extra: anything that JSON can hold; `load` returns it as ``extra_``.
 
         Raises:
             sklearn.exceptions.NotFittedError: before `fit`.
-            ValueError: it cannot be written, or something is not what JSON can hold.
+            ValueError: if the file cannot be written, or JSON cannot hold something.
         """
         check_is_fitted(self)
         files.save(self, path, extra)
 
-    def _keep(
+    def _train(
         self,
         reader: Any,
-        outcome: Outcome,
+        plan: Plan,
+        start: Start,
         about: Any,
-        settings: Mapping[str, Any],
+        task: Task,
+        watch: Watch | None = None,
         calibrated: Callable[[NDArray[np.float64]], Any] | None = None,
     ) -> Self:
-        """Assign what was learnt, and the columns noted on ``reader``. Then raise what interrupted it, if anything did.
+        """Train, assign what was learnt and the columns noted on ``reader``, then raise what interrupted it, if any.
 
-        ``calibrated`` makes the last of ``about``, from the trained network's outputs for the held-out rows. What fails
-        there costs no training: the network is kept, as after any interrupt.
+        ``calibrated`` makes the final ``about`` from the trained network's outputs for the held-out rows. If it fails,
+        the network is kept, as after any interrupt.
         """
+        settings = start.settings or files.settings(self.get_params(deep=False))
+        outcome = fitting.train(plan, start, task, (watch or Watch())._replace(settings=settings))
         error = outcome.error
         if calibrated is not None and outcome.held_out is not None:
             try:
                 about = calibrated(outcome.held_out)
             except BaseException as interrupted:
                 error = interrupted
-        for name in _COLUMNS:
+        for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(reader, name):
                 setattr(self, name, getattr(reader, name))
             elif hasattr(self, name):
@@ -87,10 +93,10 @@ class Estimator(BaseEstimator):
         return self
 
     def _outputs(self, X: Any, *, masks: bool = False) -> Tensor:
-        """The network's outputs, ``[N, D]`` → ``[N, n_outputs]`` float64; with ``masks``, −∞ stands for a class masked.
+        """The network's outputs, ``[N, D]`` → ``[N, n_outputs]`` float64; with ``masks``, −∞ means a masked class.
 
         Raises:
-            ValueError: outputs that are not finite.
+            ValueError: if an output is not finite.
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)

@@ -1,9 +1,9 @@
-"""Fitting: rows and a task become a trained network, as values.
+"""Fitting: rows and a task become a trained network.
 
-    X, y ─► read ─► split ─► begin ─► standardized ─► train ─► Outcome
+    X, y ─► read ─► split ─► begin (or go_on) ─► train ─► Outcome
 
-`rlce.Classifier` and `rlce.Regressor` differ in how they read y and in the `Task`, nowhere else. What is refused raises
-before anything has changed; what was learnt comes back as one value, also where the training was interrupted.
+`rlce.Classifier` and `rlce.Regressor` differ only in how they read y and in their `Task`. An error is raised before
+anything has changed. What was learnt is returned as one value, also if the training was interrupted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_random_state, column_or_1d, validate_data
 from torch import Tensor, nn
 
@@ -46,31 +48,35 @@ About = TypeVar("About")
 
 
 class Rows(NamedTuple):
-    """Rows without those of weight zero. N rows."""
+    """N rows, without those of weight zero."""
 
-    inputs: NDArray[Any]  # [N, D], as given or standardised
-    target: NDArray[Any]  # [N] or [N, ...], as given or encoded
+    inputs: NDArray[Any]  # [N, D], raw or standardised
+    target: NDArray[Any]  # [N] or [N, ...], raw or encoded
     weight: NDArray[np.float64]  # [N], positive, not scaled
 
 
-# ------------------------------------------------------------------------------------------------------------ settings
-
-
 @dataclass(frozen=True)
-class Architecture:
-    """How to make a network: the library's MLP, or what a user's factory makes."""
+class Plan:
+    """How to train: the parameters that both estimators share, checked."""
 
+    optimization: Optimization
+    stopping: Stopping
     hidden: Sequence[int]
     activation: str
     dropout: float
-    factory: NetworkFactory | None
+    network: NetworkFactory | None
     device: str
+    batch_size: int | str
+    epochs: int
+    restarts: int
+    standardize: bool
+    validation_split: float
 
     def make(self, n_inputs: int, n_outputs: int, seed: int, double: bool) -> nn.Module:
-        """A fresh network on its device; a user's has the number type that the factory gave it."""
-        if self.factory is not None:
-            return build(self.factory, n_inputs, n_outputs, seed).to(self.device)
-        network = MLP(
+        """A fresh network on its device; a user's network keeps the number type that the factory gave it."""
+        if self.network is not None:
+            return build(self.network, n_inputs, n_outputs, seed).to(self.device)
+        made = MLP(
             n_inputs,
             n_outputs,
             self.hidden,
@@ -79,33 +85,19 @@ class Architecture:
             initialization="glorot",
             seed=seed,
         )
-        return network.to(self.device, torch.float64 if double else torch.float32)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to train: the parameters that both estimators have, checked."""
-
-    architecture: Architecture
-    optimization: Optimization
-    stopping: Stopping
-    batch_size: int | str
-    epochs: int
-    restarts: int
-    standardize: bool
-    validation_split: float
+        return made.to(self.device, torch.float64 if double else torch.float32)
 
     def rows_a_step(self, rows: int) -> int:
-        """Batch size; "auto": 64 up to 32,767 rows, then about a 256th of the rows as a power of two, at most 1,024."""
+        """Batch size. "auto" is 64 up to 32,767 rows, then about a 256th of them as a power of two, at most 1,024."""
         if self.batch_size != "auto":
             return int(self.batch_size)
         return min(1_024, max(64, 2 ** int(math.log2(max(rows, 256) / 256))))
 
     def once_more(self) -> Plan:
-        """One epoch that goes on from another training.
+        """The plan of one more epoch, for ``partial_fit``.
 
         Raises:
-            ValueError: a schedule that must know where training ends.
+            ValueError: for a schedule that must know where training ends.
         """
         schedule = self.optimization.schedule
         if schedule == "plateau" or (schedule != "constant" and self.optimization.schedule_timesteps is None):
@@ -114,10 +106,10 @@ class Plan:
 
 
 def plan_of(parameters: Mapping[str, Any]) -> Plan:
-    """The plan that an estimator's parameters say.
+    """The plan from an estimator's parameters.
 
     Raises:
-        ValueError: a parameter that makes no sense; the message names it.
+        ValueError: for a parameter that makes no sense; the message names it.
     """
     for name in ("epochs", "restarts"):
         check_whole(name, parameters[name])
@@ -126,9 +118,8 @@ def plan_of(parameters: Mapping[str, Any]) -> Plan:
     for name in {"standardize", "conformal", "soft_targets"} & set(parameters):
         check_flag(name, parameters[name])
     hidden = parameters["hidden"]
-    check(
-        "hidden", hidden, isinstance(hidden, Sequence) and not isinstance(hidden, str), "be a sequence of whole numbers"
-    )
+    sequence = isinstance(hidden, Sequence) and not isinstance(hidden, str)
+    check("hidden", hidden, sequence, "be a sequence of whole numbers")
     for name in ("validation_split", "dropout"):
         check_number(name, parameters[name], lambda value: 0 <= value < 1, "lie in [0, 1)")
     check_factory(parameters["network"])
@@ -136,16 +127,10 @@ def plan_of(parameters: Mapping[str, Any]) -> Plan:
     chosen, stopping = parameters["optimizer"], parameters["stopping"]
     given = {name: parameters[name] for name in ("learning_rate", "weight_decay") if parameters[name] is not None}
     return Plan(
-        architecture_of(parameters),
         dataclasses.replace(chosen if isinstance(chosen, Optimization) else Optimization(chosen), **given),
         stopping if isinstance(stopping, Stopping) else Stopping(patience=stopping),
-        *(parameters[name] for name in ("batch_size", "epochs", "restarts", "standardize", "validation_split")),
+        *(parameters[field.name] for field in dataclasses.fields(Plan)[2:]),
     )
-
-
-def architecture_of(parameters: Mapping[str, Any]) -> Architecture:
-    """The network that an estimator's parameters say."""
-    return Architecture(*(parameters[name] for name in ("hidden", "activation", "dropout", "network", "device")))
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -155,12 +140,12 @@ def read(reader: Any, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool 
     """Checked arrays, without the rows of weight zero.
 
     Args:
-        reader: a copy of the estimator, since rows may still be refused: scikit-learn notes the columns on it where
-            ``fresh``, and else holds them against those noted.
+        reader: a copy of the estimator, because the rows may still be refused. scikit-learn notes the columns on it if
+            ``fresh``; otherwise it compares the columns with those noted.
         X: ``[N, D]``.
         y: ``[N]`` or ``[N, M]``.
         sample_weight: ``[N]``.
-        fresh: whether these are the rows that columns are learnt from.
+        fresh: True if these are the first rows.
 
     Raises:
         ValueError: in scikit-learn's words.
@@ -171,8 +156,6 @@ def read(reader: Any, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool 
         y = column_or_1d(y, warn=True)
     weight = _check_sample_weight(sample_weight, inputs, dtype=np.float64, ensure_non_negative=True)
     kept = weight > 0
-    if not kept.any():  # scikit-learn looks since 1.9
-        raise ValueError("Sample weights must contain at least one non-zero number.")
     if not kept.all():
         inputs, y, weight = inputs[kept], y[kept], weight[kept]
     if weight.max() > 1e300 / len(weight):
@@ -187,17 +170,17 @@ def split(
     random: np.random.RandomState,
     read_held_out: Callable[..., Rows],
 ) -> tuple[Rows, Rows | None]:
-    """Rows to train with and rows to watch, drawn class by class where a row has one class.
+    """Rows to train with and rows to hold out, drawn from each class if every row has one class.
 
     Args:
         plan: how to train.
         rows: encoded.
-        validation_set: (X, y) or (X, y, sample_weight) in place of drawn rows, or None.
+        validation_set: (X, y) or (X, y, sample_weight) to use in place of drawn rows, or None.
         random: the source of the draw.
         read_held_out: (X, y, sample_weight=None) → encoded rows.
 
     Raises:
-        ValueError: both a set and a split, a set that is none, or a split that leaves no row.
+        ValueError: if both a set and a split are given, the set is malformed, or the split holds out no row.
     """
     if validation_set is not None:
         if plan.validation_split:
@@ -211,64 +194,66 @@ def split(
     groups = rows.target if one_class else np.zeros(len(rows.target), int)
     held = held_out(groups, plan.validation_split, draw_seed(random))
     if not held.any():
-        raise ValueError(f"validation_split: {plan.validation_split} of {len(held)} rows leaves none to watch")
+        raise ValueError(
+            f"validation_split: {plan.validation_split} of {len(held)} rows holds out none; use a larger one"
+        )
     return Rows(*(part[~held] for part in rows)), Rows(*(part[held] for part in rows))
 
 
 def stream_of(random_state: Any) -> np.random.RandomState:
-    """A source of draws that a fit may keep: a user's generator, or NumPy's global one, gives its seed."""
+    """A generator for one fit; a user's generator, or NumPy's global one, only gives its seed."""
     random = check_random_state(random_state)
     return random if isinstance(random_state, int | np.integer) else np.random.RandomState(draw_seed(random))
 
 
 def draw_seed(random: np.random.RandomState) -> int:
-    """The seed of another generator."""
+    """A seed for another generator."""
     return int(random.randint(np.iinfo(np.int32).max))
 
 
-# ------------------------------------------------------------------------------------------------------ what is learnt
+# --------------------------------------------------------------------------------------------------- before and after
 
 
 @dataclass(frozen=True)
 class Training:
-    """A trained network, and what another epoch would go on from.
+    """A trained network, and what another epoch needs to continue.
 
     Attributes:
         network: standardised inputs → outputs.
         standardizer: of the columns.
-        random: the source of all further draws.
-        history: one dict of scalars an epoch.
-        optimizer_state: moments and the like, by name.
+        seed: of all further draws.
+        history: one dict of scalars per epoch.
+        optimizer_state: moments and step counts, by name.
         samples_seen: rows trained with, over all epochs.
     """
 
     network: nn.Module
     standardizer: Standardizer
-    random: np.random.RandomState
+    seed: int
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     optimizer_state: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     samples_seen: int = 0
 
     def standardized(self, rows: Rows) -> Rows:
-        """The same rows with inputs as the network takes them, in its number type."""
+        """The rows with inputs for the network, in its number type."""
         return rows._replace(inputs=self.standardizer(rows.inputs, number_type(self.network)))
 
     def outputs(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """The network's outputs for rows as they were given, ``[N, D]`` → ``[N, n_outputs]``."""
+        """The network's outputs for raw rows, ``[N, D]`` → ``[N, n_outputs]``."""
         forward, dtype = numpy_forward(self.network), number_type(self.network)
         return in_chunks(lambda part: forward(self.standardizer(part, dtype)), inputs).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Fitted(Generic[About]):
-    """All that a fit leaves: what an estimator predicts and goes on from, and what its file holds.
+    """Everything that a fit leaves: what an estimator predicts with, continues from and saves.
 
-    ``partial_fit`` makes a new one, but trains the same network on.
+    ``partial_fit`` makes a new one, but goes on training the same network.
 
     Attributes:
-        training: the network, and what belongs to it.
-        about: what is known beside: labels and class frequencies, or the unit of the targets.
-        settings: the parameters at the fit, as JSON says them.
+        training: the network and what belongs to it.
+        about: what else is known: labels and class frequencies, or the unit of the targets.
+        settings: the parameters at the fit, as JSON values.
     """
 
     training: Training
@@ -277,68 +262,76 @@ class Fitted(Generic[About]):
 
 
 class Seeds(NamedTuple):
-    """Of one training from fresh weights."""
+    """The seeds of one training, in the order of their use."""
 
     network: int
     order: int
     rules: int
 
 
-def draw_seeds(random: np.random.RandomState) -> Seeds:
-    """Seeds in the order in which a training uses them."""
-    return Seeds(*(draw_seed(random) for _ in Seeds._fields))
+class Start(NamedTuple):
+    """Where a fit begins."""
+
+    training: Training
+    seeds: list[Seeds]  # one for each restart
+    rows: Rows  # standardised
+    validation: Rows | None  # standardised
+    settings: Mapping[str, Any] | None = None  # those of the fit that goes on
 
 
-def begin(plan: Plan, rows: Rows, n_outputs: int, random: np.random.RandomState) -> tuple[Training, list[Seeds]]:
-    """Statistics of the columns and a fresh network, and the seeds of all restarts.
+def begin(plan: Plan, rows: Rows, validation: Rows | None, n_outputs: int, random: np.random.RandomState) -> Start:
+    """Column statistics, a fresh network, and the seeds of all restarts.
 
-    The library's network is in double precision where one batch holds all rows: there it costs nothing, and a sample
-    weight of 2 then gives what a repeated row gives, not just nearly.
+    The library's network is in double precision if one batch holds all rows. It costs nothing there, and a sample
+    weight of 2 then gives exactly what a repeated row gives.
     """
-    seeds = [draw_seeds(random) for _ in range(plan.restarts)]
-    standardizer, (count, width) = Standardizer(rows.inputs.shape[1]), rows.inputs.shape
+    seeds = [Seeds(*(draw_seed(random) for _ in range(3))) for _ in range(plan.restarts)]
+    count, width = rows.inputs.shape
+    standardizer = Standardizer(width)
     if plan.standardize:
         standardizer.update(rows.inputs, None if (rows.weight == rows.weight[0]).all() else rows.weight)
-    double = plan.architecture.device == "cpu" and count <= plan.rows_a_step(count)
-    network = plan.architecture.make(width, n_outputs, seeds[0].network, double)
-    return Training(network, standardizer, random), seeds
+    double = plan.device == "cpu" and count <= plan.rows_a_step(count)
+    network = plan.make(width, n_outputs, seeds[0].network, double)
+    training = Training(network, standardizer, draw_seed(random))
+    return Start(training, seeds, training.standardized(rows), validation and training.standardized(validation))
 
 
-def go_on(
-    plan: Plan, rows: Rows, n_outputs: int, before: Training | None, random_state: Any
-) -> tuple[Training, list[Seeds]]:
-    """Where another epoch over these rows begins: from the training before, or from a fresh network."""
-    # What is refused after this must have drawn nothing from the training before, and moved no statistics.
-    random = stream_of(random_state) if before is None else copy.deepcopy(before.random)
-    standardizer = Standardizer(rows.inputs.shape[1]) if before is None else copy.deepcopy(before.standardizer)
+def go_on(plan: Plan, rows: Rows, n_outputs: int, before: Fitted[Any] | None, random_state: Any) -> Start:
+    """Where another epoch over these rows begins: at the fit before, or at a fresh network."""
+    # An error after this must leave the fit before as it was, hence the copies.
+    random = stream_of(random_state) if before is None else np.random.RandomState(before.training.seed)
+    width = rows.inputs.shape[1]
+    standardizer = Standardizer(width) if before is None else copy.deepcopy(before.training.standardizer)
     if plan.standardize:
         standardizer.update(rows.inputs, rows.weight)
-    order, rules = draw_seed(random), draw_seed(random)
-    if before is not None:
-        return dataclasses.replace(before, standardizer=standardizer, random=random), [Seeds(0, order, rules)]
-    seed = draw_seed(random)
-    network = plan.architecture.make(rows.inputs.shape[1], n_outputs, seed, double=False)
-    return Training(network, standardizer, random), [Seeds(seed, order, rules)]
+    order, rules, network = (draw_seed(random) for _ in Seeds._fields)
+    if before is None:
+        training = Training(plan.make(width, n_outputs, network, double=False), standardizer, draw_seed(random))
+    else:
+        training = dataclasses.replace(before.training, standardizer=standardizer, seed=draw_seed(random))
+    seeds, settings = [Seeds(network, order, rules)], None if before is None else before.settings
+    return Start(training, seeds, training.standardized(rows), None, settings)
 
 
 # ------------------------------------------------------------------------------------------------------------ training
 
 
 class Task(NamedTuple):
-    """What tells a classification from a regression in training."""
+    """The difference between a classification and a regression in training."""
 
     n_outputs: int
     target: NDArray[Any]  # [N, ...], of the training rows, in the unit of the loss
     weight: NDArray[np.float64]  # [N], positive, not scaled
     step: Callable[[nn.Module, Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]  # the loss, and what to log
     validate: Callable[[NDArray[Any], Rows], dict[str, float]]  # outputs for held-out rows → what to log
-    watched: tuple[str, bool]  # of `validate`, and whether more of it is better
-    watched_in_training: str = "train/loss"  # where no rows are held out; less is better
-    probabilities: Tensor | None = None  # [N], with which training rows are drawn; None for each once an epoch
+    watched: tuple[str, bool]  # the scalar of `validate` to watch, and True if more of it is better
+    watched_in_training: str = "train/loss"  # without held-out rows; less is better
+    probabilities: Tensor | None = None  # [N], for drawing the training rows; None: each row once per epoch
+    prepare: Callable[[nn.Module], None] | None = None  # changes the network once, when nothing can be refused any more
 
 
 class Watch(NamedTuple):
-    """What is told of a training, and to whom."""
+    """Who is told about a training."""
 
     callback: Callback | None = None
     log_dir: str | os.PathLike[str] | None = None
@@ -347,70 +340,63 @@ class Watch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a training comes to; interrupted or not, it holds what was learnt."""
+    """The result of a training, interrupted or not."""
 
     training: Training
-    held_out: NDArray[np.float64] | None  # the trained network's outputs for the held-out rows, where there are any
-    error: BaseException | None  # what interrupted it; to be raised once what was learnt is in place
+    held_out: NDArray[np.float64] | None  # the trained network's outputs for the held-out rows, if there are any
+    error: BaseException | None  # what interrupted it; to be raised once the result is stored
 
 
-def train(
-    plan: Plan, start: Training, seeds: Sequence[Seeds], task: Task, rows: Rows, validation: Rows | None, watch: Watch
-) -> Outcome:
-    """Train once from ``start``, and once from fresh weights for each further seed; keep the best.
-
-    Args:
-        plan: how to train.
-        start: where the first training begins.
-        seeds: of each training.
-        task: what to train for.
-        rows: the training rows, standardised.
-        validation: standardised rows to watch, or None.
-        watch: who looks on.
+def train(plan: Plan, start: Start, task: Task, watch: Watch) -> Outcome:
+    """Train once from ``start`` and once from fresh weights for each further seed, and keep the best.
 
     Returns:
-        The best training. If one was interrupted, the best of those before, or else what it has learnt so far.
+        The best training. If one was interrupted: the best before it, or else what it has learnt so far.
 
     Raises:
-        ValueError: what is refused before a first training begins.
+        ValueError: for anything refused before the first training begins.
     """
-    batch = _batch(task, rows, plan.architecture.device)
-    best: Training | None = None
+    batch = _batch(task, start.rows, plan.device)
+    best: _Run | None = None
     running: _Run | None = None
     score = -math.inf
     try:
-        for restart, seed in enumerate(seeds):
-            directory = watch.log_dir
-            if directory is not None and len(seeds) > 1:
+        for restart, seed in enumerate(start.seeds):
+            directory, one = watch.log_dir, start.training
+            if directory is not None and len(start.seeds) > 1:
                 directory = Path(directory, f"restart-{restart + 1}")
-            one = start if restart == 0 else _anew(plan, start, task, seed.network)
+            if restart:  # the same start with other initial weights
+                double = number_type(one.network) is np.float64
+                network = plan.make(one.standardizer.width, task.n_outputs, seed.network, double)
+                one = dataclasses.replace(one, network=network)
             running = _Run(plan, one, seed, task, batch, watch._replace(log_dir=directory))
-            value = running.finish(validation)
+            value = running.finish(start.validation)
             if best is None or value > score:
-                best, score = running.training, value
+                best, score = running, value
             running = None
         assert best is not None
+        best.warn_if_diverged()
         held = None
-        if validation is not None:
-            held = in_chunks(numpy_forward(best.network), validation.inputs).astype(np.float64)
-        return Outcome(best, held, None)
+        if start.validation is not None:
+            held = in_chunks(numpy_forward(best.start.network), start.validation.inputs).astype(np.float64)
+        return Outcome(best.training, held, None)
     except BaseException as error:
-        learnt = best if best is not None else running.training if running is not None else None
+        learnt = best or running
         if learnt is None:
             raise
-        return Outcome(learnt, None, error)
+        return Outcome(learnt.training, None, error)
 
 
 class _Run:
-    """One training; its constructor is the last that refuses. `training` is what it has learnt so far."""
+    """One training. Only its constructor may refuse; `training` is what it has learnt so far."""
 
     def __init__(self, plan: Plan, start: Training, seeds: Seeds, task: Task, batch: Batch, watch: Watch) -> None:
         self.plan, self.start, self.task, self.batch, self.watch = plan, start, task, batch, watch
         self.order, rules = (torch.Generator().manual_seed(seed) for seed in (seeds.order, seeds.rules))
         self.loss = lambda batch: task.step(start.network, batch, rules)
-        # A rule or cost that cannot work fails here, on two rows, before anything is written or changed.
         with evaluation_mode(start.network), torch.no_grad():
-            self.loss(Batch(*(None if part is None else part[:2] for part in batch)))  # type: ignore[arg-type]
+            # Run the loss on two rows, so that a broken rule or cost fails before training.
+            self.loss(_every(batch, slice(2)))
         self.history = list(start.history)
         self.tracker = Tracker(watch.log_dir)
         self.trainer = Trainer(start.network, plan.optimization, self.tracker)
@@ -428,7 +414,7 @@ class _Run:
         return dataclasses.replace(self.start, history=self.history, optimizer_state=state, samples_seen=seen)
 
     def finish(self, validation: Rows | None) -> float:
-        """Train to the end; returns how good it is (more is better)."""
+        """Train to the end and return the score (more is better)."""
         plan, task, network, count = self.plan, self.task, self.start.network, len(self.batch.target)
         name, maximize = task.watched if validation is not None else (task.watched_in_training, False)
         monitor = Monitor(name, maximize)
@@ -440,6 +426,12 @@ class _Run:
 
             monitor = Monitor(name, maximize, evaluate, tie_breaker="val/loss")
         try:
+            if task.prepare is not None:
+                task.prepare(network)
+            with evaluation_mode(network), torch.no_grad():
+                some = _every(self.batch, slice(None, None, 1 + count // 1_000))
+                loss, scalars = task.step(network, some, torch.Generator())
+                self.loss_before = float(scalars.get(task.watched_in_training, loss).mean())
             self.trainer.fit(
                 self._epochs(),
                 self.loss,
@@ -458,6 +450,17 @@ class _Run:
             network.eval()
         return value if maximize else -value
 
+    def warn_if_diverged(self) -> None:
+        """Warn if the last epoch's loss is more than 1 above twice the loss before training."""
+        last = self.history[-1][self.task.watched_in_training]
+        if last > 2.0 * abs(self.loss_before) + 1.0:
+            warnings.warn(
+                f"training diverged: its loss was {self.loss_before:.3g} before and {last:.3g} in the last epoch; "
+                "use a smaller learning_rate",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
     def _epochs(self) -> Iterator[Round]:
         count = len(self.batch.target)
         for epoch in range(1, self.plan.epochs + 1):
@@ -467,14 +470,6 @@ class _Run:
     def _record(self, progress: Progress) -> bool | None:
         self.history.append(dict(progress.scalars))
         return None if self.watch.callback is None else self.watch.callback(progress)
-
-
-def _anew(plan: Plan, start: Training, task: Task, seed: int) -> Training:
-    """The same beginning with other initial weights."""
-    double = number_type(start.network) is np.float64
-    return dataclasses.replace(
-        start, network=plan.architecture.make(start.standardizer.width, task.n_outputs, seed, double)
-    )
 
 
 def _batch(task: Task, rows: Rows, device: str) -> Batch:
@@ -489,3 +484,8 @@ def _batch(task: Task, rows: Rows, device: str) -> Batch:
         torch.from_numpy(target).to(device),
         None if equal else torch.tensor((weight / weight.mean()).astype(dtype), device=device),
     )
+
+
+def _every(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch."""
+    return Batch(*(None if part is None else part[rows] for part in batch))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from rlce.data import Moments, merged
 from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels, squared
-from rlce.network import NetworkFactory
+from rlce.network import MLP, NetworkFactory
 from rlce.optimization import Optimization, check_number
 from rlce.supervised import files, fitting
 from rlce.supervised.estimator import Estimator
@@ -29,6 +31,7 @@ from rlce.trainer import Callback, Stopping
 # Coverages that held-out rows are asked about; between them is interpolated.
 _COVERAGES = np.concatenate([np.arange(1, 100) / 100, [0.995, 0.999]])
 _COSTS = ("squared", "absolute", "huber", "quantile", "gaussian")
+_ROBUST = ("absolute", "huber", "quantile")  # the unit of their targets is measured by quartiles
 
 
 def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
@@ -56,17 +59,18 @@ def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
 
 @dataclass(frozen=True, eq=False)
 class NumberModel:
-    """What a regressor knows beside its network: what outputs mean, and in which unit.
+    """What a regressor knows besides its network: what the outputs mean, and the unit of the targets.
 
     Attributes:
         head: what the outputs mean.
         levels: of the quantiles asked for at the fit, ``[L]``.
-        location: what is taken from the targets.
-        scale: what they are divided by.
-        conformal: coverages and by how much intervals of each are widened, two arrays ``[G]``, or None.
+        location: is subtracted from the targets.
+        spread: of the targets so far; they are divided by it unless it is 0.
+        rows: the total weight of the targets so far.
+        conformal: coverages and how much the intervals of each are widened, two arrays ``[G]``, or None.
 
     Example:
-        >>> model = NumberModel(Point(), (0.5,), location=100.0, scale=10.0)
+        >>> model = NumberModel(Point(), (0.5,), location=100.0, spread=10.0)
         >>> model.prediction(torch.tensor([[0.5]]))
         tensor([105.])
     """
@@ -74,8 +78,53 @@ class NumberModel:
     head: RegressionHead
     levels: tuple[float, ...]
     location: float = 0.0
-    scale: float = 1.0
+    spread: float = 0.0
+    rows: float = 0.0
     conformal: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    @property
+    def scale(self) -> float:
+        """The divisor of the targets: ``spread``, or 1 if they are constant to rounding."""
+        return self.spread if self.spread > 1e-12 * abs(self.location) else 1.0
+
+    def updated(self, y: NDArray[np.float64], weight: NDArray[np.float64], robust: bool) -> NumberModel:
+        """The model with these targets counted in; ``robust`` measures them by quartiles.
+
+        The location and squared spread of several calls are merged like means and variances. Without ``robust`` this is
+        exact; with it, outliers in one call still do not move that call's share.
+
+        Raises:
+            ValueError: if the targets are too large.
+        """
+        if robust:
+            low, location, high = weighted_quantiles(y, weight, (0.25, 0.5, 0.75))
+            # Half of the targets may be equal; then take the mean distance from them.
+            spread = (high - low) / 1.349 or float(weight @ np.abs(y - location) / weight.sum())
+        else:
+            location = float(weight @ y / weight.sum())
+            with np.errstate(over="ignore"):
+                spread = float(np.sqrt(weight @ (y - location) ** 2 / weight.sum()))
+        total = float(weight.sum())
+        if self.rows:
+            now = Moments(location, spread**2, total)
+            location, variance, total = merged(Moments(self.location, self.spread**2, self.rows), now)
+            spread = math.sqrt(variance)
+        if not np.isfinite([location, spread]).all():
+            raise ValueError(f"y: its values are too large to be scaled, up to {np.abs(y).max()}")
+        return dataclasses.replace(self, location=location, spread=spread, rows=total)
+
+    def keep_predictions(self, network: nn.Module, before: NumberModel) -> None:
+        """Rescale the last layer of the library's MLP, so that it predicts the same in this unit as in the one before.
+
+        This holds for the mean or the median; the predicted spread follows the scale of the targets. Any other network
+        adapts by training.
+        """
+        if isinstance(network, MLP):
+            layer, row = network.layers[-1], int(self.head.mode(torch.arange(self.head.n_outputs)))
+            assert isinstance(layer, nn.Linear)
+            ratio, shift = before.scale / self.scale, (before.location - self.location) / self.scale
+            layer.weight.data[row] *= ratio
+            layer.bias.data[row] = ratio * layer.bias.data[row] + shift
 
     def standardized(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Targets in the network's unit: ``[N]`` → ``[N, 1]``."""
@@ -96,7 +145,7 @@ class NumberModel:
         return self.in_their_unit(self.head.quantiles(outputs, levels))
 
     def interval(self, outputs: Tensor, coverage: float) -> NDArray[np.float64]:
-        """Lower and upper bound as the head has them: ``[N, n_outputs]`` → ``[N, 2]``."""
+        """The head's lower and upper bound: ``[N, n_outputs]`` → ``[N, 2]``."""
         return self.in_their_unit(self.head.interval(outputs, coverage)).numpy()
 
     def held_out(self, outputs: NDArray[Any], rows: Rows) -> dict[str, float]:
@@ -106,35 +155,39 @@ class NumberModel:
         return {"val/loss": float(rows.weight @ cost / rows.weight.sum())}
 
     def conformed(self, outputs: NDArray[Any], rows: Rows) -> NumberModel:
-        """The same with intervals as wide as held-out rows want them."""
+        """The model with intervals widened to have the right coverage on held-out rows."""
         count, widest = len(rows.target), self.head.widest
-        # One more row, the one to come, is as likely to be anywhere among them; beyond the last nothing is known.
+        # The row to be predicted may lie anywhere among the held-out ones; beyond the last nothing is known.
         ranks = _COVERAGES * (1.0 + 1.0 / count)
         known = (ranks <= 1.0) & ((1.0 if widest is None else widest) + 1e-9 >= _COVERAGES)
         widenings, tensor = [], torch.from_numpy(outputs)
         for coverage, rank in zip(_COVERAGES[known], ranks[known], strict=True):
             low, high = self.interval(tensor, coverage).T
-            widenings += _weighted_quantiles(np.maximum(low - rows.target, rows.target - high), rows.weight, [rank])
+            widenings += weighted_quantiles(np.maximum(low - rows.target, rows.target - high), rows.weight, [rank])
         return dataclasses.replace(self, conformal=(_COVERAGES[known], np.array(widenings)))
 
     def to_json(self) -> dict[str, Any]:
         """What a file must hold."""
         conformal = None if self.conformal is None else [part.tolist() for part in self.conformal]
-        return {"location": self.location, "scale": self.scale, "conformal": conformal}
+        return {"location": self.location, "scale": self.spread, "rows": self.rows, "conformal": conformal}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any], parameters: Mapping[str, Any]) -> NumberModel:
-        """What `to_json` said, with what the parameters say of the head.
+        """The model that `to_json` wrote; the parameters name the head.
 
         Raises:
-            ValueError: something in it cannot be.
+            ValueError: for a value that is not possible.
         """
         head = head_of(parameters["cost"], parameters["quantiles"], parameters["delta"])
-        location, scale, conformal = float(state["location"]), float(state["scale"]), state["conformal"]
-        if not 0 < scale < np.inf:
-            raise ValueError(f"scale must be positive and finite, got {scale}")
+        location, spread, conformal = float(state["location"]), float(state["scale"]), state["conformal"]
+        # Files of earlier versions do not hold the number of rows: it is the samples per epoch.
+        rows = float(state.get("rows", state["samples_seen"] / max(1, len(state["history"]))))
+        if not (0 <= spread < np.inf and 0 <= rows < np.inf and np.isfinite(location)):
+            raise ValueError(
+                f"location, scale and rows must be finite, the last two >= 0, got {location, spread, rows}"
+            )
         arrays = None if conformal is None else (np.array(conformal[0]), np.array(conformal[1]))
-        return cls(head, _levels(parameters["quantiles"]), location, scale, arrays)
+        return cls(head, _levels(parameters["quantiles"]), location, spread, rows, arrays)
 
 
 class Regressor(RegressorMixin, Estimator):
@@ -277,33 +330,30 @@ class Regressor(RegressorMixin, Estimator):
             return rows._replace(target=_numbers(rows.target))
 
         rows = numbers(X, y, sample_weight, fresh=True)
-        model = NumberModel(head_of(self.cost, self.quantiles, self.delta), _levels(self.quantiles))
+        model = self._model()
         random = fitting.stream_of(self.random_state)
         rows, validation = fitting.split(plan, rows, validation_set, random, numbers)
         if self.conformal and validation is None:
             raise ValueError("conformal needs held-out rows: validation_split or validation_set")
         if self.conformal and model.head.widest is not None and model.head.widest < _COVERAGES[0]:
             raise ValueError(f"conformal needs quantiles on both sides of the median, got {self.quantiles!r}")
-        start, seeds = fitting.begin(plan, rows, model.head.n_outputs, random)
-        # The rows as they came are not held any longer: there may be many.
-        rows, validation = start.standardized(rows), validation and start.standardized(validation)
-        model = self._in_unit_of(rows, model)
-        settings = files.settings(self.get_params(deep=False))
+        start = fitting.begin(plan, rows, validation, model.head.n_outputs, random)
+        del rows, validation  # the raw rows may be large
+        model = model.updated(start.rows.target, start.rows.weight, self.cost in _ROBUST)
 
         def calibrated(outputs: NDArray[np.float64]) -> NumberModel:
-            assert validation is not None
-            return model.conformed(outputs, validation)
+            assert start.validation is not None
+            return model.conformed(outputs, start.validation)
 
-        last = calibrated if self.conformal else None
-        watch = Watch(callback, log_dir, verbose, settings)
-        outcome = fitting.train(plan, start, seeds, _task(model, rows), rows, validation, watch)
-        return self._keep(reader, outcome, model, settings, last)
+        watch, last = Watch(callback, log_dir, verbose), calibrated if self.conformal else None
+        return self._train(reader, plan, start, model, _task(model, start.rows), watch, last)
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """One epoch over these rows, going on from what was learnt before.
+        """One epoch over these rows, continuing from what was learnt before.
 
-        Columns are standardised by all rows so far; the targets' shift and scale are those of the first call, whose
-        rows should therefore be like the others.
+        Columns and targets are standardised by running statistics of all rows so far, those of `fit` included. When
+        the location or scale of the targets changes, the last layer is rescaled so that the predicted mean or median
+        does not change; predicted spreads follow the scale. (A network of your own adapts by training instead.)
 
         Args:
             X: ``[N, D]``.
@@ -321,33 +371,18 @@ class Regressor(RegressorMixin, Estimator):
         reader = copy.copy(self)
         rows = fitting.read(reader, X, y, sample_weight, fresh=before is None)
         rows = rows._replace(target=_numbers(rows.target))
-        if before is None:
-            head = head_of(self.cost, self.quantiles, self.delta)
-            model = self._in_unit_of(rows, NumberModel(head, _levels(self.quantiles)))
-        else:
-            model = dataclasses.replace(before.about, conformal=None)
-        training = None if before is None else before.training
-        start, seeds = fitting.go_on(plan, rows, model.head.n_outputs, training, self.random_state)
-        rows = start.standardized(rows)
-        settings = files.settings(self.get_params(deep=False)) if before is None else before.settings
-        outcome = fitting.train(plan, start, seeds, _task(model, rows), rows, None, Watch())
-        return self._keep(reader, outcome, model, settings)
+        old = self._model() if before is None else dataclasses.replace(before.about, conformal=None)
+        robust = (self.cost if before is None else before.settings["cost"]) in _ROBUST
+        model = old.updated(rows.target, rows.weight, robust)
+        start = fitting.go_on(plan, rows, model.head.n_outputs, before, self.random_state)
+        task = _task(model, start.rows)
+        if before is not None:
+            task = task._replace(prepare=functools.partial(model.keep_predictions, before=old))
+        return self._train(reader, plan, start, model, task)
 
-    def _in_unit_of(self, rows: Rows, model: NumberModel) -> NumberModel:
-        """The model with the location and the scale of these rows' targets."""
-        y, weight = rows.target, rows.weight
-        if self.cost in ("squared", "gaussian"):
-            location = float(weight @ y / weight.sum())
-            with np.errstate(over="ignore"):
-                scale = float(np.sqrt(weight @ (y - location) ** 2 / weight.sum()))
-        else:
-            low, location, high = _weighted_quantiles(y, weight, (0.25, 0.5, 0.75))
-            # Half of the targets may be one number: then any distance from it that there is.
-            scale = (high - low) / 1.349 or float(weight @ np.abs(y - location) / weight.sum())
-        if not np.isfinite([location, scale]).all():
-            raise ValueError(f"y: its values are too large to be scaled, up to {np.abs(y).max()}")
-        scale = scale if scale > 1e-12 * abs(location) else 1.0
-        return dataclasses.replace(model, location=location, scale=scale)
+    def _model(self) -> NumberModel:
+        """The model before any target was seen."""
+        return NumberModel(head_of(self.cost, self.quantiles, self.delta), _levels(self.quantiles))
 
     # ----------------------------------------------------------------------------------------------- what was learnt
 
@@ -371,7 +406,7 @@ class Regressor(RegressorMixin, Estimator):
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """The mean, or the median for "absolute" and "quantile": ``[N, D]`` → ``[N]``, in the targets' unit."""
         outputs = self._outputs(X)
-        return self.fitted_.about.prediction(outputs).numpy()
+        return _finite(self.fitted_.about.prediction(outputs).numpy())
 
     def predict_quantiles(self, X: ArrayLike, quantiles: Sequence[float] | None = None) -> NDArray[np.float64]:
         """Quantiles of the target given the input, which never cross: ``[N, D]`` → ``[N, L]``.
@@ -391,7 +426,7 @@ class Regressor(RegressorMixin, Estimator):
         model = self.fitted_.about
         wanted = model.levels if quantiles is None else quantiles
         quantile_levels(wanted)
-        return model.quantiles(self._outputs(X), np.array(_levels(wanted))).numpy()
+        return _finite(model.quantiles(self._outputs(X), np.array(_levels(wanted))).numpy())
 
     def predict_interval(self, X: ArrayLike, coverage: float = 0.9) -> NDArray[np.float64]:
         """The interval that leaves out as much below as above: ``[N, D]`` → lower and upper bound, ``[N, 2]``.
@@ -429,7 +464,7 @@ class Regressor(RegressorMixin, Estimator):
             # Where it narrows, bounds meet in the middle rather than cross.
             lower, upper = interval[:, 0] - widening, interval[:, 1] + widening
             interval = np.stack([np.minimum(lower, middle), np.maximum(upper, middle)], axis=1)
-        return interval
+        return _finite(interval)
 
     # --------------------------------------------------------------------------------------------- saving and loading
 
@@ -464,6 +499,14 @@ def _numbers(y: NDArray[Any]) -> NDArray[np.float64]:
     return y
 
 
+def _finite(answers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The answers, if all are finite."""
+    if not np.isfinite(answers).all():
+        row = int(np.argmin(np.isfinite(answers.reshape(len(answers), -1)).all(axis=1)))
+        raise ValueError(f"X: the prediction for row {row} is not finite, got {answers[row].tolist()}")
+    return answers
+
+
 def _levels(quantiles: Any) -> tuple[float, ...]:
     """In the order asked for."""
     return tuple(np.atleast_1d(np.asarray(quantiles, dtype=np.float64)).tolist())
@@ -480,12 +523,15 @@ def _task(model: NumberModel, rows: Rows) -> Task:
     return Task(model.head.n_outputs, target, rows.weight, step, model.held_out, ("val/loss", False))
 
 
-def _weighted_quantiles(
+def weighted_quantiles(
     values: NDArray[np.float64], weights: NDArray[np.float64], levels: Sequence[float]
 ) -> list[float]:
-    """The smallest values whose weight, with all below, is at least the level's part of the whole."""
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order])
-    # Less a rounding error, so that repeated rows and weights agree.
-    positions = np.searchsorted(cumulative, np.asarray(levels) * cumulative[-1] * (1.0 - 1e-12))
-    return values[order[np.minimum(positions, len(values) - 1)]].tolist()
+    """The smallest values whose cumulative weight is at least each level's share of the total.
+
+    Example:
+        >>> weighted_quantiles(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 2.0]), (0.25, 0.5, 0.8))
+        [1.0, 2.0, 3.0]
+    """
+    # The level is lowered by a rounding error, so that a factor on all weights changes nothing.
+    lowered = np.asarray(levels) * (1.0 - 1e-12)
+    return np.quantile(values, lowered, weights=weights, method="inverted_cdf").tolist()
