@@ -36,10 +36,10 @@ def check_number(name: str, value: Any, fits: Callable[[Any], bool], wanted: str
     check(name, value, number and fits(value), wanted)
 
 
-def check_whole(name: str, value: Any, otherwise: str = "") -> None:
-    """Raise a ValueError unless ``value`` is a whole number of at least 1; ``otherwise`` names what else is allowed."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
-    check(name, value, whole, "be a whole number of at least 1" + otherwise)
+def check_whole(name: str, value: Any, otherwise: str = "", least: int = 1) -> None:
+    """Raise a ValueError unless ``value`` is a whole number >= ``least``; ``otherwise`` names what else is allowed."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    check(name, value, whole, f"be a whole number of at least {least}{otherwise}")
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -70,7 +70,7 @@ def test_time_limits_end_episodes() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="episodes must be a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match="episodes must be a whole number of at least 1, got 0"):
         evaluate_policy(Anything(), "CartPole-v1", 0)
     with pytest.raises(ValueError, match="no environment"):
         evaluate_policy(Anything(), "NoSuchTask-v0")

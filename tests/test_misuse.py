@@ -84,7 +84,7 @@ def test_rules_of_a_wrong_shape_are_named() -> None:
     X, y = load_iris(return_X_y=True)
     rules: list[Any] = [lambda labels, classes: torch.ones(classes), lambda labels, classes: torch.ones(len(labels), 1)]
     for rule in rules:
-        with pytest.raises(ValueError, match=r"rule must give target weights of shape \[3, 3\], got"):
+        with pytest.raises(ValueError, match=r"must return a tensor of shape \[3, 3\], got"):
             Classifier(rule=rule, epochs=1).fit(X, y)
 
 

@@ -350,7 +350,7 @@ def test_bad_input_is_refused_early(tmp_path: Path) -> None:
         PolicyGradient(TwoActions)
     with pytest.raises(ValueError, match="rescale needs a Box"):
         PolicyGradient("CartPole-v1", rescale_actions=True)
-    with pytest.raises(ValueError, match="seed must be a whole number >= 0, got -1"):
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
         PolicyGradient("CartPole-v1", seed=-1)
     occupied = tmp_path / "file"
     occupied.touch()

@@ -305,7 +305,7 @@ def test_bad_environments_are_named() -> None:
         make_environments("NoSuchTask-v0", 1)
     with pytest.raises(TypeError, match="env must be an id, a function"):
         make_environments(3, 1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="num_envs must be a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match="num_envs must be a whole number of at least 1, got 0"):
         make_environments("CartPole-v1", 0)
     with pytest.raises(ValueError, match="vectorization must be"):
         make_environments("CartPole-v1", 1, vectorization="threads")

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
+from rlce.optimization import check_choice, check_whole
 from rlce.reinforcement import masks
 from rlce.reinforcement.masks import Mask
 from rlce.reinforcement.spaces import Observations, flat_width, flatten_batch
@@ -85,16 +86,10 @@ def make_environments(
 
 
 def check_request(num_envs: int, vectorization: str | None) -> None:
-    """Refuse a number or a kind of environments that nobody can make."""
-    check_whole_number("num_envs", num_envs, 1)
-    if vectorization not in (None, "vector_entry_point", "sync", "async"):
-        raise ValueError(f'vectorization must be "vector_entry_point", "sync" or "async", got {vectorization!r}')
-
-
-def check_whole_number(name: str, value: Any, least: int) -> None:
-    """Refuse a value that is no whole number >= ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+    """Refuse a number or a kind of environments that cannot be made."""
+    check_whole("num_envs", num_envs)
+    if vectorization is not None:
+        check_choice("vectorization", vectorization, ("vector_entry_point", "sync", "async"))
 
 
 def close(envs: VectorEnv[Any, Any, Any], force: bool = False) -> None:
@@ -319,7 +314,7 @@ def seed_sequence(seed: int) -> np.random.SeedSequence:
     Raises:
         ValueError: a seed that is no whole number >= 0.
     """
-    check_whole_number("seed", seed, 0)
+    check_whole("seed", seed, least=0)
     return np.random.SeedSequence(int(seed))
 
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rlce.optimization import check_number, check_whole
 from rlce.reinforcement.environments import (
     Environments,
     EnvLike,
-    check_whole_number,
     close,
     episode_shares,
     evaluation_width,
@@ -74,9 +74,8 @@ class Evaluation:
     env: EnvLike | None = None
 
     def __post_init__(self) -> None:
-        check_whole_number("episodes", self.episodes, 1)
-        if not self.every >= 1:
-            raise ValueError(f"every must be at least 1, got {self.every}")
+        check_whole("episodes", self.episodes)
+        check_number("every", self.every, lambda every: every >= 1, "be at least 1")
 
     def to_json(self) -> dict[str, Any]:
         """The settings in JSON's types; an environment that is not an id becomes a note that there was one."""
@@ -133,7 +132,7 @@ def evaluate_policy(
         >>> bool(returns.max() <= 11)
         True
     """
-    check_whole_number("episodes", episodes, 1)
+    check_whole("episodes", episodes)
     seeds = seed if isinstance(seed, np.random.SeedSequence) else seed_sequence(seed)
     reset_seeds, action_seeds = seeds.spawn(2)
     generator = np.random.Generator(np.random.PCG64(action_seeds))

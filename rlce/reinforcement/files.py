@@ -17,15 +17,8 @@ from rlce.reinforcement import masks, methods, spaces
 from rlce.reinforcement.environments import EnvLike
 from rlce.reinforcement.evaluation import Evaluation
 
-_SETTINGS = {
-    "hidden": list,
-    "seed": int,
-    "env_kwargs": dict,
-    "activation": str,
-    "normalize_observations": bool,
-    "rescale_actions": bool,
-    "scale_rewards": bool,
-}
+# What must be in a file, because another value than the saved one would change what the policy does.
+_NEEDED = "hidden", "seed", "env_kwargs", "activation", "normalize_observations", "rescale_actions", "scale_rewards"
 
 
 class Saved(NamedTuple):
@@ -53,9 +46,8 @@ def load(
         raise checkpoint.foreign_network(path)
     with checkpoint.naming(path):
         settings = config["settings"]
-        for name, expected in _SETTINGS.items():
-            if not isinstance(settings[name], expected):
-                raise TypeError(f"{name} must be a {expected.__name__}, got {settings[name]!r}")
+        if missing := [name for name in _NEEDED if name not in settings]:
+            raise ValueError(f"it has no settings {missing}")
         if env is not None:
             settings |= {"env_kwargs": dict(env_kwargs or {}), "vectorization": None}
         elif not isinstance(config["env"], str | None):

@@ -21,13 +21,12 @@ from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
 from rlce.heads import Gaussian
 from rlce.network import MLP, NetworkFactory, WithLogStd, build, checked_device, numpy_forward
-from rlce.optimization import Optimization
+from rlce.optimization import Optimization, check, check_flag, check_number, check_whole
 from rlce.reinforcement import files, loss, masks, methods, spaces
 from rlce.reinforcement.environments import (
     Environments,
     EnvLike,
     check_request,
-    check_whole_number,
     close,
     make_environments,
     seed_sequence,
@@ -124,6 +123,7 @@ class PolicyGradient:
         if evaluation is not None and evaluation.env is None and isinstance(self._env, VectorEnv):
             raise ValueError("evaluation.env is needed where env is a VectorEnv, which cannot be made twice")
         check_request(num_envs, vectorization)
+        check("env_kwargs", env_kwargs, env_kwargs is None or isinstance(env_kwargs, Mapping), "be a mapping or None")
         self._settings: dict[str, Any] = {
             "hidden": [int(width) for width in hidden],
             "seed": seed,
@@ -135,6 +135,8 @@ class PolicyGradient:
             "vectorization": vectorization,
         }
         checkpoint.check_json("env_kwargs", self._settings["env_kwargs"])
+        for name in ("normalize_observations", "rescale_actions", "scale_rewards"):
+            check_flag(name, self._settings[name])
         self._network_factory = network
         self.optimization, self.evaluation = optimization or _DEFAULT_OPTIMIZATION, evaluation
         self.device = checked_device(device)
@@ -436,11 +438,10 @@ class PolicyGradient:
             raise ValueError(f"it has tensors that its settings do not use: {sorted(unused)}")
         trainer.load_state_dict(tensors)
         for name in ("steps", "rounds", "updates"):
-            check_whole_number(name, state[name], 0)
+            check_whole(name, state[name], least=0)
         if horizon is not None:
-            check_whole_number("horizon", horizon, 1)
-        if not 0.0 < state["plateau_factor"] <= 1.0:
-            raise ValueError(f"plateau_factor must lie in (0, 1], got {state['plateau_factor']}")
+            check_whole("horizon", horizon)
+        check_number("plateau_factor", state["plateau_factor"], lambda factor: 0 < factor <= 1, "lie in (0, 1]")
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
         trainer.horizon, trainer.plateau_factor = horizon, float(state["plateau_factor"])
