@@ -158,9 +158,10 @@ def test_callback_stops_and_history_is_kept() -> None:
 def test_pipelines_clone_and_grid_search() -> None:
     X, y = BLOBS
     search = GridSearchCV(
-        make_pipeline(MinMaxScaler(), small(epochs=5)), {"classifier__hidden": [(4,), (16,)]}, cv=2
+        make_pipeline(MinMaxScaler(), small(epochs=5)), {"classifier__learning_rate": [1e-9, 0.05]}, cv=2
     ).fit(X, y)
-    assert search.best_params_["classifier__hidden"] in [(4,), (16,)]
+    assert search.best_params_ == {"classifier__learning_rate": 0.05}
+    assert search.best_score_ > np.min(search.cv_results_["mean_test_score"]) + 0.2
     assert clone(small(rule=targets.one_hot)).get_params()["rule"] is targets.one_hot
 
 
@@ -503,8 +504,9 @@ def test_without_held_out_rows_cross_entropy_is_watched_where_the_objective_s_va
     X, y = (array[:600] for array in load_digits(return_X_y=True))
     settings: dict[str, Any] = {"hidden": (32,), "rule": targets.squared_error, "epochs": 60, "random_state": 0}
     stopped = Classifier(stopping=5, **settings).fit(X, y)
-    costs = [epoch["train/cross_entropy"] for epoch in stopped.history_]
-    assert stopped.n_epochs_ == 60 or stopped.n_epochs_ == int(np.argmin(costs)) + 1 + 5
+    losses, costs = ([epoch[f"train/{name}"] for epoch in stopped.history_] for name in ("loss", "cross_entropy"))
+    assert int(np.argmin(losses)) + 1 + 5 < 60  # watching the objective's value would have stopped here
+    assert int(np.argmin(costs)) + 1 + 5 > stopped.n_epochs_ == 60
     assert stopped.score(X, y) > 0.95
     best = Classifier(**{**settings, "epochs": 5, "restarts": 3}).fit(X, y)
     assert best.history_[-1]["train/accuracy"] == max(
@@ -559,7 +561,7 @@ def test_a_class_without_weight_has_no_prior_to_be_corrected() -> None:
     X, y = BLOBS
     with pytest.raises(ValueError, match=r"prior: classes \[1\] had no weight in training"):
         small(class_weight={1: 0.0}, prior="training").fit(X, y)
-    with pytest.raises(ValueError, match="class weights must not be zero for every class|not all zero"):
+    with pytest.raises(ValueError, match="class weights must not be zero for every class that has rows"):
         small(class_weight={0: 0.0, 1: 0.0, 2: 0.0}).fit(X, y)
 
 

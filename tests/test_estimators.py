@@ -99,14 +99,14 @@ def test_data_frames_and_their_column_names(kind: type, y: Any) -> None:
 @both
 def test_pipelines_clones_and_grid_search_over_nested_settings(kind: type, y: Any) -> None:
     name = kind.__name__.lower()
-    momentum = Optimization("sgd", momentum=0.5)
+    momentum, still = Optimization("sgd", momentum=0.5), Optimization("sgd", learning_rate=1e-12)
     search = GridSearchCV(
-        make_pipeline(MinMaxScaler(), small(kind, epochs=3)),
-        {f"{name}__optimizer": ["adam", momentum], f"{name}__stopping": [None, 2, Stopping(patience=2)]},
+        make_pipeline(MinMaxScaler(), small(kind, epochs=30, learning_rate=None)),
+        {f"{name}__optimizer": [still, "adam"], f"{name}__stopping": [None, 2, Stopping(patience=2)]},
         cv=2,
         error_score="raise",
     ).fit(X, y)
-    assert search.best_params_[f"{name}__optimizer"] in ("adam", momentum)
+    assert search.best_params_[f"{name}__optimizer"] == "adam"
     assert clone(small(kind, optimizer=momentum)).optimizer == momentum
 
 
@@ -119,7 +119,6 @@ def test_saved_with_nested_settings_and_extra(kind: Any, y: Any, tmp_path: Path)
     assert loaded.get_params() == {**fitted.get_params()}
     assert loaded.extra_ == {"columns": ["a", "b"]}
     np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
-    assert b"pickle" not in (tmp_path / "file").read_bytes()
     other = Regressor if kind is Classifier else Classifier
     with pytest.raises(ValueError, match=f"holds a {kind.__name__}, expected a {other.__name__}"):
         other.load(tmp_path / "file")
@@ -349,19 +348,21 @@ def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
     before, value = fitted.predict(frame), fitted.fitted_
     statistics = value.training.standardizer.mean.copy()
     bad = np.zeros(len(X)) if kind is Classifier else np.array(["x"] * len(X))
-    for call in (
-        lambda: fitted.set_params(dropout=2.0).fit(frame, y),
-        lambda: fitted.set_params(dropout=0.0, network=lambda a, b: torch.nn.Linear(a, b + 1)).fit(frame, y),
-    ):
-        with pytest.raises(ValueError, match=r"dropout must lie|network: for inputs"):
-            call()
+    too_wide = {"dropout": 0.0, "network": lambda a, b: torch.nn.Linear(a, b + 1)}
+    for settings, message in (({"dropout": 2.0}, "dropout must lie"), (too_wide, "network: for inputs")):
+        with pytest.raises(ValueError, match=message):
+            fitted.set_params(**settings).fit(frame, y)
         np.testing.assert_array_equal(fitted.set_params(network=None).predict(frame), before)
         assert fitted.fitted_ is value
-    for call in (
-        lambda: fitted.fit(frame[["b", "a"]], bad),
-        lambda: fitted.partial_fit(frame + 100.0, np.full(len(X), 9) if kind is Classifier else bad),
+    known = "y must hold at least 2 classes" if kind is Classifier else "y must hold numbers"
+    unknown, absent = (
+        (np.full(len(X), 9), "y: labels that were not in training") if kind is Classifier else (bad, known)
+    )
+    for call, message in (
+        (lambda: fitted.fit(frame[["b", "a"]], bad), known),
+        (lambda: fitted.partial_fit(frame + 100.0, unknown), absent),
     ):
-        with pytest.raises(ValueError, match=r"y must hold|y: labels that were not|could not convert"):
+        with pytest.raises(ValueError, match=message):
             call()
         np.testing.assert_array_equal(fitted.set_params(network=None).predict(frame), before)
         assert fitted.fitted_ is value
@@ -446,11 +447,8 @@ def test_files_that_say_what_cannot_be(kind: Any, y: Any, tmp_path: Path) -> Non
     for section, name, value in changes:
         damaged = {**config, section: {**config[section], name: value}}
         checkpoint.save(tmp_path / "bad", kind.__name__, damaged, tensors)
-        try:
-            kind.load(tmp_path / "bad").predict(X)
-        except ValueError:
-            continue
-        pytest.fail(f"{section}.{name} = {value!r} was accepted")
+        with pytest.raises(ValueError, match="path: .*bad'"):
+            kind.load(tmp_path / "bad")
 
 
 @both
@@ -536,9 +534,9 @@ def test_parameters_set_after_a_fit_are_not_in_its_file(kind: Any, y: Any, tmp_p
 @both
 def test_a_refused_partial_fit_draws_nothing(kind: Any, y: Any) -> None:
     one, other = (small(kind, batch_size=10).partial_fit(X, y) for _ in range(2))
-    with pytest.raises(ValueError, match="dropout|network"):
+    with pytest.raises(ValueError, match="network must be a factory"):
         one.set_params(network=3).partial_fit(X, y)
-    with pytest.raises(ValueError, match="finite sum|non-zero"):
+    with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
         one.set_params(network=None).partial_fit(X, y, sample_weight=np.zeros(len(X)))
     if kind is Classifier:
         with pytest.raises(ValueError, match="class_weight"):

@@ -241,16 +241,16 @@ class Unserved(Identity):
 
 def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
     X, y = load_iris(return_X_y=True)
-    bad: list[tuple[dict[str, Any], Any]] = [
-        ({}, np.where(X > 7, np.nan, X)),
-        ({"batch_size": 0}, X),
-        ({"stopping": 0}, X),
-        ({"temperature": "validation"}, X),
-        ({"rule": lambda labels, classes: targets.smooth(labels, classes, epsilon=-1.0)}, X),
+    bad: list[tuple[dict[str, Any], Any, str]] = [
+        ({}, np.where(X > 7, np.nan, X), "Input X contains NaN"),
+        ({"batch_size": 0}, X, "batch_size must be a whole number"),
+        ({"stopping": 0}, X, "patience must be a whole number"),
+        ({"temperature": "validation"}, X, "needs held-out rows"),
+        ({"rule": lambda labels, classes: targets.smooth(labels, classes, epsilon=-1.0)}, X, "epsilon must lie in"),
     ]
-    for settings, rows in bad:
+    for settings, rows, message in bad:
         classifier = Classifier(**settings)
-        with pytest.raises(ValueError, match=r"NaN|batch_size|patience|epsilon|held-out"):
+        with pytest.raises(ValueError, match=message):
             classifier.fit(rows, y, log_dir=tmp_path / "run")
         with pytest.raises(NotFittedError):
             classifier.predict(X)

@@ -243,10 +243,13 @@ def test_signed_weights_that_sum_to_zero() -> None:
 
 def test_no_gradient_flows_into_targets_or_weights() -> None:
     logits = random_logits((3,), torch.float64)
-    targets = torch.rand(3, CLASSES, dtype=torch.float64, requires_grad=True)
-    weights = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    targets, weights = (torch.rand(*shape, dtype=torch.float64, generator=generator) for shape in ((3, CLASSES), (3,)))
+    for tensor in (targets, weights):
+        tensor.requires_grad_()
     weighted_cross_entropy(logits, targets, weights).backward()
     assert logits.grad is not None
+    assert (logits.grad != 0).all()
     assert targets.grad is None
     assert weights.grad is None
 

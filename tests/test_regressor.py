@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlce import Regressor
-from rlce.heads import Gaussian, Point, Quantiles, absolute, huber, pinball, quantile_levels, squared
+from rlce.heads import Gaussian, Quantiles, absolute, huber, pinball, quantile_levels, squared
 from rlce.supervised.regressor import weighted_quantiles
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -335,7 +335,6 @@ def test_bad_input() -> None:
         model.predict_interval(X, 1.0)
     with pytest.raises(ValueError, match='cost: this one has no quantiles; train with cost="quantile"'):
         fit(X, y, epochs=1).predict_quantiles(X)
-    assert isinstance(fit(X, y, epochs=1).fitted_.about.head, Point)
 
 
 def test_parameters_set_after_a_fit_do_not_re_label_it() -> None:
@@ -365,14 +364,14 @@ def test_conformal_says_where_held_out_rows_are_too_few() -> None:
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (np.array([None, *range(39)], dtype=object), "y|NoneType"),
+        (np.array([None, *range(39)], dtype=object), "y contains NaN"),
         (np.array(["0.5"] * 40), "y must hold numbers"),
         (np.arange(40).astype("datetime64[D]"), "y must hold numbers"),
         (np.array([1e200, -1e200] * 20), "y: its values are too large to be scaled"),
     ],
 )
 def test_targets_that_are_no_numbers(y: Any, message: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(ValueError, match=message):
         fit(line(40)[0], y)
 
 
