@@ -32,7 +32,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> dict[str, float]:
-    """Print mean, deviation and number of episodes; returns the two means."""
+    """Print mean, standard deviation and number of episodes; returns the two means."""
     torch.set_num_threads(1)
     path = arguments.run / "agent.safetensors" if arguments.run.is_dir() else arguments.run
     agent = PolicyGradient.load(path)
@@ -42,8 +42,9 @@ def main(arguments: Arguments) -> dict[str, float]:
     if env is None:
         raise ValueError("the agent was not trained in an environment with an id; name one with --env")
     means = {}
-    given = f" with {dict(env_kwargs)}" if env_kwargs else ""  # a file's are shown before they are used
-    print(f"{path}: {env}{given}, {agent.steps:,} training steps")
+    # A file may come from a stranger, so its environment is shown before it is made.
+    given = f" with {dict(env_kwargs)}" if env_kwargs else ""
+    print(f"{path}: {env}{given}, {agent.steps:,} training steps", flush=True)
     print(f"{'':8} {'mean':>9} {'std':>8} {'episodes':>9} {'length':>8}")
     for name, deterministic in (("greedy", True), ("sampled", False)):
         returns, lengths = evaluate_policy(

@@ -16,10 +16,11 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Literal
 
 import tyro
+
+import scripts
 
 ROOT = Path(__file__).parents[1]
 CATALOGUE = ROOT / "tests" / "mutants.toml"
@@ -86,18 +87,14 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> int:
 
 
 def judge(mutant: Mutant, tree: Path) -> Verdict:
-    """Apply one mutation to a copy of the tree, run its tests, and put the file back."""
-    text, path = mutated(mutant, tree), tree / mutant.file
+    """Apply one mutation to a copy of the tree and run its tests."""
+    text = mutated(mutant, tree)
     if text is None:
         return "NO LONGER APPLIES"
-    before = path.read_text()
-    path.write_text(text)
-    try:
-        status = run_tests(tree, mutant.tests)
-    finally:
-        path.write_text(before)
+    (tree / mutant.file).write_text(text)
     verdicts: dict[int, Verdict] = {0: "SURVIVED", 1: "killed"}
-    return verdicts.get(status, "BROKEN")  # no test was collected, or a module cannot be imported
+    # BROKEN: no test was collected, or a module cannot be imported.
+    return verdicts.get(run_tests(tree, mutant.tests), "BROKEN")
 
 
 def copy_tree(to: Path) -> Path:
@@ -116,33 +113,28 @@ def copy_tree(to: Path) -> Path:
 def main(arguments: Arguments) -> int:
     """Print one line for each mutation and the total; returns the number that was not killed."""
     mutants = [mutant for mutant in catalogue() if arguments.only in mutant.name]
+    if not mutants:
+        raise ValueError(f"--only: no mutation's name contains {arguments.only!r}")
     began = time.monotonic()
+
+    def judged(mutant: Mutant) -> Verdict:
+        with tempfile.TemporaryDirectory() as directory:
+            return judge(mutant, copy_tree(Path(directory)))
+
     with tempfile.TemporaryDirectory() as directory:
-        trees: SimpleQueue[Path] = SimpleQueue()
-        for job in range(arguments.jobs):
-            trees.put(copy_tree(Path(directory, str(job))))
         tests = tuple(sorted({test for mutant in mutants for test in mutant.tests}))
-        first = Path(directory, "0")
-        if run_tests(first, tests) != 0:
+        if run_tests(copy_tree(Path(directory)), tests) != 0:
             print("the tests fail without any mutation")
             return len(mutants)
-
-        def judged(mutant: Mutant) -> Verdict:
-            tree = trees.get()
-            try:
-                return judge(mutant, tree)
-            finally:
-                trees.put(tree)
-
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            verdicts = []
-            for mutant, verdict in zip(mutants, pool.map(judged, mutants), strict=True):
-                verdicts.append(verdict)
-                print(f"{verdict:18} {mutant.file}: {mutant.name}", flush=True)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        verdicts = []
+        for mutant, verdict in zip(mutants, pool.map(judged, mutants), strict=True):
+            verdicts.append(verdict)
+            print(f"{verdict:18} {mutant.file}: {mutant.name}", flush=True)
     killed = verdicts.count("killed")
     print(f"{killed} of {len(mutants)} mutations killed, {time.monotonic() - began:.0f} s")
     return len(mutants) - killed
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(tyro.cli(Arguments)), 1))
+    scripts.run(lambda: sys.exit(min(main(tyro.cli(Arguments)), 1)))

@@ -172,12 +172,34 @@ def test_an_interrupt_before_anything_was_learnt_says_so(tmp_path: Path, argumen
     assert list(tmp_path.glob("*.safetensors")) == []
 
 
+def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
+    program = """
+import pathlib, sys, time, scripts
+
+def slowly(path):
+    print("saving", path.name, flush=True)
+    time.sleep(60)
+
+with scripts.saving(pathlib.Path(sys.argv[1]), slowly, lambda: True):
+    raise KeyboardInterrupt
+"""
+    with started([sys.executable, "-c", program, str(tmp_path / "agent.safetensors")]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "saving agent-interrupted.safetensors\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+
+
 def test_another_task_from_a_path(tmp_path: Path) -> None:
     run(
         "scripts/train_cartpole.py",
         *("--env", "Acrobot-v1", "--env-kwargs", '{"max_episode_steps": 50}', "--num-envs", "4", "--quiet"),
         *("--method", "actor-critic", "--total-timesteps", "400", "--episodes", "2", "--log-dir", str(tmp_path)),
     )
+    said = run("scripts/evaluate.py", str(tmp_path), "--episodes", "3")
+    assert "agent.safetensors: Acrobot-v1 with {'max_episode_steps': 50}, " in said
+    assert re.search(r"greedy +-50\.00 +0\.00 +3 +50\.0\n", said)  # the same environment as in training
 
 
 @pytest.mark.parametrize(
