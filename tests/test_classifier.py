@@ -331,7 +331,7 @@ def test_soft_targets_are_rows_of_weights() -> None:
     [
         (np.full((4, 2), 0.4), "rows must be probabilities that sum to 1, got .* in row 0"),
         (np.array([[1.0, 0.0], [1.2, -0.2], [0, 1], [0, 1]]), r"got \[1.2, -0.2\] in row 1"),
-        (np.arange(4), r"y must hold rows of probabilities, \[N, K\], with soft_targets"),
+        (np.arange(4), r"y must hold rows of probabilities, \[N, K\], if soft_targets=True"),
     ],
 )
 def test_soft_targets_that_are_none(y: Any, message: str) -> None:
@@ -346,7 +346,7 @@ def test_labels_that_make_no_sense() -> None:
         (X[:, 0], "Unknown label type: continuous"),
         (
             np.stack([y, y], axis=1),
-            "several labels a row must be zeros and ones",
+            "y must hold zeros and ones",
         ),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -428,7 +428,10 @@ def test_temperature_of_re_weighted_probabilities_is_fitted_under_the_training_p
 
 
 def test_prior_of_another_length_is_refused() -> None:
-    for prior, message in [([0.5, 0.5], "prior must hold 3 numbers"), ("test", 'prior must be "training", 3 numbers')]:
+    for prior, message in [
+        ([0.5, 0.5], 'prior must be "training", 3 numbers'),
+        ("test", 'prior must be "training", 3 numbers'),
+    ]:
         with pytest.raises(ValueError, match=message):
             small(prior=prior).fit(*BLOBS)
 
@@ -553,7 +556,7 @@ def test_class_weights_inside_a_rule_of_labels_count_for_the_prior() -> None:
 def test_no_prior_where_logits_are_more_than_shifted(rule: Any) -> None:
     X, y = BLOBS
     assert small(rule=rule).fit(X, y).network_prior_ is None
-    with pytest.raises(ValueError, match="prior must be None with a rule that does more to the logits than shift"):
+    with pytest.raises(ValueError, match="prior must be None if a rule does more to the logits than add a constant"):
         small(rule=rule, prior="training").fit(X, y)
 
 
@@ -596,7 +599,7 @@ def test_soft_targets_are_scored_by_their_most_probable_class() -> None:
     [
         ({"class_weight": [1, 2]}, r'class_weight must be a dict, "balanced" or None, got \[1, 2\]'),
         ({"temperature": None}, 'temperature must be a positive number or "validation", got None'),
-        ({"prior": {0: 0.5}}, "prior must hold 3 numbers"),
+        ({"prior": {0: 0.5}}, 'prior must be "training", 3 numbers'),
     ],
 )
 def test_parameters_of_a_wrong_type(settings: dict[str, Any], message: str) -> None:

@@ -356,7 +356,7 @@ def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
         assert fitted.fitted_ is value
     known = "y must hold at least 2 classes" if kind is Classifier else "y must hold numbers"
     unknown, absent = (
-        (np.full(len(X), 9), "y: labels that were not in training") if kind is Classifier else (bad, known)
+        (np.full(len(X), 9), "y holds labels that were not in training") if kind is Classifier else (bad, known)
     )
     for call, message in (
         (lambda: fitted.fit(frame[["b", "a"]], bad), known),
@@ -607,14 +607,16 @@ def test_a_prior_that_leaves_a_row_without_a_class_is_refused() -> None:
         one.fitted_, about=dataclasses.replace(one.fitted_.about, network_prior=np.full(3, 1 / 3))
     )
     for predict in (one.set_params(prior=[0.0, 1.0, 0.0]).predict_proba, one.predict):
-        with pytest.raises(ValueError, match="prior: it leaves row 0 without a class"):
+        with pytest.raises(
+            ValueError, match="prior must allow a class that the network does not mask, got none in row 0"
+        ):
             predict(X)
 
 
 def test_labels_of_another_kind_than_before_are_refused() -> None:
     several = np.stack([LABELS == 0, LABELS > 0], axis=1).astype(int)
     one = small(Classifier).fit(X, several)
-    with pytest.raises(ValueError, match="soft_targets must be False where training had several labels a row"):
+    with pytest.raises(ValueError, match="soft_targets must be False, because training had several labels a row"):
         one.set_params(soft_targets=True).partial_fit(X, several / 2)
-    with pytest.raises(ValueError, match="classes must be None where a row has several labels"):
+    with pytest.raises(ValueError, match="classes must be None if y has several labels a row"):
         small(Classifier).partial_fit(X, several, classes=[0, 1, 2])

@@ -1,4 +1,4 @@
-"""What a classifier knows beside its network: labels, class frequencies and temperature, and what follows from them."""
+"""What a classifier learns besides its network: labels, class frequencies and the temperature."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from rlce.optimization import check_number
 from rlce.supervised import calibration
 from rlce.supervised.fitting import Rows
 
-# -------------------------------------------------------------------------------------------------------------- labels
-
 
 @dataclass(frozen=True)
 class Labels:
-    """What the labels are, and how y becomes the targets of a head.
+    """The labels, and how y becomes the targets of a head.
 
     Attributes:
-        classes: the labels, sorted, ``[K]``; their numbers for several labels a row and for rows of probabilities.
-        several: whether y is zeros and ones, ``[N, M]``.
-        one_vs_all: whether each class has a sigmoid of its own, by `rlce.targets.two_class_rows`.
+        classes: the labels, sorted, ``[K]``; 0, 1, ... for several labels a row and for rows of probabilities.
+        several: True if y is zeros and ones, ``[N, M]``.
+        one_vs_all: True if each class has its own sigmoid, by `rlce.targets.two_class_rows`.
     """
 
     classes: NDArray[Any]
@@ -36,7 +34,7 @@ class Labels:
 
     @property
     def sigmoids(self) -> bool:
-        """Whether every output is a yes or no."""
+        """True if every output is the logit of a yes."""
         return self.several or self.one_vs_all
 
     @property
@@ -45,42 +43,39 @@ class Labels:
         return Bernoulli(len(self.classes)) if self.sigmoids else Categorical(len(self.classes))
 
     def encode(self, y: NDArray[Any], soft: bool) -> NDArray[Any]:
-        """Targets of the head.
+        """Targets of the head: class indices ``[N]``, zeros and ones ``[N, M]``, or target weights ``[N, K]``.
 
         Args:
-            y: as it was given.
-            soft: whether it holds rows of probabilities.
-
-        Returns:
-            Class indices ``[N]``, zeros and ones ``[N, M]``, or rows of target weights ``[N, K]`` (``[N, M, 2]``).
+            y: the labels as given.
+            soft: True if they are rows of probabilities.
 
         Raises:
-            ValueError: it does not fit the labels.
+            ValueError: y does not fit the labels.
         """
         if soft and self.several:
-            raise ValueError("y: soft_targets must be False where training had several labels a row")
+            raise ValueError("y: soft_targets must be False, because training had several labels a row")
         return self._of_probabilities(y) if soft else self._of_labels(*_sorted(y))
 
     def _of_labels(self, found: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
         several = indices.ndim == 2
         if several != self.several or (several and len(found) != len(self.classes)):
             shape = indices.shape
-            raise ValueError(f"y must hold labels of {len(self.classes)} classes as in training, got shape {shape}")
+            raise ValueError(f"y must have the {len(self.classes)} classes of training, got shape {shape}")
         if several:
             return np.ascontiguousarray(indices, dtype=np.int64)
         unseen = np.setdiff1d(found, self.classes)
         if len(unseen):
-            raise ValueError(f"y: labels that were not in training: {unseen[:5].tolist()}")
-        positions: NDArray[np.int64] = np.asarray(np.searchsorted(self.classes, found), dtype=np.int64)
-        labels = positions[indices]
+            raise ValueError(f"y holds labels that were not in training: {unseen[:5].tolist()}")
+        labels = np.searchsorted(self.classes, found).astype(np.int64)[indices]
         return (labels[:, None] == np.arange(len(self.classes))).astype(np.int64) if self.one_vs_all else labels
 
     def _of_probabilities(self, y: NDArray[Any]) -> NDArray[Any]:
         y = _probabilities(y)
         if y.shape[1] != len(self.classes):
             raise ValueError(f"y must hold rows of {len(self.classes)} probabilities, got {y.shape[1]}")
-        if (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-4):
-            row = int(np.argmax((y < 0).any(axis=1) | (np.abs(y.sum(axis=1) - 1.0) > 1e-4)))
+        wrong = (y < 0).any(axis=1) | (np.abs(y.sum(axis=1) - 1.0) > 1e-4)
+        if wrong.any():
+            row = int(wrong.argmax())
             raise ValueError(f"y: rows must be probabilities that sum to 1, got {y[row].tolist()} in row {row}")
         return np.stack([1.0 - y, y], axis=-1) if self.one_vs_all else y
 
@@ -88,16 +83,17 @@ class Labels:
 def learn_labels(
     y: NDArray[Any], soft: bool, one_vs_all: bool, announced: NDArray[Any] | None = None
 ) -> tuple[Labels, NDArray[Any]]:
-    """The labels that y is made of, and y as targets.
+    """The labels in y, and y as targets.
 
     Args:
         y: ``[N]`` or ``[N, M]``.
-        soft: whether it holds rows of probabilities.
-        one_vs_all: whether each class has a sigmoid of its own.
-        announced: all labels that will ever come, if they were named.
+        soft: True if it holds rows of probabilities.
+        one_vs_all: True if each class has its own sigmoid.
+        announced: all labels, if `Classifier.partial_fit` was told them.
 
     Raises:
-        ValueError: y is not labels, or is of one class.
+        TypeError: labels that cannot be compared.
+        ValueError: y does not hold labels, or only one class.
 
     Example:
         >>> labels, target = learn_labels(np.array(["b", "a", "b"]), soft=False, one_vs_all=False)
@@ -110,7 +106,7 @@ def learn_labels(
     found, indices = _sorted(y)
     several = indices.ndim == 2
     if several and announced is not None:
-        raise ValueError("classes must be None where a row has several labels: there is one for each column of y")
+        raise ValueError("classes must be None if y has several labels a row: each column of y is a class")
     classes = found if announced is None else announced
     if len(classes) < 2 and not several:
         raise ValueError(f"y must hold at least 2 classes, got one class: {classes.tolist()}")
@@ -119,7 +115,7 @@ def learn_labels(
 
 
 def _sorted(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The labels there are, and which of them each row has; sorted once, as a million labels of text take a while."""
+    """The distinct labels, and the index of each row's label among them; or the columns of y, and y itself."""
     try:
         check_classification_targets(y)
         if y.ndim == 1:
@@ -127,71 +123,55 @@ def _sorted(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     except TypeError as error:
         raise TypeError("y: labels must be all numbers or all strings, got both, None or another type") from error
     if type_of_target(y, input_name="y") != "multilabel-indicator":
-        raise ValueError("y: several labels a row must be zeros and ones, [N, M]; for probabilities: soft_targets")
+        wanted = "zeros and ones, [N, M], if a row has several labels; for probabilities, set soft_targets=True"
+        raise ValueError(f"y must hold {wanted}")
     return np.arange(y.shape[1]), y
 
 
 def _probabilities(y: NDArray[Any]) -> NDArray[np.float64]:
     if y.ndim != 2 or y.dtype.kind not in "fiub":
         got = f"{y.dtype} {list(y.shape)}"
-        raise ValueError(f"y must hold rows of probabilities, [N, K], with soft_targets, got {got}")
+        raise ValueError(f"y must hold rows of probabilities, [N, K], if soft_targets=True, got {got}")
     return y.astype(np.float64)
 
 
-# ------------------------------------------------------------------------------------------------------- class weights
-
-
-def check_class_weight(class_weight: Any) -> None:
-    """Refuse what is no ``class_weight``.
-
-    Raises:
-        ValueError: it is no mapping, "balanced" or None.
-    """
-    if not (class_weight is None or class_weight == "balanced" or isinstance(class_weight, Mapping)):
-        raise ValueError(f'class_weight must be a dict, "balanced" or None, got {class_weight!r}')
-
-
 def class_values(class_weight: Mapping[Any, float] | str, classes: NDArray[Any], counts: Tensor) -> Tensor:
-    """``class_weight`` as numbers.
+    """The weight of each class, ``[..., K]`` float64.
 
     Args:
         class_weight: "balanced", or label → number.
         classes: ``[K]``.
         counts: ``[..., K]``.
 
-    Returns:
-        ``[..., K]`` float64.
-
     Raises:
-        ValueError: a label that is not there, or what is no number >= 0.
+        ValueError: another type, a label that is not in ``classes``, or a value that is not a number >= 0.
 
     Example:
         >>> class_values("balanced", np.arange(2), torch.tensor([3.0, 1.0]))
         tensor([0.6667, 2.0000])
     """
-    if isinstance(class_weight, str):
+    if isinstance(class_weight, str) and class_weight == "balanced":
         mean = counts.sum(dim=-1, keepdim=True) / counts.shape[-1]
         return torch.where(counts > 0, mean / counts, 1.0)
-    given, labels = dict(class_weight), classes.tolist()
-    absent = [label for label in given if label not in labels]
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f'class_weight must be a dict, "balanced" or None, got {class_weight!r}')
+    labels = classes.tolist()
+    absent = sorted(set(class_weight) - set(labels), key=str)
     if absent:
-        raise ValueError(f"class_weight: the classes {absent} are not in y, which holds {labels}")
-    for label, value in given.items():
+        raise ValueError(f"class_weight: the classes {absent[:20]} are not in y, which holds {labels[:20]}")
+    for label, value in class_weight.items():
         check_number(f"class_weight[{label!r}]", value, lambda value: 0 <= value < np.inf, "be a finite number >= 0")
-    return torch.tensor([float(given.get(label, 1.0)) for label in labels], dtype=torch.float64)
-
-
-# ------------------------------------------------------------------------------------------------------------- answers
+    return torch.tensor([float(class_weight.get(label, 1.0)) for label in labels], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """From a network's outputs to what is said of a row; the same for predicting and in an exported graph.
+    """The probabilities and choices for a network's outputs; an exported graph uses it too.
 
     Attributes:
         labels: what the outputs are for.
         temperature: T.
-        shift: added to z/T for other class frequencies, ``[K]``, or None.
+        shift: added to z/T to correct the class frequencies, ``[K]``, or None.
 
     Example:
         >>> answers = Answers(Labels(np.arange(2), False, False), temperature=2.0)
@@ -210,59 +190,54 @@ class Answers:
         return outputs if self.shift is None else outputs + _number_like(self.shift, outputs)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """``[N, n_outputs]`` → ``[N, K]``, rows that sum to 1; of a yes each, ``[N, M]``, for several labels."""
+        """``[N, n_outputs]`` → ``[N, K]``, rows that sum to 1; for several labels, P(yes) for each, ``[N, M]``."""
         head, outputs = self.labels.head, self.adjusted(outputs)
         if isinstance(head, Bernoulli) and not self.labels.several:
             return head.shares(outputs)
         return head.probabilities(outputs)
 
     def choices(self, outputs: Tensor) -> Tensor:
-        """``[N, n_outputs]`` → an index of classes ``[N]``; zeros and ones ``[N, M]`` for several labels."""
+        """``[N, n_outputs]`` → class indices ``[N]``; for several labels, zeros and ones ``[N, M]``."""
         outputs = self.adjusted(outputs)
         return Bernoulli(len(self.labels.classes)).mode(outputs) if self.labels.several else outputs.argmax(dim=-1)
 
 
 def _number_like(values: ArrayLike, outputs: Tensor) -> Tensor:
-    """Constants as a tensor; an exporter writes Python's numbers in float32, whatever they meet."""
+    """Constants as a tensor, because the ONNX exporter writes Python's numbers in float32."""
     return torch.from_numpy(np.asarray(values, dtype=np.float64)).to(outputs)
 
 
 def log_ratio(wanted: NDArray[np.float64], trained: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What turns the logits of a network for one prior into those for another.
+    """log(π'_k/π_k), to add to the logits: ``[K]``; −∞ where π' is 0.
 
     Args:
-        wanted: class frequencies, ``[K]``.
-        trained: those that the network's probabilities are for, ``[K]``.
-
-    Returns:
-        ``[K]``; −∞ where none is wanted.
+        wanted: the class frequencies π' to predict for, ``[K]``.
+        trained: the class frequencies π that the network's probabilities are for, ``[K]``.
 
     Raises:
-        ValueError: a class is wanted that had no weight in training.
+        ValueError: a class with π' > 0 had no weight in training.
     """
-    if ((trained == 0) & (wanted > 0)).any():
-        absent = np.flatnonzero((trained == 0) & (wanted > 0)).tolist()
-        raise ValueError(f"prior: classes {absent} had no weight in training, so nothing is known of them")
+    absent = np.flatnonzero((trained == 0) & (wanted > 0)).tolist()
+    if absent:
+        raise ValueError(f"prior: classes {absent[:20]} had no weight in training, so their probability is unknown")
     with np.errstate(divide="ignore"):
         return np.where(wanted > 0, np.log(wanted) - np.log(np.where(trained > 0, trained, 1.0)), -np.inf)
 
 
 @dataclass(frozen=True, eq=False)
 class ClassModel:
-    """What is known of the classes after a fit.
+    """What a fit learns about the classes.
 
     Attributes:
-        labels: what y is made of.
+        labels: of the training rows.
         counts: sums of the training rows' sample weights, ``[K]`` (``[M, 2]`` for sigmoids), float64.
         temperature: T.
-        class_prior: class frequencies of the training rows, ``[K]``; None for sigmoids.
-        network_prior: those that the network's own probabilities are for, ``[K]``, or None.
+        network_prior: the class frequencies that the network's own probabilities are for, ``[K]``, or None.
     """
 
     labels: Labels
     counts: Tensor
     temperature: float = 1.0
-    class_prior: NDArray[np.float64] | None = None
     network_prior: NDArray[np.float64] | None = None
 
     @property
@@ -270,46 +245,46 @@ class ClassModel:
         """What the outputs mean."""
         return self.labels.head
 
+    @property
+    def class_prior(self) -> NDArray[np.float64] | None:
+        """Class frequencies of the training rows, ``[K]``; None for sigmoids."""
+        return None if self.labels.sigmoids else (self.counts / self.counts.sum()).numpy()
+
     def answers(self, prior: ArrayLike | str | None) -> Answers:
-        """What is said of rows, for the class frequencies that are wanted.
+        """Probabilities and choices for these class frequencies.
 
         Raises:
-            ValueError: a prior that makes no sense here.
+            ValueError: a prior that does not fit.
         """
         if prior is None:
             return Answers(self.labels, self.temperature)
         if self.labels.sigmoids:
-            raise ValueError("prior must be None where every output is a sigmoid of its own")
+            raise ValueError("prior must be None if every output has its own sigmoid")
         if self.network_prior is None:
-            raise ValueError("prior must be None with a rule that does more to the logits than shift each class's")
+            raise ValueError("prior must be None if a rule does more to the logits than add a constant to each class")
         shift = log_ratio(self._wanted(prior), self.network_prior)
         return Answers(self.labels, self.temperature, shift if shift.any() else None)
 
     def _wanted(self, prior: ArrayLike | str) -> NDArray[np.float64]:
         count = len(self.labels.classes)
-        if isinstance(prior, str):
-            if prior != "training":
-                raise ValueError(f'prior must be "training", {count} numbers or None, got {prior!r}')
+        if isinstance(prior, str) and prior == "training":
             assert self.class_prior is not None
             return self.class_prior
-        if not isinstance(prior, Sequence | np.ndarray):
-            raise ValueError(f"prior must hold {count} numbers, got {prior!r}")
-        wanted = np.asarray(prior, dtype=np.float64)
-        if wanted.shape != (count,) or not (wanted >= 0).all() or not 0 < wanted.sum() < np.inf:
-            raise ValueError(f"prior must hold {count} numbers >= 0, not all zero, got {prior!r}")
-        return wanted / wanted.sum()
+        if isinstance(prior, Sequence | np.ndarray) and not isinstance(prior, str):
+            wanted = np.asarray(prior, dtype=np.float64)
+            if wanted.shape == (count,) and (wanted >= 0).all() and 0 < wanted.sum() < np.inf:
+                return wanted / wanted.sum()
+        raise ValueError(f'prior must be "training", {count} numbers >= 0, not all zero, or None, got {prior!r}')
 
     def held_out(self, outputs: NDArray[Any], rows: Rows, answers: Answers) -> dict[str, float]:
-        """Cross-entropy and accuracy of held-out rows, for what the network says by itself and for its choices."""
-        head, share = self.head, rows.weight / rows.weight.sum()
+        """Cross-entropy of the network's own probabilities for held-out rows, and accuracy of the choices."""
+        share = rows.weight / rows.weight.sum()
         logits, target = torch.from_numpy(outputs).double(), torch.from_numpy(rows.target)
-        right = head.mode(answers.adjusted(logits)) == chosen(head, target)
-        right = right if right.ndim == 1 else right.all(dim=-1)
-        cost = head.cost(logits, target).numpy()
-        return {"val/loss": float(share @ cost), "val/accuracy": float(share @ right.numpy())}
+        right = is_right(self.head, answers.adjusted(logits), target).numpy()
+        return {"val/loss": float(share @ self.head.cost(logits, target).numpy()), "val/accuracy": float(share @ right)}
 
     def fitted_temperature(self, outputs: NDArray[Any], rows: Rows) -> float:
-        """The temperature that fits held-out rows best, which come with the training rows' class frequencies."""
+        """The temperature that fits held-out rows best; they are assumed to have the class frequencies of training."""
         shift = None
         if self.class_prior is not None and self.network_prior is not None:
             shift = log_ratio(self.class_prior, self.network_prior)
@@ -318,15 +293,13 @@ class ClassModel:
         return calibration.fit_temperature(logits, rows.target, weight, shift, classes=range(logits.shape[-1]))
 
     def to_json(self) -> dict[str, Any]:
-        """What a file must hold.
+        """The contents of a file.
 
         Raises:
             ValueError: labels that JSON cannot hold.
         """
         classes = self.labels.classes
-        if classes.dtype.kind not in "biufUO" or not all(
-            isinstance(label, bool | int | float | str) for label in classes.tolist()
-        ):
+        if not all(isinstance(label, bool | int | float | str) for label in classes.tolist()):
             raise ValueError(f"y: labels of dtype {classes.dtype} cannot be saved; use numbers or strings")
         return {
             "classes": classes.tolist(),
@@ -340,32 +313,28 @@ class ClassModel:
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any], parameters: Mapping[str, Any]) -> ClassModel:
-        """What `to_json` said.
+        """The model that `to_json` wrote.
 
         Raises:
-            ValueError: something in it cannot be.
+            ValueError: an entry that does not fit.
         """
         classes = np.array(state["classes"], dtype=np.dtype(state["dtype"]))
         check_number("temperature", state["temperature"], lambda value: 0 < value < np.inf, "be positive")
-        class_prior, network_prior = (
-            None if p is None else np.array(p, dtype=np.float64).reshape(classes.shape) for p in state["priors"]
-        )
-        return cls(
-            Labels(classes, bool(state["several"]), bool(state["sigmoids"])),
-            torch.tensor(state["counts"], dtype=torch.float64),
-            float(state["temperature"]),
-            class_prior,
-            network_prior,
-        )
+        labels = Labels(classes, bool(state["several"]), bool(state["sigmoids"]))
+        counts = torch.tensor(state["counts"], dtype=torch.float64)
+        prior = state["priors"][1]  # the first one follows from the counts
+        prior = None if prior is None else np.array(prior, dtype=np.float64).reshape(classes.shape)
+        return cls(labels, counts, float(state["temperature"]), prior)
 
 
-def chosen(head: Categorical | Bernoulli, target: Tensor) -> Tensor:
-    """The choice that a target stands for: class indices ``[N]``, or zeros and ones ``[N, M]``.
+def is_right(head: Categorical | Bernoulli, outputs: Tensor, target: Tensor) -> Tensor:
+    """True for each row whose choice is the target's: ``[N, n_outputs]`` and targets of the head → ``[N]``.
 
     Example:
-        >>> chosen(Categorical(2), torch.tensor([[0.2, 0.8]]))
-        tensor([1])
+        >>> is_right(Categorical(2), torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.2, 0.8], [0.2, 0.8]]))
+        tensor([ True, False])
     """
-    if not target.is_floating_point():
-        return target
-    return (target[..., 1] > 0.5).long() if isinstance(head, Bernoulli) else target.argmax(dim=-1)
+    if target.is_floating_point():
+        target = (target[..., 1] > 0.5).long() if isinstance(head, Bernoulli) else target.argmax(dim=-1)
+    right = head.mode(outputs) == target
+    return right if right.ndim == 1 else right.all(dim=-1)

@@ -1,4 +1,4 @@
-"""`Classifier`: the same network, objective and loop as the agents', behind scikit-learn's conventions."""
+"""`Classifier`: a scikit-learn estimator with the network, objective and training loop of the agents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization, check_number
 from rlce.supervised import files, fitting
-from rlce.supervised.classes import Answers, ClassModel, Labels, check_class_weight, chosen, class_values, learn_labels
+from rlce.supervised.classes import Answers, ClassModel, Labels, class_values, is_right, learn_labels
 from rlce.supervised.estimator import Estimator
 from rlce.supervised.fitting import Fitted, Rows, Task, Watch
 from rlce.supervised.loss import Batch, Loss, RuleLike, Rules, class_loss, counts_of, prior_of, read_rules
@@ -26,10 +26,11 @@ from rlce.trainer import Callback, Stopping
 
 
 class Classifier(ClassifierMixin, Estimator):
-    """A multilayer perceptron classifier with scikit-learn's interface; the loss is a rule away.
+    """A multilayer perceptron classifier with scikit-learn's interface; a rule changes its loss.
 
-    ``y`` is one label a row, of any kind, ``[N]``; zeros and ones ``[N, M]`` for any subset of M labels (an output of
-    its own and a sigmoid each); or, with ``soft_targets``, rows of probabilities ``[N, K]``.
+    ``y`` holds one label a row: numbers, booleans or strings, ``[N]``. Or it holds zeros and ones ``[N, M]`` for any
+    subset of M labels (each with its own sigmoid), dense or sparse. Or, with ``soft_targets``, it holds rows of
+    probabilities ``[N, K]``.
 
     Args:
         hidden: widths of the hidden layers.
@@ -41,16 +42,17 @@ class Classifier(ClassifierMixin, Estimator):
         class_weight: a factor for the rows of each class: a dict from label to number (1 for labels not in it), or
             "balanced" for N / (K n_k). Weights that a rule computes from the class counts, such as "class_balanced",
             multiply these.
-        soft_targets: whether ``y`` holds rows of probabilities.
+        soft_targets: True if ``y`` holds rows of probabilities.
         activation: see `rlce.network.MLP`.
         dropout: probability of zeroing a hidden unit in training.
         optimizer: "adam", "sgd", "adadelta" or "rmsprop", or an `rlce.Optimization` for schedules, momentum and
             clipping.
-        learning_rate: at the start; None for the optimiser's (0.001).
-        weight_decay: added to the gradient, times the parameter; None for the optimiser's (0).
-        batch_size: rows a gradient step; "auto" is 64, and more from 32,768 rows on.
-        epochs: passes over the training rows, at most.
-        standardize: shift and scale every column by the training rows' mean and deviation.
+        learning_rate: at the start; None for the optimiser's default (0.001).
+        weight_decay: the multiple of the parameters that is added to the gradient; None for the optimiser's default
+            (0).
+        batch_size: rows per gradient step; "auto" is 64, or more from 32,768 rows on.
+        epochs: the largest number of passes over the training rows.
+        standardize: shift and scale every column by the mean and deviation of the training rows.
         validation_split: part of the rows, class by class, that is held out to choose the best epoch by ``monitor``;
             its parameters are kept. 0 for none.
         monitor: what is watched on the held-out rows: "accuracy" (ties are broken by the loss), or "loss", which
@@ -58,33 +60,32 @@ class Classifier(ClassifierMixin, Estimator):
         stopping: stop after this many epochs without an improvement of ``monitor``, or an `rlce.Stopping`; None to run
             all epochs. Without held-out rows the training loss is watched (the cross-entropy if a rule depends on the
             outputs, because the value of such a loss means nothing).
-        restarts: train so often from fresh weights, and keep the best by the same measure.
-        temperature: T of the probabilities, softmax(z/T), as it is at `fit`; "validation" for the one that fits the
-            held-out rows best (after `partial_fit`, which has none, 1).
-        prior: the class frequencies that `predict_proba` is for: "training", those of the training rows; ``[K]``
-            numbers in the order of ``classes_``; or None for what the network learnt, which class weights, balanced
-            sampling and logit adjustment shift. It is read when predicting: setting it needs no new fit.
+        restarts: how many times to train from fresh weights; the best training by the same measure is kept.
+        temperature: T of the probabilities, softmax(z/T), read at `fit`; "validation" chooses the T that fits the
+            held-out rows best (`partial_fit` has none, so T is 1 after it).
+        prior: the class frequencies that `predict_proba` is for: "training" for those of the training rows; ``[K]``
+            numbers in the order of ``classes_``; or None for those that the network learnt, which class weights,
+            balanced sampling and logit adjustment shift. It is read when predicting, so a change needs no new fit.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP.
-        device: where the network lives.
-        random_state: an int fixes weights, order, dropout, draws and the validation split (but not what the modules of
-            a ``network`` factory draw from torch's global generator in training); None draws anew at each fit.
+        device: the device of the network.
+        random_state: an int fixes weights, order, dropout, draws and the validation split (but not the draws from
+            torch's global generator by modules of a ``network`` factory); None draws anew at each fit.
 
     Attributes:
-        classes_: labels, sorted, ``[K]``; their numbers for several labels a row and for soft targets.
+        classes_: the labels, sorted, ``[K]``; 0, 1, ... for several labels a row and for soft targets.
         n_features_in_: D.
-        feature_names_in_: column names, where X had any, ``[D]``.
-        network_: the trained network, standardised inputs → logits.
+        feature_names_in_: column names, ``[D]``, if X had any.
+        network_: the trained network, from standardised inputs to logits.
         temperature_: T.
-        class_prior_: class frequencies of the training rows, ``[K]``; None for several labels a row.
-        network_prior_: those that the network's own probabilities are for, ``[K]``; None likewise, for sigmoids, and
-            where a rule does more to the logits than shift them.
-        history_: one dict of scalars an epoch, named as in TensorBoard.
-        n_epochs_: epochs run.
-        fitted_: all of this as one value, an `rlce.supervised.fitting.Fitted`; it is assigned once a fit.
+        class_prior_: class frequencies of the training rows, ``[K]``; None if every output is a sigmoid.
+        network_prior_: the class frequencies that the network's own probabilities are for, ``[K]``; None if every
+            output is a sigmoid, or if a rule does more to the logits than add a constant to each class.
+        history_: one dict of scalars per epoch, named as in TensorBoard.
+        n_epochs_: the number of epochs run.
+        fitted_: all of this as one value, an `rlce.supervised.fitting.Fitted`; each fit assigns it once.
 
     Raises:
-        ValueError: from `fit`: NaN or infinity, empty or ill-shaped arrays, a single class, negative or all-zero sample
-            weights, a class weight for an absent class, an unknown setting; in scikit-learn's wording.
+        ValueError: from `fit`, see there.
 
     Example:
         >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array(["a", "a", "b", "b"])
@@ -140,8 +141,6 @@ class Classifier(ClassifierMixin, Estimator):
         self.device = device
         self.random_state = random_state
 
-    # --------------------------------------------------------------------------------------------------------- training
-
     def fit(
         self,
         X: ArrayLike,
@@ -158,19 +157,20 @@ class Classifier(ClassifierMixin, Estimator):
         Args:
             X: ``[N, D]``: an array, a list of rows, a DataFrame of numbers.
             y: the targets, ``[N]`` (see the class for other shapes).
-            sample_weight: one number >= 0 a row, ``[N]``. A weight of 2 counts as a repeated row, 0 as no row at all.
-            validation_set: ``(X, y)`` or ``(X, y, sample_weight)`` to watch, in place of ``validation_split``.
-            callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops (of several restarts,
-                the present one). The estimator holds what is learnt once the fit ends, not before.
-            log_dir: TensorBoard directory of this run (of each restart's, in folders of its own); None for none.
+            sample_weight: one number >= 0 per row, ``[N]``. A weight of 2 acts like repeating the row, 0 like deleting
+                it.
+            validation_set: ``(X, y)`` or ``(X, y, sample_weight)``, held-out rows in place of ``validation_split``.
+            callback: called after every epoch with `rlce.trainer.Progress`; returning True stops this training (with
+                several restarts, the next one begins). The estimator changes only when the fit ends.
+            log_dir: directory for TensorBoard (with several restarts, a folder inside it for each); None for no logs.
             verbose: show a progress bar.
 
         Returns:
             The estimator.
 
         Raises:
-            ValueError: NaN or infinity, empty or ill-shaped arrays, negative or all-zero sample weights, a setting
-                that makes no sense, targets that do not fit; the message names the argument.
+            ValueError: NaN or infinity, arrays that are empty or of a wrong shape, a single class, labels that do not
+                fit, negative or all-zero sample weights, or a wrong setting; the message names the argument.
         """
         plan, rules = fitting.plan_of(self.get_params(deep=False)), read_rules(self.rule)
         reader = copy.copy(self)
@@ -204,21 +204,21 @@ class Classifier(ClassifierMixin, Estimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """One epoch over these rows, going on from what was learnt before.
+        """Train one more epoch, on these rows.
 
-        Columns are standardised by all rows so far, and class frequencies are of all rows so far.
+        Columns are standardised by all rows so far, and class frequencies are those of all rows so far.
 
         Args:
             X: ``[N, D]``.
             y: targets, as for `fit`.
-            classes: all labels that will ever come, at the first call; by default those of this one.
+            classes: all labels of this and later calls, needed at the first call only; by default those in ``y``.
             sample_weight: ``[N]``.
 
         Returns:
             The estimator.
 
         Raises:
-            ValueError: as `fit`; or a label that was not among the first call's classes.
+            ValueError: as `fit`, or a label that is not among the classes of the first call.
         """
         plan, rules = fitting.plan_of(self.get_params(deep=False)).once_more(), read_rules(self.rule)
         before: Fitted[ClassModel] | None = getattr(self, "fitted_", None)
@@ -241,54 +241,43 @@ class Classifier(ClassifierMixin, Estimator):
         return self._train(reader, plan, start, model, task)
 
     def _check_parameters(self) -> None:
-        check_class_weight(self.class_weight)
         if self.monitor not in ("accuracy", "loss"):
             raise ValueError(f'monitor must be "accuracy" or "loss", got {self.monitor!r}')
-        if isinstance(self.temperature, str):
-            if self.temperature != "validation":
-                raise ValueError(f'temperature must be a positive number or "validation", got {self.temperature!r}')
-        else:
+        if not (isinstance(self.temperature, str) and self.temperature == "validation"):
             wanted = 'be a positive number or "validation"'
             check_number("temperature", self.temperature, lambda value: 0 < value < np.inf, wanted)
 
     def _task(self, rows: Rows, labels: Labels, rules: Rules, earlier: Tensor | None = None) -> tuple[ClassModel, Task]:
-        """What is known of the classes, and what to train for; ``earlier`` are counts of rows that are gone."""
+        """The class model and the task to train; ``earlier`` are the class counts of earlier calls."""
         head, target, weight = labels.head, torch.tensor(rows.target), torch.tensor(rows.weight)
         counts = counts_of(target, weight, head)
         counts = counts if earlier is None else counts + earlier
         weights, factors = rows.weight, None
         if self.class_weight is not None and labels.one_vs_all:
-            # Every class has a sigmoid, and every row counts in all of them, by its own class's weight.
+            # A row counts in the sigmoids of all classes, each time with the weight of its own class.
             yes = rows.target[..., 1] if rows.target.dtype.kind == "f" else rows.target
             weights = rows.weight * (yes @ class_values(self.class_weight, labels.classes, counts[:, 1]).numpy())
         elif self.class_weight is not None:
             if labels.several and self.class_weight != "balanced":
-                raise ValueError('class_weight must be "balanced" or None where a row has several labels')
+                raise ValueError('class_weight must be "balanced" or None if a row has several labels')
             factors = class_values(self.class_weight, labels.classes, counts)
         like = torch.from_numpy(rows.inputs[:0]).to(self.device)
         loss = class_loss(head, rules, target, weight, counts, factors, like)
         temperature = 1.0 if isinstance(self.temperature, str) else float(self.temperature)
-        model = ClassModel(labels, counts, temperature)
-        if not labels.sigmoids:
-            class_prior = (counts / counts.sum()).numpy()
-            model = dataclasses.replace(model, class_prior=class_prior, network_prior=prior_of(loss, target))
-        # What cannot be asked for is refused before training.
-        validate = functools.partial(model.held_out, answers=model.answers(self.prior))
-        # Where weights look at the outputs, the objective's value says nothing.
-        watched = "train/cross_entropy" if loss.of_outputs else "train/loss"
-        step = functools.partial(_step, loss)
+        model = ClassModel(labels, counts, temperature, None if labels.sigmoids else prior_of(loss, target))
+        answers = model.answers(self.prior)  # a prior that does not fit is refused before training
         task = Task(
             head.n_outputs,
             rows.target,
             weights,
-            step,
-            validate,
-            (f"val/{self.monitor}", self.monitor == "accuracy"),
-            watched,
+            step=functools.partial(_step, loss),
+            validate=functools.partial(model.held_out, answers=answers),
+            watched=(f"val/{self.monitor}", self.monitor == "accuracy"),
+            # The objective's value says nothing if the weights depend on the outputs.
+            watched_in_training="train/cross_entropy" if loss.of_outputs else "train/loss",
+            probabilities=loss.probabilities,
         )
-        return model, task._replace(probabilities=loss.probabilities)
-
-    # ----------------------------------------------------------------------------------------------- what was learnt
+        return model, task
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -310,36 +299,32 @@ class Classifier(ClassifierMixin, Estimator):
         """The class frequencies that the network's own probabilities are for, ``[K]``."""
         return self.fitted_.about.network_prior
 
-    # ------------------------------------------------------------------------------------------------------ predicting
-
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities, ``[N, D]`` → ``[N, K]``, in the order of ``classes_``; ``[N, M]`` of a yes for M labels."""
+        """Probabilities, ``[N, D]`` → ``[N, K]``, in the order of ``classes_``; for M labels, P(yes), ``[N, M]``."""
         answers, outputs = self._answers(X)
         return answers.probabilities(outputs).numpy()
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable labels: ``[N, D]`` → ``[N]``; zeros and ones ``[N, M]`` for several labels a row."""
+        """The most probable labels, ``[N, D]`` → ``[N]``; for several labels a row, zeros and ones ``[N, M]``."""
         answers, outputs = self._answers(X)
         choices = answers.choices(outputs).numpy()
         return choices if answers.labels.several else self.classes_[choices]
 
     def _answers(self, X: ArrayLike) -> tuple[Answers, Tensor]:
-        """What is said of rows, and the network's outputs for them."""
+        """The function from outputs to answers, and the network's outputs."""
         outputs = self._outputs(X, masks=True)
         answers: Answers = self.fitted_.about.answers(self.prior)
         nothing = answers.adjusted(outputs).isneginf().all(dim=-1)
         if nothing.any() and not answers.labels.sigmoids:
             row = int(nothing.nonzero()[0])
-            raise ValueError(f"prior: it leaves row {row} without a class, since the network masks those it allows")
+            raise ValueError(f"prior must allow a class that the network does not mask, got none in row {row}")
         return answers, outputs
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy, all labels of a row being right; for rows of probabilities, of their most probable class."""
+        """Accuracy. All labels of a row must be right; for rows of probabilities, the most probable class counts."""
         if self.soft_targets and np.ndim(y) == 2:
             y = np.asarray(y).argmax(axis=1)
         return float(super().score(X, y, sample_weight))
-
-    # --------------------------------------------------------------------------------------------- saving and loading
 
     @classmethod
     def load(
@@ -354,16 +339,16 @@ class Classifier(ClassifierMixin, Estimator):
 
         Args:
             path: the file.
-            network: the factory, where the saved network is not the library's MLP.
-            rule: the rule, where the saved one is not the library's own; needed to fit again, not to predict.
-            device: where the network lives.
+            network: the factory, if the saved network is not the library's MLP.
+            rule: the rule, if the saved one is not the library's own; it is needed to fit again, not to predict.
+            device: the device of the network.
 
         Returns:
-            The classifier; ``extra_`` is what was saved with it.
+            The classifier; ``extra_`` is the ``extra`` of `save`.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no such file, is damaged, or needs ``network``.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not a saved classifier, is damaged, or needs ``network``.
         """
         return files.load(cls, ClassModel, path, network, device, {} if rule is None else {"rule": rule})
 
@@ -374,10 +359,7 @@ class Classifier(ClassifierMixin, Estimator):
 
 
 def _step(loss: Loss, network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-    """The objective of a batch, and what to log."""
+    """The objective of a batch, and the scalars to log."""
     computed = loss(network, batch, generator)
-    head = loss.class_head
-    right = head.mode(computed.outputs) == chosen(head, computed.target)
-    right = right if right.ndim == 1 else right.all(dim=-1)
-    scalars = {"train/accuracy": right.float().mean()}
+    scalars = {"train/accuracy": is_right(loss.class_head, computed.outputs, computed.target).float().mean()}
     return computed.loss, scalars | ({"train/cross_entropy": computed.watched} if loss.of_outputs else {})
