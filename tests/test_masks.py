@@ -282,17 +282,17 @@ class ShortMask(MaskedIdentity):
 
 
 def test_masks_that_do_not_fit_are_named() -> None:
-    with pytest.raises(TypeError, match="action masks serve Discrete and MultiDiscrete, but the action space is Box"):
+    with pytest.raises(TypeError, match="action masks are for Discrete and MultiDiscrete actions, but the action space is Box"):
         PolicyGradient(MaskedBox).learn(10)
-    with pytest.raises(TypeError, match="action masks serve Discrete and MultiDiscrete"):
+    with pytest.raises(TypeError, match="action masks are for Discrete and MultiDiscrete"):
         PolicyGradient(IdentityBox).predict(np.zeros(2, np.float32), mask=[1, 1])
-    with pytest.raises(ValueError, match=r"must have 4 entries, one a class, got 2"):
+    with pytest.raises(ValueError, match=r"must have 4 entries, one per class, got 2"):
         PolicyGradient(ShortMask).learn(10)
-    with pytest.raises(ValueError, match=r"mask must have shape \[2, 4\], one entry a class, got \[4\]"):
+    with pytest.raises(ValueError, match=r"mask must have shape \[2, 4\], one entry per class, got \[4\]"):
         PolicyGradient(MaskedIdentity).predict(np.zeros(2, np.int64), mask=np.ones(4))
     spaces = gymnasium.spaces
     whole = spaces.Dict({"action_mask": spaces.MultiBinary(3), "hand": spaces.Discrete(2)})
-    with pytest.raises(ValueError, match=r"the observation's 'action_mask' must have 4 entries, one a class, got 3"):
+    with pytest.raises(ValueError, match=r"the observation's 'action_mask' must have 4 entries, one per class, got 3"):
         masks.input_space(whole, spaces.Discrete(4))
     # A part of that name that cannot be a mask is an input like any other.
     other = spaces.Dict({"action_mask": spaces.Discrete(3)})

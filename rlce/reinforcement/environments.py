@@ -303,8 +303,6 @@ def episode_shares(count: int, n: int) -> NDArray[np.int64]:
         >>> episode_shares(5, 3)
         array([1, 2, 2])
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
     return (count + np.arange(n)) // n
 
 
@@ -312,7 +310,7 @@ def seed_sequence(seed: int) -> np.random.SeedSequence:
     """The root of all generators of a run.
 
     Raises:
-        ValueError: a seed that is no whole number >= 0.
+        ValueError: a seed that is not a whole number >= 0.
     """
     check_whole("seed", seed, least=0)
     return np.random.SeedSequence(int(seed))

@@ -1,4 +1,4 @@
-"""Files of agents: what `PolicyGradient.load` makes of one. Every size is held against the tensors first."""
+"""Loading agents from files. All sizes in a file are compared with its tensors before anything is made."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from rlce.reinforcement import masks, methods, spaces
 from rlce.reinforcement.environments import EnvLike
 from rlce.reinforcement.evaluation import Evaluation
 
-# What must be in a file, because another value than the saved one would change what the policy does.
+# A file must have these, because with a default in their place the policy would act differently.
 _NEEDED = "hidden", "seed", "env_kwargs", "activation", "normalize_observations", "rescale_actions", "scale_rewards"
 
 
 class Saved(NamedTuple):
-    """Stands for the environment of an agent that was loaded, until `learn` makes it."""
+    """Takes the place of the environment in a loaded agent, until `learn` makes it."""
 
-    env: EnvLike | None  # None if the saved environment was no id
-    from_file: bool  # env is the file's, not the caller's
+    env: EnvLike | None  # None if the saved environment was not an id
+    from_file: bool  # true if env comes from the file, false if from the caller
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
 
@@ -40,7 +40,7 @@ def load(
     evaluation: Evaluation | None,
     device: str | torch.device,
 ) -> Any:
-    """An agent of this kind from a file; `rlce.PolicyGradient.load` documents the arguments and errors."""
+    """Load an agent of this class; `rlce.PolicyGradient.load` documents arguments and errors."""
     config, tensors = checkpoint.load(path, "PolicyGradient")
     if config.get("foreign_network") and network is None:
         raise checkpoint.foreign_network(path)
@@ -73,7 +73,7 @@ def load(
 def _check_widths(
     observed: gymnasium.Space[Any], action: gymnasium.Space[Any], hidden: list[int], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Refuse sizes that are not the policy's, before anything of these sizes is made."""
+    """Refuse sizes that differ from the policy's tensors."""
     widths = [spaces.flat_width(masks.input_space(observed, action)), *hidden, spaces.flat_width(action)]
     means = "network." if isinstance(action, gymnasium.spaces.Box) else ""
     check_layers(widths, checkpoint.section(tensors, f"module.policy.{means}"))

@@ -1,12 +1,11 @@
-"""Invalid-action masks: where they come from, what they forbid, and how logits obey.
+"""Invalid-action masks: read from environments, checked, and applied to logits.
 
-A mask says which classes an action may name: ``[..., K]``, true where allowed; for a MultiDiscrete action space over
-the concatenated classes of all components. A forbidden class gets the logit −inf: it is never drawn, has probability
-zero, and the gradient with respect to its logit is zero.
+A mask ``[..., K]`` is true for the classes that an action may name; for a MultiDiscrete action space, K counts the
+classes of all components, one after the other. A forbidden class gets the logit −inf: it is never drawn, its
+probability is zero, and the gradient with respect to its logit is zero.
 
-An environment gives its mask in ``info["action_mask"]``, at reset as well as at every step, or as the part
-``"action_mask"`` of a Dict observation, which is then no input of the network. A copy that gives none at some step
-allows everything there.
+An environment gives its mask in ``info["action_mask"]``, at every reset and step, or as the part ``"action_mask"`` of a
+Dict observation; that part is not an input of the network. A copy that gives no mask at some step allows everything.
 
 Source:
     Huang & Ontañón (2022), "A closer look at invalid action masking in policy gradient algorithms", arXiv 2006.14171.
@@ -30,10 +29,10 @@ Logits = TypeVar("Logits", NDArray[Any], Tensor)
 
 
 def classes_of(action_space: gymnasium.Space[Any]) -> tuple[int, ...]:
-    """The numbers of classes that a mask speaks of, one a component.
+    """The number of classes of each component of the action.
 
     Raises:
-        TypeError: actions that are no choices among classes.
+        TypeError: actions that are not choices among classes.
 
     Example:
         >>> classes_of(gymnasium.spaces.MultiDiscrete([2, 3]))
@@ -43,11 +42,11 @@ def classes_of(action_space: gymnasium.Space[Any]) -> tuple[int, ...]:
         return (int(action_space.n),)
     if isinstance(action_space, gymnasium.spaces.MultiDiscrete):
         return tuple(map(int, action_space.nvec.ravel()))
-    raise TypeError(f"action masks serve Discrete and MultiDiscrete, but the action space is {action_space}")
+    raise TypeError(f"action masks are for Discrete and MultiDiscrete actions, but the action space is {action_space}")
 
 
 def in_observation(observation_space: gymnasium.Space[Any]) -> bool:
-    """Whether a Dict observation has a part "action_mask" that can be a mask, MultiBinary or Box."""
+    """True if the observation is a Dict with a part "action_mask" that is MultiBinary or Box."""
     served = gymnasium.spaces.MultiBinary | gymnasium.spaces.Box
     return isinstance(observation_space, gymnasium.spaces.Dict) and isinstance(
         observation_space.spaces.get(KEY), served
@@ -55,11 +54,11 @@ def in_observation(observation_space: gymnasium.Space[Any]) -> bool:
 
 
 def input_space(observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
-    """The part of an observation that is the network's input: all but a mask.
+    """The network's input: the observation space without the mask.
 
     Raises:
-        TypeError: a mask for actions that are no choices among classes.
-        ValueError: a mask that has not one entry a class.
+        TypeError: a mask for actions that are not choices among classes.
+        ValueError: a mask without exactly one entry per class.
 
     Example:
         >>> spaces = gymnasium.spaces
@@ -72,7 +71,7 @@ def input_space(observation_space: gymnasium.Space[Any], action_space: gymnasium
     assert isinstance(observation_space, gymnasium.spaces.Dict)
     width, expected = gymnasium.spaces.flatdim(observation_space[KEY]), sum(classes_of(action_space))
     if width != expected:
-        raise ValueError(f"the observation's {KEY!r} must have {expected} entries, one a class, got {width}")
+        raise ValueError(f"the observation's {KEY!r} must have {expected} entries, one per class, got {width}")
     return gymnasium.spaces.Dict([(key, part) for key, part in observation_space.items() if key != KEY])
 
 
@@ -82,19 +81,15 @@ def from_observation(observation: Mapping[str, Any], rows: int) -> Mask:
 
 
 def from_info(info: Mapping[str, Any], rows: int, action_space: gymnasium.Space[Any]) -> Mask | None:
-    """The mask in a vector environment's info, or None where there is none.
+    """The mask in a vector environment's info, or None if it has none.
 
     Args:
-        info: with the mask of every copy under "action_mask", and under "_action_mask" which copies gave one.
+        info: has the masks of all copies under "action_mask", and under "_action_mask" which copies gave one.
         rows: number of copies.
-        action_space: of one copy.
+        action_space: action space of one copy.
 
     Returns:
         ``[rows, K]``, all true for a copy that gave none.
-
-    Raises:
-        TypeError: a mask for actions that are no choices among classes.
-        ValueError: a mask that has not one entry a class.
 
     Example:
         >>> info = {"action_mask": np.array([[0, 1], [0, 0]]), "_action_mask": np.array([True, False])}
@@ -113,7 +108,7 @@ def from_info(info: Mapping[str, Any], rows: int, action_space: gymnasium.Space[
         return mask
     mask = np.ones((rows, width), bool)
     for i in np.flatnonzero(given):
-        # A tuple of masks, one a component, is how Gymnasium's MultiDiscrete.sample takes them.
+        # A mask may be a tuple with one array per component, as for Gymnasium's MultiDiscrete.sample.
         row = np.concatenate([np.ravel(part) for part in values[i]])
         _check_width(row.size, width)
         mask[i] = row.astype(bool)
@@ -122,11 +117,11 @@ def from_info(info: Mapping[str, Any], rows: int, action_space: gymnasium.Space[
 
 def _check_width(found: int, expected: int) -> None:
     if found != expected:
-        raise ValueError(f"info[{KEY!r}] must have {expected} entries, one a class, got {found}")
+        raise ValueError(f"info[{KEY!r}] must have {expected} entries, one per class, got {found}")
 
 
 def forbids_all(mask: Mask, classes: Sequence[int]) -> NDArray[np.bool_]:
-    """Rows that leave some component of the action without a class: ``[..., K]`` → ``[...]``.
+    """True for rows that leave a component of the action without any class: ``[..., K]`` → ``[...]``.
 
     Example:
         >>> forbids_all(np.array([[True, False, True], [True, True, False]]), (2, 1))
@@ -137,11 +132,7 @@ def forbids_all(mask: Mask, classes: Sequence[int]) -> NDArray[np.bool_]:
 
 
 def checked(mask: ArrayLike, rows: int, action_space: gymnasium.Space[Any]) -> Mask:
-    """A mask that a caller passed, as ``[rows, K]``.
-
-    Raises:
-        TypeError: actions that are no choices among classes.
-        ValueError: a shape other than ``[K]`` (for one row) or ``[rows, K]``, or a row that forbids every action.
+    """A caller's mask as ``[rows, K]``; ``[K]`` is enough for one row.
 
     Example:
         >>> checked([1, 0], 1, gymnasium.spaces.Discrete(2))
@@ -150,7 +141,7 @@ def checked(mask: ArrayLike, rows: int, action_space: gymnasium.Space[Any]) -> M
     classes = classes_of(action_space)
     found, expected = np.asarray(mask).astype(bool), (rows, sum(classes))
     if found.shape != expected and not (rows == 1 and found.shape == expected[1:]):
-        raise ValueError(f"mask must have shape {list(expected)}, one entry a class, got {list(found.shape)}")
+        raise ValueError(f"mask must have shape {list(expected)}, one entry per class, got {list(found.shape)}")
     found = found.reshape(expected)
     empty = forbids_all(found, classes)
     if empty.any():
@@ -159,7 +150,7 @@ def checked(mask: ArrayLike, rows: int, action_space: gymnasium.Space[Any]) -> M
 
 
 def stacked(masks: Sequence[Mask | None]) -> Mask | None:
-    """The masks of T steps, ``[T, N, K]``; a step without one allows everything. None if no step has one."""
+    """The masks of T steps, ``[T, N, K]``; a step without a mask allows everything. None if no step has a mask."""
     known = [mask for mask in masks if mask is not None]
     if not known:
         return None
@@ -167,7 +158,7 @@ def stacked(masks: Sequence[Mask | None]) -> Mask | None:
 
 
 def hide(outputs: Logits, mask: Any) -> Logits:
-    """Logits with −inf where the mask, an array or tensor as they are, is false: ``[..., K]`` twice → ``[..., K]``.
+    """Logits, −inf where the mask is false: ``[..., K]`` twice → ``[..., K]``, both arrays or both tensors.
 
     Example:
         >>> hide(np.zeros(3), np.array([True, False, True]))

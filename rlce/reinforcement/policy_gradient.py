@@ -1,4 +1,4 @@
-"""`PolicyGradient`: a policy, perhaps a critic, a method, and the one loop."""
+"""`PolicyGradient`: an agent of a policy, a method and, for some methods, a critic."""
 
 from __future__ import annotations
 
@@ -46,45 +46,45 @@ _DEFAULT_OPTIMIZATION = Optimization(learning_rate=2.5e-3, schedule="linear", fl
 class PolicyGradient:
     """A policy-gradient agent for a Gymnasium task.
 
-    Actions may be Discrete, MultiDiscrete, MultiBinary or Box (see `rlce.heads`). Where the environment gives action
-    masks, a forbidden action is never taken (see `rlce.masks`).
+    Actions may be Discrete, MultiDiscrete, MultiBinary or Box (see `rlce.heads`). If the environment gives action
+    masks, the agent never takes a forbidden action (see `rlce.masks`).
 
     Args:
         env: an environment id, a function that returns a `gymnasium.Env`, or a `gymnasium.vector.VectorEnv`.
         method: the name of one of `rlce.methods`, with its defaults, or a `rlce.methods.Method`.
-        hidden: widths of the hidden layers of the policy, and of the critic, which shares nothing with it.
-        num_envs: copies of the environment; a VectorEnv brings its own number, and a method with groups makes one for
-            every episode of a round.
+        hidden: widths of the hidden layers of the policy and of the critic; the two networks share nothing.
+        num_envs: number of copies of the environment. A VectorEnv has its own number; a method with groups makes one
+            copy for each episode of a round.
         seed: fixes everything: initial weights, environments, actions, minibatch order. Global generators are neither
-            read nor advanced, except by the modules of a ``network`` factory (such as torch.nn.Dropout); the factory
+            used nor changed, except by the modules of a ``network`` factory (such as torch.nn.Dropout); the factory
             itself is called under a fixed seed.
         log_dir: TensorBoard directory; None for no output.
         env_kwargs: keyword arguments of the environment, for an id.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP, for the policy and the critic.
             For a Box of D numbers, the policy's ``n_outputs`` is D: the means.
-        activation: of the MLP (see `rlce.network.MLP`).
+        activation: activation function of the MLP (see `rlce.network.MLP`).
         optimization: optimiser, learning rate, schedule, clipping.
-        evaluation: evaluate during training and keep the best policy; None for not.
-        normalize_observations: standardise by running statistics, which are part of the saved policy and frozen
-            outside training.
-        rescale_actions: for a Box, send the policy's −1 … 1 as the lower … upper bound; by default its numbers are
-            taken as they are, and clipped to the bounds.
-        scale_rewards: divide rewards by the running deviation of their discounted sum (γ = 0.99), for training alone.
-        vectorization: "vector_entry_point", "sync" or "async"; by default the fastest that the task has.
-        device: where the networks live. The CPU is the fastest place for small ones.
+        evaluation: evaluate during training and keep the best policy; None for no evaluation.
+        normalize_observations: standardise observations by running statistics. They are saved with the policy and do
+            not change outside training.
+        rescale_actions: for a Box, map the policy's −1 … 1 to the lower … upper bound. By default its numbers are sent
+            unchanged, and clipped to the bounds.
+        scale_rewards: in training, divide rewards by the running deviation of their discounted sum (γ = 0.99).
+        vectorization: "vector_entry_point", "sync" or "async"; by default the fastest way that the task has.
+        device: device of the networks. The CPU is the fastest for small ones.
 
     Attributes:
-        actions: the action space: the policy's head, and the way from what it draws to what the environment gets.
+        actions: the action space: the policy's head, and how its samples become actions.
         head: what the policy's outputs mean.
         policy: the network observation → outputs.
         critic: the network observation → value, or None.
-        reference: the policy as it was at first (seeing through today's statistics of observations), where the method
-            holds on to it; or None.
+        reference: the initial policy, if the method penalises the distance from it, else None. It sees observations
+            through the current statistics.
         vectorization: how the environments were made; "given" for a VectorEnv.
         learner: head, networks and statistics together, as the loss takes them.
-        num_envs: how many there are.
-        steps: environment steps so far.
-        trainer: the loop's state: `Trainer.progress`, `Trainer.best`.
+        num_envs: number of environments.
+        steps: environment steps of all finished rounds.
+        trainer: the state of training: `Trainer.progress`, `Trainer.best`.
 
     Raises:
         ValueError: an unknown environment, method or setting, or a log directory that cannot be written to.
@@ -121,7 +121,7 @@ class PolicyGradient:
         self._env: EnvLike | None = cast(EnvLike, env) if saved is None else saved.env
         self._env_from_file = saved is not None and saved.from_file
         if evaluation is not None and evaluation.env is None and isinstance(self._env, VectorEnv):
-            raise ValueError("evaluation.env is needed where env is a VectorEnv, which cannot be made twice")
+            raise ValueError("evaluation.env is needed if env is a VectorEnv, which cannot be made twice")
         check_request(num_envs, vectorization)
         check("env_kwargs", env_kwargs, env_kwargs is None or isinstance(env_kwargs, Mapping), "be a mapping or None")
         self._settings: dict[str, Any] = {
@@ -158,7 +158,7 @@ class PolicyGradient:
             raise
 
     def _build(self, network_seeds: np.random.SeedSequence, log_dir: str | os.PathLike[str] | None) -> None:
-        """Networks, statistics and trainer: all that needs the spaces but no environment."""
+        """Make networks, statistics and trainer, which need the spaces but no environment."""
         self.actions = spaces.Actions(self.action_space, self._settings["rescale_actions"])
         self.head = self.actions.head
         self._input_space = masks.input_space(self.observation_space, self.action_space)
@@ -183,7 +183,7 @@ class PolicyGradient:
         self._unseen: NDArray[np.float32] | None = None
         self._replay: deque[tuple[Rollout, NDArray[Any]]] = deque(maxlen=self.method.replay + 1)
         self._steps_before = 0
-        # Last, so that bad input leaves no directory behind.
+        # Last, because it makes the log directory, which bad input must not leave behind.
         scale = None if self.return_scale is None else self.return_scale.statistics
         statistics = {"normalizer": self.normalizer, "return_scale": scale}
         self.trainer = Trainer(self.networks, self.optimization, Tracker(log_dir), statistics)
@@ -201,15 +201,13 @@ class PolicyGradient:
 
     @property
     def steps(self) -> int:
-        """Environment steps so far, ghost steps not counted."""
+        """Environment steps of all finished rounds, without ghost steps."""
         return self._steps_before + (self._collector.steps_taken if self._collector is not None else 0)
 
     @property
     def trained_in(self) -> tuple[str | None, dict[str, Any]]:
         """The environment's id (None for a factory or a VectorEnv) and its keyword arguments."""
         return (self._env if isinstance(self._env, str) else None), self._settings["env_kwargs"]
-
-    # -------------------------------------------------------------------------------------------------------- learning
 
     def learn(
         self,
@@ -219,15 +217,18 @@ class PolicyGradient:
         stopping: Stopping | None = None,
         progress_bar: bool = False,
     ) -> Self:
-        """Train for at least this many more environment steps; the last round is finished.
+        """Train for at least this many more environment steps; the last round is completed.
 
-        Called again, it goes on: parameters, optimiser, environments, counters and the schedule, which ends where
-        ``optimization.schedule_timesteps`` or the first call's total says.
+        A second call continues with the same parameters, optimiser, environments, counters and schedule. The schedule
+        ends at ``optimization.schedule_timesteps``, or at the total of the first call.
+
+        An error or an interrupt in the middle of a round discards the round: its steps do not count, and the next call
+        begins new episodes. If workers ("async") were involved, it begins them in new environments.
 
         Args:
             total_timesteps: environment steps of this call.
-            callback: called at the end of every round with `rlce.trainer.Progress`; a true answer stops.
-            stopping: stop conditions on the evaluation's mean return (without evaluation, on the training return).
+            callback: called at the end of every round with `rlce.trainer.Progress`; if it returns True, training stops.
+            stopping: stop conditions on the mean return of evaluations (without evaluation, of training episodes).
             progress_bar: show steps, speed and return.
 
         Returns:
@@ -235,7 +236,11 @@ class PolicyGradient:
 
         Raises:
             ValueError: fewer than one step, or (after `load`) no environment or method to learn with.
-            FloatingPointError: NaN or infinity, named where it began.
+            FloatingPointError: NaN or infinity; the message names where it began.
+            RuntimeError: a worker process of the environments died.
+
+        Warns:
+            UserWarning: after `load`, the environment is made from the id and keyword arguments in the file.
         """
         if total_timesteps < 1:
             raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
@@ -268,7 +273,7 @@ class PolicyGradient:
         return self
 
     def restore_best(self) -> float:
-        """Put back the policy (with its statistics) that evaluated best in training, and return its mean return.
+        """Restore the policy, with its statistics, that evaluated best in training, and return its mean return.
 
         Raises:
             ValueError: nothing was evaluated.
@@ -279,8 +284,7 @@ class PolicyGradient:
         method, normalizer = self.method, self.normalizer
         while self.steps < end:
             if normalizer is not None and self._unseen is not None:
-                # Only now: within a round, acting and learning see the same statistics, and so does whoever evaluates
-                # or saves the policy after it.
+                # Not earlier: acting, learning and evaluating must see the same statistics throughout a round.
                 normalizer.update(self._unseen)
                 self._unseen = None
             policy = numpy_forward(self.policy)
@@ -292,7 +296,7 @@ class PolicyGradient:
                     else collector.episodes(act, method.episodes, method.group_size or 1)
                 )
             except BaseException:
-                if self.vectorization == "async":  # a worker has died, or is busy with a step that nobody waits for
+                if self.vectorization == "async":  # a worker has died, or still computes a step
                     close(collector.environments.envs, force=True)
                 raise
             if not rollout.valid.any():
@@ -306,7 +310,7 @@ class PolicyGradient:
             yield Round(loss.batches(rows, method, self._minibatch_generator), self.steps, scalars)
 
     def _prepare(self, rollout: Rollout) -> tuple[loss.Transitions, dict[str, float]]:
-        """Rows of this round, and of the earlier ones that the method uses again."""
+        """Rows of this round and of the earlier rounds that the method uses again."""
         method, factor, behaviour = self.method, 1.0, None
         if self.return_scale is not None:
             done = rollout.terminated | rollout.truncated
@@ -316,8 +320,6 @@ class PolicyGradient:
             self._replay.append((rollout, self.learner.log_prob(self.learner.look(rollout))))
             rollout, behaviour = loss.join(self._replay)
         return loss.prepare(rollout, method, self.learner, factor, behaviour)
-
-    # ---------------------------------------------------------------------------------------------------------- acting
 
     def predict(
         self,
@@ -333,17 +335,17 @@ class PolicyGradient:
             observation: one observation of the environment, or a batch of them (leaf by leaf for Tuple and Dict
                 spaces).
             deterministic: the most probable action; by default one drawn from the policy.
-            mask: true for the classes that the action may name, ``[K]`` or ``[B, K]`` (see `rlce.masks`); by default
-                what the observation says, if a part of it is a mask, else all are allowed.
-            generator: the source of the draw; by default the agent's own.
+            mask: ``[K]`` or ``[B, K]``, true for allowed classes (see `rlce.masks`). By default the mask in the
+                observation, if it has one, else everything is allowed.
+            generator: source of the draw; by default the agent's own.
 
         Returns:
-            An action for one observation, a batch of them, ``[B, ...]``, for a batch.
+            One action for one observation, or ``[B, ...]`` actions for a batch.
 
         Raises:
             ValueError: a shape that does not fit the observation space, a mask that forbids every action, or an
-                observation from which the policy computes NaN or infinity.
-            TypeError: a mask where actions are no choices among classes.
+                observation for which the policy's outputs are NaN or infinite.
+            TypeError: a mask for actions that are not choices among classes.
         """
         batched = spaces.is_batch(self._input_space, observation)
         rows = spaces.flatten_batch(self._input_space, observation)
@@ -364,16 +366,14 @@ class PolicyGradient:
             return action
         return np.asarray(action[0]) if self.head.target_shape else action[0]  # a Box of no dimension wants an array
 
-    # --------------------------------------------------------------------------------------------- saving and loading
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write policy, critic, statistics and optimiser into one file, atomically; no pickle.
 
         Args:
-            path: the file; an existing one is replaced whole.
+            path: the file; an existing one is replaced.
 
         Raises:
-            ValueError: it cannot be written.
+            ValueError: the file cannot be written.
         """
         progress = self.trainer.progress
         state = {
@@ -398,39 +398,39 @@ class PolicyGradient:
         log_dir: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """An agent from a file. `predict` needs no environment; `learn` makes the saved one again, from its id.
+        """Load an agent. `predict` needs no environment; `learn` makes the saved one from its id.
 
-        Going on after `load` starts new episodes with new random numbers (drawn from the seed and the steps done), and
+        `learn` then begins new episodes with new random numbers (drawn from the seed and the number of steps), and with
         nothing to replay.
 
         Args:
             path: the file.
-            env: where to learn on, if not in the environment that was saved by id; needed for one from a factory or
-                a VectorEnv.
-            network: the factory, where the saved network is not the library's MLP.
-            method: the method, where the saved one is not the library's own; needed for `learn` alone.
-            evaluation: in place of the saved one; needed for `learn` where that one's environment was no id.
+            env: the environment to learn in; by default the one whose id was saved. Needed if the agent was trained in
+                one from a factory, or in a VectorEnv.
+            network: the factory; needed if the saved network is not the library's MLP.
+            method: the method; needed for `learn` if the saved one is not the library's own.
+            evaluation: replaces the saved one; needed for `learn` if the saved one's environment was not an id.
             env_kwargs: keyword arguments of ``env``, for an id.
             log_dir: TensorBoard directory.
-            device: where the networks live.
+            device: device of the networks.
 
         Returns:
             The agent.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no such file, is damaged, or needs ``network``.
+            ValueError: the file is of another kind or damaged, needs ``network``, or does not fit the other arguments.
         """
         agent: Self = files.load(cls, path, env, env_kwargs, network, method, evaluation, checked_device(device))
         agent.trainer.tracker = Tracker(log_dir)
         return agent
 
     def _restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `save` wrote."""
+        """Restore what `save` wrote."""
         trainer, horizon = self.trainer, state["horizon"]
         if self.reference is None:
             tensors = {name: t for name, t in tensors.items() if not name.startswith("module.reference.")}
-        else:  # the policy as it was saved, if the file has no reference
+        else:  # if the file has no reference, take the saved policy
             policy = checkpoint.section(tensors, "module.policy.")
             tensors = {f"module.reference.{name}": t for name, t in policy.items()} | dict(tensors)
         groups = {name.partition(".")[0] for name in tensors}
@@ -447,15 +447,13 @@ class PolicyGradient:
         trainer.horizon, trainer.plateau_factor = horizon, float(state["plateau_factor"])
         self._seed_generators(np.random.SeedSequence([self._settings["seed"], self.steps]).spawn(4))
 
-    # ------------------------------------------------------------------------------------------------- environments
-
     def _ready_collector(self) -> Collector:
-        """The collector, in new environments if there are none yet or the agent's own were closed."""
+        """The collector; with new environments if there are none, or if the agent's own were closed."""
         collector = self._collector
         if collector is not None and (self.vectorization == "given" or not collector.environments.closed):
             return collector
         if self._env is None:
-            raise ValueError("env: the saved agent's environment was no id; pass env to load() before learning")
+            raise ValueError("env: the saved agent's environment was not an id; pass env to load() before learning")
         envs = self._make_environments()
         for name in ("observation_space", "action_space"):
             was, now = getattr(self, name), getattr(envs, f"single_{name}")
@@ -469,11 +467,11 @@ class PolicyGradient:
         return self._collector
 
     def _make_environments(self) -> VectorEnv[Any, Any, Any]:
-        """As many environments as the settings and the method want, vectorised as they want."""
+        """Make the environments that the settings and the method ask for."""
         settings, groups = self._settings, self.method.group_size is not None
         vectorization = settings["vectorization"]
         if groups and not isinstance(self._env, VectorEnv):
-            # Each copy plays one episode of a group, from a seed that it shares with the rest of its group.
+            # Each copy plays one episode, from a seed that it shares with the other copies of its group.
             self.num_envs, vectorization = self.method.episodes or self.num_envs, vectorization or "sync"
         if self._env_from_file and isinstance(self._env, str) and (settings["env_kwargs"] or ":" in self._env):
             warnings.warn(
@@ -493,13 +491,13 @@ class PolicyGradient:
             close(envs)
 
     def close(self) -> None:
-        """Close the environments that the agent made, and the log. `learn` opens both again."""
+        """Close the log and the environments that the agent made; a later `learn` opens new ones."""
         if self._collector is not None:
             self._close(self._collector.environments.envs)
         self.trainer.tracker.close()
 
     def _config(self) -> dict[str, Any]:
-        """All that JSON can say of this agent."""
+        """The agent's configuration in JSON's types."""
         return {
             "env": self.trained_in[0],
             "num_envs": self.num_envs,
