@@ -156,26 +156,27 @@ def prepare(
     if method.standardize:
         advantage = returns.standardized(advantage)
     scalars: dict[str, float] = {}
-    target: NDArray[np.floating[Any]] = np.empty((0, 1))
     if credit.target is not None and value is not None:
-        target = credit.target[valid][:, None]
+        target = credit.target[valid]
         variance = float(target.var())
         if variance > 0:
-            scalars["train/explained_variance"] = 1.0 - float((target[:, 0] - value[valid]).var()) / variance
+            scalars["train/explained_variance"] = 1.0 - float((target - value[valid]).var()) / variance
 
-    nothing = np.empty(0)
-    arrays = {
-        "observation": seen.observation[valid],
-        "action": rollout.action[valid],
-        "advantage": advantage,
-        "behaviour_log_prob": nothing if behaviour_log_prob is None else behaviour_log_prob[valid],
-        "value": value[valid] if value is not None and method.takes("value") else nothing,
-        "target": target,
-        "row_weight": nothing if credit.row_weight is None else credit.row_weight[valid],
-        "episode": np.nonzero(valid)[1] if method.takes("episode") else nothing,
-        "mask": nothing if rollout.mask is None else rollout.mask[valid],
-    }
-    return Transitions(**{name: learner.tensor(array) for name, array in arrays.items()}), scalars
+    def kept(array: NDArray[Any] | None) -> Tensor:
+        return learner.tensor(np.empty(0) if array is None else array[valid])
+
+    rows = Transitions(
+        observation=kept(seen.observation),
+        action=kept(rollout.action),
+        advantage=learner.tensor(advantage),
+        behaviour_log_prob=kept(behaviour_log_prob),
+        value=kept(value if method.takes("value") else None),
+        target=kept(None if credit.target is None else credit.target[..., None]),
+        row_weight=kept(credit.row_weight),
+        episode=learner.tensor(np.nonzero(valid)[1] if method.takes("episode") else np.empty(0)),
+        mask=kept(rollout.mask),
+    )
+    return rows, scalars
 
 
 def _check_credit(credit: Credit, experience: Experience, method: Method) -> None:
@@ -288,13 +289,7 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
     plain = not method.entropy_weight and held is None
     costs = head.cost(outputs if plain else fixed, rows.action)  # computed once, for the weights as well
     log_prob = -costs.detach()
-    offered = {
-        "advantage": rows.advantage,
-        "log_prob": log_prob,
-        "behaviour_log_prob": rows.behaviour_log_prob,
-        "episode": rows.episode,
-        "value": rows.value,
-    }
+    offered = rows._asdict() | {"log_prob": log_prob}
     weight = _action_weight(rows, method, offered)
     policy_loss = objective(lambda *_: costs, outputs, rows.action, weight, normalizer)
     if not math.isfinite(policy_loss.detach()):
