@@ -220,6 +220,11 @@ def test_a_keyword_of_another_library_is_answered_with_ours(wrong: str, right: s
         named("ppo", {wrong: 0.9})
 
 
+def test_a_method_of_a_file_allocates_nothing() -> None:
+    assert named("rloo", {"episodes": 10**15}).episodes == 10**15
+    assert named("grpo", {"episodes": 10**15, "group_size": 10**14}).group_size == 10**14
+
+
 def test_wrong_keywords_are_all_named_with_what_the_method_takes() -> None:
     takes = "it takes quantile, episodes, epochs, minibatch_size, entropy_weight"
     with pytest.raises(TypeError, match=f"method elite has no argument gamma, ent_coef .use entropy_weight.; {takes}"):

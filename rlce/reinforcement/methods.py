@@ -243,9 +243,11 @@ def _try(method: Method) -> None:
     """Run both rules on one step, so that they refuse a number outside its range before training starts."""
     if method.episodes is None and not method.critic:
         raise ValueError(f"{method.name}: episodes must be a number, since the method has no critic, got None")
-    shape = 1, method.episodes or 1
+    shape = 1, min(method.episodes or 1, 2)  # a file may ask for any number of episodes and any size of group
     zeros, true = np.zeros(shape), np.ones(shape, bool)
-    method.credit(Experience(zeros, true, true, true, np.zeros(shape, np.int64), zeros, zeros, zeros, zeros))
+    credit: Callable[..., Credit] = method.credit
+    credit = partial(credit, group_size=None) if method.group_size else credit
+    credit(Experience(zeros, true, true, true, np.zeros(shape, np.int64), zeros, zeros, zeros, zeros))
     method.rule.call({name: torch.zeros(1) for name in OFFERED})
 
 
@@ -292,13 +294,7 @@ def reinforce(
         episodes = 16
     if whole_return and episodes is None:
         raise ValueError("whole_return needs whole episodes: set episodes")
-    credit = partial(
-        monte_carlo,
-        discount=numbers["discount"],
-        baseline=baseline,
-        whole_return=whole_return,
-        exact_discount=exact_discount,
-    )
+    credit = _returns(numbers, baseline, whole_return=whole_return, exact_discount=exact_discount)
     return _made("reinforce", credit, score, numbers, critic=critic, episodes=episodes)
 
 
@@ -418,13 +414,8 @@ def v_trace(*, ratio_bound: float = 1.0, trace_bound: float = 1.0, **numbers: Un
         >>> v_trace().replay
         1
     """
-    credit = partial(
-        v_trace_targets,
-        discount=numbers["discount"],
-        trace=numbers["trace"],
-        ratio_bound=ratio_bound,
-        trace_bound=trace_bound,
-    )
+    discount, trace = numbers["discount"], numbers["trace"]
+    credit = partial(v_trace_targets, discount=discount, trace=trace, ratio_bound=ratio_bound, trace_bound=trace_bound)
     weight = partial(weights.v_trace, bound=ratio_bound)
     return _made("v_trace", credit, weight, numbers, critic=True, ratio=True)
 
@@ -595,8 +586,8 @@ def _gae(numbers: Numbers) -> CreditRule:
     return partial(generalized_advantage, discount=numbers["discount"], trace=numbers["trace"])
 
 
-def _returns(numbers: Numbers, baseline: Baseline) -> CreditRule:
-    return partial(monte_carlo, discount=numbers["discount"], baseline=baseline)
+def _returns(numbers: Numbers, baseline: Baseline, **own: Any) -> CreditRule:
+    return partial(monte_carlo, discount=numbers["discount"], baseline=baseline, **own)
 
 
 def _groups(numbers: Numbers, **comparison: Any) -> CreditRule:
