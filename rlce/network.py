@@ -22,25 +22,14 @@ def _sigmoid(x: NDArray[np.float32], _: Any) -> object:
     return np.multiply(np.tanh(x * np.float32(0.5), out=x) + 1, np.float32(0.5), out=x)
 
 
-# Name → (torch module, orthogonal gain, slope for Kaiming or None if it is no rectifier, in place on an array with the
-# learnt slope). The gains are the customary ones.
-_ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, float | None, Callable[..., object]]] = {
-    "sigmoid": (nn.Sigmoid, 1.0, None, _sigmoid),
-    "tanh": (nn.Tanh, math.sqrt(2.0), None, lambda x, _: np.tanh(x, out=x)),
-    "relu": (nn.ReLU, math.sqrt(2.0), 0.0, lambda x, _: np.maximum(x, 0.0, out=x)),
-    "leaky_relu": (
-        nn.LeakyReLU,
-        math.sqrt(2.0 / (1 + 0.01**2)),
-        0.01,
-        lambda x, _: np.maximum(x, 0.01 * x, out=x),
-    ),
-    "prelu": (
-        nn.PReLU,
-        math.sqrt(2.0 / (1 + 0.25**2)),
-        0.25,
-        lambda x, slope: np.copyto(x, slope * x, where=x < 0),
-    ),
-    "softplus": (nn.Softplus, 1.0, None, lambda x, _: np.logaddexp(x, np.float32(0.0), out=x)),
+# Name → (torch module, slope of a rectifier's negative half or None, the same in place on an array and a learnt slope).
+_ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float | None, Callable[..., object]]] = {
+    "sigmoid": (nn.Sigmoid, None, _sigmoid),
+    "tanh": (nn.Tanh, None, lambda x, _: np.tanh(x, out=x)),
+    "relu": (nn.ReLU, 0.0, lambda x, _: np.maximum(x, 0.0, out=x)),
+    "leaky_relu": (nn.LeakyReLU, 0.01, lambda x, _: np.maximum(x, 0.01 * x, out=x)),
+    "prelu": (nn.PReLU, 0.25, lambda x, slope: np.copyto(x, slope * x, where=x < 0)),
+    "softplus": (nn.Softplus, None, lambda x, _: np.logaddexp(x, np.float32(0.0), out=x)),
 }
 _INITIALIZATIONS = ("orthogonal", "kaiming", "glorot")
 
@@ -121,7 +110,7 @@ class MLP(nn.Module):
         widths = [n_inputs, *hidden, n_outputs]
         if any(not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1 for width in widths):
             raise ValueError(f"n_inputs, hidden and n_outputs must be whole numbers of at least 1, got {widths}")
-        make, gain, slope, _ = _ACTIVATIONS[activation]
+        make, slope, _ = _ACTIVATIONS[activation]
         self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, *pair) for pair in itertools.pairwise(widths))
         self.activations = nn.ModuleList(make() for _ in hidden)
         self.dropouts = nn.ModuleList(Dropout(dropout, seed + 1 + i) for i in range(len(hidden) if dropout else 0))
@@ -131,16 +120,14 @@ class MLP(nn.Module):
             last = layer is self.layers[-1]
             assert isinstance(layer, nn.Linear)
             if initialization == "orthogonal":
-                nn.init.orthogonal_(layer.weight, 1.0 if last else gain, generator=generator)
+                linear = last or (slope is None and activation != "tanh")
+                gain = 1.0 if linear else math.sqrt(2.0 / (1.0 + (slope or 0.0) ** 2))
+                nn.init.orthogonal_(layer.weight, gain, generator=generator)
             elif initialization == "glorot":
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
             else:
-                nn.init.kaiming_normal_(
-                    layer.weight,
-                    a=slope or 0.0,
-                    nonlinearity="linear" if last or slope is None else "leaky_relu",
-                    generator=generator,
-                )
+                kind: Any = "linear" if last or slope is None else "leaky_relu"
+                nn.init.kaiming_normal_(layer.weight, slope or 0.0, nonlinearity=kind, generator=generator)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
             self.layers[-1].weight.mul_(output_gain)  # type: ignore[operator]
@@ -234,7 +221,7 @@ def numpy_forward(network: nn.Module) -> Forward:
         return in_torch
     weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in network.layers]  # type: ignore[operator]
     slopes: list[Any] = [next((p.detach().numpy() for p in each.parameters()), None) for each in network.activations]
-    activate = _ACTIVATIONS[network.activation_name][3]
+    activate = _ACTIVATIONS[network.activation_name][2]
 
     def forward(x: NDArray[np.float32]) -> NDArray[Any]:
         for (weight, bias), slope in zip(weights, slopes, strict=False):

@@ -1,9 +1,9 @@
-"""The one loop. It knows no method, no environment and no data set.
+"""The training loop of all methods. It knows no method, no environment and no data set.
 
     rounds ─► batches ─► loss(batch) ─► backward ─► clip ─► step ─► log
 
-A round is what is gathered at once and then used: a rollout, or an epoch. Since rounds and batches are drawn lazily, a
-source may look at the network as it is after the last step; that is how a policy gathers its own data.
+A round is one rollout or one epoch. Rounds and batches are drawn lazily, so a source of rounds can use the network as
+it is after the last step; this is how a policy gathers its own data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +24,13 @@ from rlce.tracking import Tracker
 Loss = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
 
 
-class Stateful(Protocol):
-    """What can be saved and put back."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Copies of its tensors."""
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put them back."""
-
-
 class Round(NamedTuple):
-    """What is gathered at once: batches, one gradient step each, and where on the x-axis it ends.
+    """Batches, one gradient step each.
+
+    Attributes:
+        batches: an iterable of batches.
+        step: the position on the x-axis where the round ends: environment steps, or samples.
+        scalars: more to log.
 
     Example:
         >>> Round(batches=[torch.ones(2, 1)], step=2).scalars
@@ -52,17 +47,16 @@ class Stopping:
     """When to stop before the rounds run out.
 
     Attributes:
-        target: stop once the monitored value is at least (or, where less is better, at most) this.
-        patience: stop after this many monitored values in a row without an improvement.
-        seconds: stop at the first end of a round past this many seconds of this call.
-        tolerance: an improvement over the best value so far by no more than this does not count for ``patience``, as
-            scikit-learn's ``tol``. The best parameters are those of the best value nonetheless, and the "plateau"
-            schedule counts any improvement.
-        smallest_step: stop at the end of a round whose gradient steps together moved the parameters by less than this
-            times their Euclidean norm before.
+        target: stop when the monitored value reaches this (from below, or from above if less is better).
+        patience: stop after this many evaluations in a row without an improvement.
+        seconds: stop at the first end of a round after this many seconds of a call.
+        tolerance: an improvement must exceed this to count for ``patience``, like scikit-learn's ``tol``. The best
+            parameters and the "plateau" schedule count every improvement.
+        smallest_step: stop after a round that moved the parameters by less than this times their Euclidean norm.
 
     Raises:
-        ValueError: a patience below 1, or a tolerance or smallest step that is negative or not finite.
+        ValueError: for a patience that is not a whole number of at least 1, a target or seconds that are no numbers, or
+            a tolerance or smallest step that is negative or not finite.
 
     Example:
         >>> Stopping(target=475.0, seconds=60.0).patience is None
@@ -78,11 +72,9 @@ class Stopping:
     def __post_init__(self) -> None:
         if self.patience is not None:
             check_whole("patience", self.patience, ", or None")
-        for name in ("target", "seconds"):
-            if getattr(self, name) is not None:
-                check_number(
-                    name, getattr(self, name), lambda x: not math.isnan(x), "be a number other than NaN, or None"
-                )
+        for name, limit in (("target", self.target), ("seconds", self.seconds)):
+            wanted = "be a number other than NaN, or None"
+            check_number(name, 0.0 if limit is None else limit, lambda value: not math.isnan(value), wanted)
         check_number("tolerance", self.tolerance, lambda x: 0 <= x < math.inf, "be at least 0 and finite")
         if self.smallest_step is not None:
             wanted = "be at least 0 and finite, or None"
@@ -91,14 +83,14 @@ class Stopping:
 
 @dataclass(frozen=True)
 class Monitor:
-    """Watch a scalar, and how to make it.
+    """A scalar to watch.
 
     Attributes:
-        name: the scalar.
-        maximize: whether more is better.
-        evaluate: makes scalars, ``name`` among them; None where the rounds or the loss do. The parameters at the
-            best value are kept only where it is given, since only then do they belong to the value.
-        every: steps (x-axis) between evaluations: at the first end of a round past each multiple.
+        name: of the scalar.
+        maximize: True if more is better.
+        evaluate: returns scalars that include ``name``; None if the rounds or the loss log it. The best parameters are
+            kept only if this is given, because only then was the value measured with exactly these parameters.
+        every: steps between evaluations, which happen at the first end of a round after each multiple.
         tie_breaker: a scalar to minimise when values tie (accuracy on few rows often does). A tie in which it falls
             is an improvement, also for ``patience``. None: a tie is no improvement.
 
@@ -116,14 +108,14 @@ class Monitor:
 
 @dataclass
 class Progress:
-    """Where training stands; what a callback gets at the end of every round.
+    """The state of training; a callback receives it at the end of every round.
 
     Attributes:
-        step: x-axis: environment steps, or samples.
-        rounds: rollouts or epochs so far.
-        updates: gradient steps so far.
+        step: the position on the x-axis: environment steps, or samples.
+        rounds: the number of rollouts or epochs so far.
+        updates: the number of gradient steps so far.
         seconds: since this call began.
-        scalars: what was logged for this round.
+        scalars: logged for this round.
 
     Example:
         >>> stop_after_ten_rounds = lambda progress: progress.rounds >= 10
@@ -142,18 +134,18 @@ Callback = Callable[[Progress], bool | None]
 
 
 class Trainer:
-    """Steps a module's parameters down the gradient of whatever loss it is given.
+    """Trains a module by gradient descent on a loss.
 
     Args:
-        module: what is trained; move it to its device first. Its parameters become views of one flat tensor.
+        module: the network; move it to its device first. Its parameters become views of one flat tensor.
         optimization: optimiser, schedule, clipping.
-        tracker: where scalars go.
-        companions: what belongs to the module without being a part of it, such as statistics of its inputs, by name
-            (None for what there is not); it is saved and put back together with the module.
+        tracker: receives the scalars.
+        companions: objects with ``state_dict`` and ``load_state_dict`` that belong to the module, such as statistics of
+            its inputs, by name (or None). They are saved and restored together with the module.
 
     Attributes:
-        progress: where training stands; goes on over several calls of `fit`.
-        best: the monitored value and the model's state where it was best, once something was evaluated.
+        progress: the state of training over all calls of `fit`.
+        best: the best monitored value and the model's state there; None before the first evaluation.
 
     Example:
         >>> network = nn.Linear(1, 1, bias=False)
@@ -172,7 +164,7 @@ class Trainer:
         module: nn.Module,
         optimization: Optimization | None = None,
         tracker: Tracker | None = None,
-        companions: Mapping[str, Stateful | None] | None = None,
+        companions: Mapping[str, Any] | None = None,
     ) -> None:
         self.module = module
         self.optimization = optimization or Optimization()
@@ -202,27 +194,27 @@ class Trainer:
         callback: Callback | None = None,
         progress_bar: bool = False,
     ) -> Progress:
-        """Train until the rounds run out, a stop condition holds or the callback says so.
+        """Train until the rounds run out, a stop condition holds, or the callback returns True.
 
         Args:
             rounds: the source of data.
-            loss: batch → (scalar to descend, detached tensors to log by name: scalars, or one number a row). What is
-                logged is their mean over the round, each batch counted by the length of its first tensor.
-            total: the x-axis position where ``rounds`` will end: for the progress bar, and for a schedule without
-                ``schedule_timesteps``, which keeps the first call's.
-            monitor: what to evaluate and watch, for stop conditions, "plateau" and the best parameters.
+            loss: batch → (scalar to minimise, detached tensors to log by name: scalars, or one number per row). Their
+                means over the round are logged; a batch counts by the length of its first tensor.
+            total: the position on the x-axis where ``rounds`` will end, for the progress bar and for a schedule without
+                ``schedule_timesteps``. A schedule keeps the total of the first call.
+            monitor: the scalar to watch, for stop conditions, "plateau" and the best parameters.
             stopping: stop conditions.
-            callback: called at the end of each round, after evaluation; a true answer stops training.
+            callback: called at the end of each round, after evaluation; training stops if it returns True.
             progress_bar: show steps, speed and the monitored value on standard error.
 
         Returns:
-            Where training stands.
+            The state of training.
 
         Raises:
-            ValueError: a stop condition or the plateau schedule without a monitor, a falling schedule without an end,
-                or a module that was moved or given to another trainer.
-            TypeError: the loss returns something else.
-            FloatingPointError: a loss or a gradient is NaN or infinite; it names where that began, and the
+            ValueError: for a stop condition or the plateau schedule without a monitor, a falling schedule without an
+                end, or a module that was moved or given to another trainer.
+            TypeError: if the loss does not return a pair.
+            FloatingPointError: if a loss or a gradient is NaN or infinite. The message names where this began; the
                 parameters are those before the step.
         """
         stopping = stopping or Stopping()
@@ -239,7 +231,7 @@ class Trainer:
         if not self.flat.intact:
             raise ValueError("module: its parameters are not this trainer's; was it moved, or given to another one?")
         if monitor is not None and (monitor.name, monitor.maximize) != self._monitored:
-            # What was best by another measure says nothing here.
+            # The best value of another scalar cannot be compared.
             self._monitored, self._best_value, self.best = (monitor.name, monitor.maximize), math.nan, None
             self._without_improvement = 0
         self._patience_used = 0
@@ -261,7 +253,7 @@ class Trainer:
                 }
                 stop = self._watch(monitor, stopping) if monitor is not None else False
                 self.tracker.scalars(progress.scalars, progress.step)
-                if smallest is not None and before is not None and logged:  # a round without a batch says nothing
+                if smallest is not None and before is not None and logged:  # an empty round moves nothing
                     moved = torch.linalg.vector_norm(self.flat.value - before)
                     stop |= bool(moved < smallest * torch.linalg.vector_norm(before))
                 if callback is not None and callback(progress):
@@ -278,10 +270,10 @@ class Trainer:
         return progress
 
     def restore_best(self) -> float:
-        """Put the best evaluated parameters back, and return their value.
+        """Restore the best evaluated parameters and return their value.
 
         Raises:
-            ValueError: nothing was evaluated.
+            ValueError: if nothing was evaluated.
         """
         if self.best is None:
             raise ValueError("there are no best parameters: nothing was evaluated in training")
@@ -295,10 +287,10 @@ class Trainer:
         return self._model_state() | moments
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
-            RuntimeError, KeyError, ValueError: it does not fit.
+            RuntimeError, KeyError, ValueError: if it does not fit.
         """
         self._restore_model(state)
         self.optimizer.restore(section(state, "optimizer."))
@@ -319,7 +311,7 @@ class Trainer:
         return self.optimization.learning_rate * self.optimization.factor(done) * self.plateau_factor
 
     def _step(self, batch: Any, loss: Loss, learning_rate: float) -> tuple[int, dict[str, Tensor]]:
-        """One gradient step; returns the batch's number of rows, and what to log."""
+        """Take one gradient step; return the number of rows in the batch and the tensors to log."""
         gradient = self.flat.gradient
         gradient.zero_()
         result = loss(batch)
@@ -340,7 +332,7 @@ class Trainer:
         return rows, {"train/loss": value.detach(), **scalars, "train/gradient_norm": norm}
 
     def _watch(self, monitor: Monitor, stopping: Stopping) -> bool:
-        """Evaluate if it is time, keep the best, and say whether to stop."""
+        """Evaluate if it is time, keep the best, and return True if training should stop."""
         progress = self.progress
         if monitor.evaluate is not None and progress.step // monitor.every > self._last_evaluation // monitor.every:
             self._last_evaluation = progress.step
@@ -371,14 +363,13 @@ class Trainer:
         return stopping.patience is not None and self._patience_used >= stopping.patience
 
     def _explain(self, batch: Any, value: Tensor) -> str:
-        """Where a NaN or an infinity came from: the batch, the parameters, the loss, or the gradient, in this order."""
+        """Name the first source of a NaN or an infinity: the batch, the parameters, the loss or the gradient."""
         where = f"at gradient step {self.progress.updates + 1}, after {self.progress.step:,} steps of data"
-        for name, array in _tensors("batch", batch):
-            if not array.isfinite().all():
-                return f"the batch's {name} is not finite, {where}"
-        for name, parameter in self.module.named_parameters():
-            if not parameter.isfinite().all():
-                return f"the parameter {name} is not finite, {where}"
+        parts = (("batch's", _tensors("batch", batch)), ("parameter", self.module.named_parameters()))
+        for part, named in parts:
+            for name, tensor in named:
+                if not tensor.isfinite().all():
+                    return f"the {part} {name} is not finite, {where}"
         if not value.isfinite():
             return f"the loss is {value.item()} from finite data and parameters, {where}"
         for name, parameter in self.module.named_parameters():
@@ -388,7 +379,7 @@ class Trainer:
 
 
 def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a batch, with the names of the fields they stand in."""
+    """The tensors of a batch with the names of their fields."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, tuple | list):
@@ -400,7 +391,7 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
-    """The mean of each scalar over the gradient steps of a round, weighted by rows, in one transfer."""
+    """The mean of each scalar over the gradient steps of a round, weighted by rows, in one transfer from the device."""
     if not logged:
         return {}
     names, like = list(logged[0][1]), next(iter(logged[0][1].values()))  # the loss comes first
@@ -411,7 +402,7 @@ def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
         values = [torch.as_tensor(scalars[name]) for _, scalars in logged]
         if values[0].ndim == 0:
             means.append(torch.stack(values).to(like) @ weights)
-        else:  # one number a row: the mean over all rows of the round, in one operation
+        else:  # one number per row
             means.append((torch.cat(values) if len(values) > 1 else values[0]).to(like).mean())
     return dict(zip(names, torch.stack(means).tolist(), strict=True))
 
