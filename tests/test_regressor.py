@@ -327,7 +327,7 @@ def test_bad_input() -> None:
         model.predict_quantiles(X, [0.05, 0.95])
     with pytest.raises(ValueError, match="coverage: 0.9 is wider than the trained quantiles, which hold 0.5"):
         model.predict_interval(X, 0.9)
-    with pytest.raises(ValueError, match='cost "squared" says nothing about spread: take "quantile"'):
+    with pytest.raises(ValueError, match='cost: "squared" predicts no spread; fit with cost="quantile" or'):
         fit(X, y, epochs=1).predict_interval(X, 0.9)
     with pytest.raises(ValueError, match="conformal needs held-out rows"):
         fit(X, y, conformal=True)
@@ -352,10 +352,10 @@ def test_conformal_says_where_held_out_rows_are_too_few() -> None:
     X, y = line(60)
     model = fit_to(X, y, conformal=True, epochs=1, validation_set=(X[:6], y[:6]))
     model.predict_interval(X, 0.85)  # 6/7
-    with pytest.raises(ValueError, match="the held-out rows are too few for 0.95, the most they can tell is 0.85"):
+    with pytest.raises(ValueError, match="there are too few held-out rows for 0.95; at most 0.85"):
         model.predict_interval(X, 0.95)
     model.partial_fit(X, y)
-    with pytest.raises(ValueError, match="says nothing about spread"):
+    with pytest.raises(ValueError, match="predicts no spread"):
         model.predict_interval(X, 0.5)
     with pytest.raises(ValueError, match="conformal needs quantiles on both sides of the median"):
         fit(X, y, cost="quantile", quantiles=0.5, conformal=True, validation_split=0.5)

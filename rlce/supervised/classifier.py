@@ -190,9 +190,8 @@ class Classifier(ClassifierMixin, Estimator):
         del rows, validation  # the raw rows may be large
         model, task = self._task(start.rows, labels, rules)
 
-        def calibrated(outputs: NDArray[np.float64]) -> ClassModel:
-            assert start.validation is not None
-            return dataclasses.replace(model, temperature=model.fitted_temperature(outputs, start.validation))
+        def calibrated(outputs: NDArray[np.float64], held: Rows) -> ClassModel:
+            return dataclasses.replace(model, temperature=model.fitted_temperature(outputs, held))
 
         last = calibrated if self.temperature == "validation" else None
         return self._train(reader, plan, start, model, task, Watch(callback, log_dir, verbose), last)

@@ -67,19 +67,19 @@ class Estimator(BaseEstimator):
         about: Any,
         task: Task,
         watch: Watch | None = None,
-        calibrated: Callable[[NDArray[np.float64]], Any] | None = None,
+        calibrated: Callable[[NDArray[np.float64], Any], Any] | None = None,
     ) -> Self:
         """Train, assign what was learnt and the columns noted on ``reader``, then raise what interrupted it, if any.
 
-        ``calibrated`` makes the final ``about`` from the trained network's outputs for the held-out rows. If it fails,
-        the network is kept, as after any interrupt.
+        ``calibrated`` makes the final ``about`` from the trained network's outputs for the held-out rows, and these
+        rows. If it fails, the network is kept, as after any interrupt.
         """
         settings = start.settings or files.settings(self.get_params(deep=False))
         outcome = fitting.train(plan, start, task, (watch or Watch())._replace(settings=settings))
         error = outcome.error
         if calibrated is not None and outcome.held_out is not None:
             try:
-                about = calibrated(outcome.held_out)
+                about = calibrated(outcome.held_out, start.validation)
             except BaseException as interrupted:
                 error = interrupted
         for name in ("n_features_in_", "feature_names_in_"):

@@ -76,15 +76,8 @@ class Plan:
         """A fresh network on its device; a user's network keeps the number type that the factory gave it."""
         if self.network is not None:
             return build(self.network, n_inputs, n_outputs, seed).to(self.device)
-        made = MLP(
-            n_inputs,
-            n_outputs,
-            self.hidden,
-            activation=self.activation,
-            dropout=self.dropout,
-            initialization="glorot",
-            seed=seed,
-        )
+        more: dict[str, Any] = {"activation": self.activation, "dropout": self.dropout, "initialization": "glorot"}
+        made = MLP(n_inputs, n_outputs, self.hidden, seed=seed, **more)
         return made.to(self.device, torch.float64 if double else torch.float32)
 
     def rows_a_step(self, rows: int) -> int:

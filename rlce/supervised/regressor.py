@@ -1,4 +1,4 @@
-"""`Regressor`: the network and loop of the classifier under a regression cost, behind scikit-learn's conventions."""
+"""`Regressor`: the classifier's network and training loop with a regression cost, and scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from rlce.data import Moments, merged
 from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels, squared
 from rlce.network import MLP, NetworkFactory
-from rlce.optimization import Optimization, check_number
+from rlce.optimization import Optimization, check_choice, check_number
 from rlce.supervised import files, fitting
 from rlce.supervised.estimator import Estimator
 from rlce.supervised.fitting import Fitted, Rows, Task, Watch
 from rlce.supervised.loss import Batch, Loss
 from rlce.trainer import Callback, Stopping
 
-# Coverages that held-out rows are asked about; between them is interpolated.
+# Coverages at which conformal intervals are calibrated; others are interpolated.
 _COVERAGES = np.concatenate([np.arange(1, 100) / 100, [0.995, 0.999]])
 _COSTS = ("squared", "absolute", "huber", "quantile", "gaussian")
 _ROBUST = ("absolute", "huber", "quantile")  # the unit of their targets is measured by quartiles
@@ -38,14 +38,13 @@ def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
     """The head of a cost by name.
 
     Raises:
-        ValueError: an unknown cost, levels outside (0, 1), or δ not positive.
+        ValueError: for an unknown cost, levels outside (0, 1), or a δ that is not positive.
 
     Example:
         >>> head_of("quantile", [0.9], 1.0)
         Quantiles(levels=(0.5, 0.9))
     """
-    if cost not in _COSTS:
-        raise ValueError(f"cost must be one of {', '.join(_COSTS)}, got {cost!r}")
+    check_choice("cost", cost, _COSTS)
     levels = quantile_levels(quantiles)
     check_number("delta", delta, lambda value: 0 < value < np.inf, "be positive and finite")
     if cost == "gaussian":
@@ -193,52 +192,52 @@ class NumberModel:
 class Regressor(RegressorMixin, Estimator):
     """A multilayer perceptron regressor with scikit-learn's interface.
 
-    Targets are shifted and scaled inside, by mean and standard deviation for "squared" and "gaussian", else by the
-    median and the quartiles' distance over 1.349 (the deviation of a Gaussian), which outliers do not move.
+    Targets are standardised inside: by mean and standard deviation for "squared" and "gaussian", otherwise by the
+    median and the interquartile range / 1.349 (for a Gaussian, the standard deviation), which outliers do not move.
 
     Args:
         hidden: widths of the hidden layers.
-        cost: "squared" (the mean is predicted), "absolute" (the median), "huber" (in between), "quantile" (several
-            quantiles, which never cross) or "gaussian" (mean and deviation).
-        quantiles: levels in (0, 1) for "quantile", which always learns the median as well; the default of
-            `predict_quantiles`.
-        delta: δ of Huber's cost, in deviations of the target.
+        cost: "squared" (predicts the mean), "absolute" (the median), "huber" (between the two), "quantile" (several
+            quantiles, which never cross) or "gaussian" (mean and standard deviation).
+        quantiles: levels in (0, 1) for "quantile", and the default of `predict_quantiles`. The median is always learnt
+            too.
+        delta: δ of Huber's cost, in units of the targets' scale.
         activation: see `rlce.network.MLP`.
         dropout: probability of zeroing a hidden unit in training.
         optimizer: "adam", "sgd", "adadelta" or "rmsprop", or an `rlce.Optimization` for schedules, momentum and
             clipping.
-        learning_rate: at the start; None for the optimiser's (0.001).
-        weight_decay: added to the gradient, times the parameter; None for the optimiser's (0).
-        batch_size: rows a gradient step; "auto" is 64, and more from 32,768 rows on.
-        epochs: passes over the training rows, at most.
-        standardize: shift and scale every column of X by the training rows' mean and deviation.
-        validation_split: part of the rows that is held out to watch the cost; the parameters that did best on it are
-            kept. 0 for none.
-        stopping: stop after so many epochs without an improvement of the cost on held-out rows (else of the training
-            loss), or an `rlce.Stopping`; None to run all epochs.
-        restarts: train so often from fresh weights, and keep the best by the same measure.
-        conformal: shift the bounds of `predict_interval` so that it covers the part of the held-out rows that it is
-            asked for; it then works for every cost. What a network says of its own spread is mostly too narrow. (The
-            same rows choose the epoch, so a little optimism is left; after `partial_fit`, which has none, it is off.)
-        network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP.
+        learning_rate: at the start; None for that of ``optimizer`` (default 0.001).
+        weight_decay: L2 penalty: this times the parameter is added to the gradient; None for that of ``optimizer`` (0).
+        batch_size: rows per gradient step; "auto" is 64, and more from 32,768 rows on.
+        epochs: the maximal number of passes over the training rows.
+        standardize: subtract each column's mean and divide by its standard deviation, both of the training rows. A
+            column that is constant in training then has no influence.
+        validation_split: fraction of the training rows held out to choose the best epoch; 0 for none.
+        stopping: stop after this many epochs in which the cost of held-out rows (or, without these, the training loss)
+            does not improve, or an `rlce.Stopping`; None to run all epochs.
+        restarts: train this many times from fresh weights, and keep the best by the same measure.
+        conformal: widen or narrow `predict_interval` so that it has the stated coverage on held-out rows. It then works
+            for every cost. Without it, the spread that a network predicts is mostly too small. The same rows choose the
+            epoch, so the coverage remains slightly optimistic. `partial_fit` switches it off: it holds out no rows.
+        network: a factory ``(n_inputs, n_outputs) → nn.Module`` that replaces the MLP.
         device: where the network lives.
         random_state: an int fixes weights, order, dropout and the validation split; None draws anew at each fit.
 
     Attributes:
         n_features_in_: D.
-        feature_names_in_: column names, where X had any, ``[D]``.
+        feature_names_in_: column names if X had any, ``[D]``.
         network_: the trained network, standardised inputs → standardised outputs.
-        target_location_: what was taken from the targets.
-        target_scale_: what they were divided by.
-        conformal_: with ``conformal``, coverages and by how much intervals of each are widened, in the targets' unit,
-            two arrays ``[G]``; else None.
-        history_: one dict of scalars an epoch, named as in TensorBoard.
-        n_epochs_: epochs run.
-        fitted_: all of this as one value, an `rlce.supervised.fitting.Fitted`; it is assigned once a fit.
+        target_location_: is subtracted from the targets.
+        target_scale_: divides the targets.
+        conformal_: with ``conformal``: coverages, and how much the intervals of each are widened in the targets' unit,
+            two arrays ``[G]``; otherwise None.
+        history_: one dict of scalars per epoch, named as in TensorBoard.
+        n_epochs_: the number of epochs run.
+        fitted_: everything learnt as one value, an `rlce.supervised.fitting.Fitted`; it is assigned once per fit.
 
     Raises:
-        ValueError: from `fit`: NaN or infinity, empty or ill-shaped arrays, negative or all-zero sample weights, a
-            quantile outside (0, 1), an unknown setting; in scikit-learn's wording.
+        ValueError: from `fit`, in scikit-learn's words: for NaN or infinity, empty or misshapen arrays, negative or
+            all-zero sample weights, a quantile outside (0, 1), or an unknown setting.
 
     Example:
         >>> X = np.linspace(-1.0, 1.0, 50)[:, None]
@@ -303,24 +302,28 @@ class Regressor(RegressorMixin, Estimator):
         log_dir: str | os.PathLike[str] | None = None,
         verbose: bool = False,
     ) -> Self:
-        """Train anew.
+        """Train from fresh weights.
 
         Args:
-            X: ``[N, D]``: an array, a list of rows, a DataFrame of numbers.
-            y: the targets, ``[N]`` (see the class for other shapes).
-            sample_weight: one number >= 0 a row, ``[N]``. A weight of 2 counts as a repeated row, 0 as no row at all.
-            validation_set: ``(X, y)`` or ``(X, y, sample_weight)`` to watch, in place of ``validation_split``.
-            callback: called after every epoch with `rlce.trainer.Progress`; a true answer stops (of several restarts,
-                the present one). The estimator holds what is learnt once the fit ends, not before.
-            log_dir: TensorBoard directory of this run (of each restart's, in folders of its own); None for none.
+            X: ``[N, D]``: an array, a list of rows, or a DataFrame of numbers.
+            y: the targets, ``[N]``.
+            sample_weight: one number >= 0 per row, ``[N]``. A weight of 2 acts like repeating the row, 0 like deleting
+                it.
+            validation_set: ``(X, y)`` or ``(X, y, sample_weight)``, in place of ``validation_split``.
+            callback: called after every epoch with `rlce.trainer.Progress`. Training (with restarts, the current one)
+                stops if it returns True. The estimator holds the result only after the fit.
+            log_dir: TensorBoard directory of this run, with a folder for each restart; None for none.
             verbose: show a progress bar.
 
         Returns:
             The estimator.
 
         Raises:
-            ValueError: NaN or infinity, empty or ill-shaped arrays, negative or all-zero sample weights, a setting
-                that makes no sense, targets that do not fit; the message names the argument.
+            ValueError: for NaN or infinity, empty or misshapen arrays, negative or all-zero sample weights, a setting
+                that makes no sense, or targets that do not fit; the message names the argument.
+
+        Warns:
+            sklearn.exceptions.ConvergenceWarning: if the training loss ended far above where it began.
         """
         plan = fitting.plan_of(self.get_params(deep=False))
         reader = copy.copy(self)
@@ -340,12 +343,7 @@ class Regressor(RegressorMixin, Estimator):
         start = fitting.begin(plan, rows, validation, model.head.n_outputs, random)
         del rows, validation  # the raw rows may be large
         model = model.updated(start.rows.target, start.rows.weight, self.cost in _ROBUST)
-
-        def calibrated(outputs: NDArray[np.float64]) -> NumberModel:
-            assert start.validation is not None
-            return model.conformed(outputs, start.validation)
-
-        watch, last = Watch(callback, log_dir, verbose), calibrated if self.conformal else None
+        watch, last = Watch(callback, log_dir, verbose), model.conformed if self.conformal else None
         return self._train(reader, plan, start, model, _task(model, start.rows), watch, last)
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -388,17 +386,17 @@ class Regressor(RegressorMixin, Estimator):
 
     @property
     def target_location_(self) -> float:
-        """What was taken from the targets."""
+        """The number subtracted from the targets."""
         return self.fitted_.about.location
 
     @property
     def target_scale_(self) -> float:
-        """What they were divided by."""
+        """The number that divides the targets."""
         return self.fitted_.about.scale
 
     @property
     def conformal_(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Coverages and by how much intervals of each are widened, two arrays ``[G]``, or None."""
+        """Coverages and how much the intervals of each are widened, two arrays ``[G]``, or None."""
         return self.fitted_.about.conformal
 
     # ------------------------------------------------------------------------------------------------------ predicting
@@ -413,14 +411,14 @@ class Regressor(RegressorMixin, Estimator):
 
         Args:
             X: ``[N, D]``.
-            quantiles: levels in (0, 1), ``[L]``; by default those at `fit`. Between trained levels they
-                are interpolated; for "gaussian" they are the Gaussian's.
+            quantiles: levels in (0, 1), ``[L]``; by default those of `fit`. Quantiles between trained levels are
+                interpolated; for "gaussian" they are those of the Gaussian.
 
         Returns:
             ``[N, L]`` in the order of the levels, in the targets' unit.
 
         Raises:
-            ValueError: a level outside (0, 1) or outside the trained ones, or a cost that says nothing about spread.
+            ValueError: for a level outside (0, 1) or outside the trained ones, or a cost that predicts no spread.
         """
         check_is_fitted(self)
         model = self.fitted_.about
@@ -429,39 +427,42 @@ class Regressor(RegressorMixin, Estimator):
         return _finite(model.quantiles(self._outputs(X), np.array(_levels(wanted))).numpy())
 
     def predict_interval(self, X: ArrayLike, coverage: float = 0.9) -> NDArray[np.float64]:
-        """The interval that leaves out as much below as above: ``[N, D]`` → lower and upper bound, ``[N, 2]``.
+        """The central prediction interval: ``[N, D]`` → lower and upper bound, ``[N, 2]``.
 
         Args:
             X: ``[N, D]``.
-            coverage: the part of the targets that it is to hold, in (0, 1).
+            coverage: the fraction of targets that should lie inside, in (0, 1).
 
         Returns:
-            ``[N, 2]`` in the targets' unit; with ``conformal``, as far apart as held-out rows want them.
+            ``[N, 2]`` in the targets' unit; with ``conformal``, calibrated on held-out rows.
 
         Raises:
-            ValueError: a coverage outside (0, 1) or wider than the trained quantiles, or a cost that says nothing
-                about spread, without ``conformal``.
+            ValueError: for a coverage outside (0, 1) or wider than the trained quantiles, or for a cost that predicts
+                no spread, without ``conformal``.
 
         Source:
             Romano, Patterson and Candès (2019), "Conformalized quantile regression", arXiv 1905.03222.
         """
         check_number("coverage", coverage, lambda value: 0 < value < 1, "lie in (0, 1)")
         outputs = self._outputs(X)
-        model, head = self.fitted_.about, self.fitted_.about.head
-        if head.widest is None and self.conformal_ is None:
+        model, head, conformal = self.fitted_.about, self.fitted_.about.head, self.conformal_
+        if head.widest is None and conformal is None:
             cost = self.fitted_.settings["cost"]
-            raise ValueError(f'cost "{cost}" says nothing about spread: take "quantile", "gaussian" or conformal')
-        if head.widest is not None and coverage > head.widest + 1e-9:
-            raise ValueError(f"coverage: {coverage} is wider than the trained quantiles, which hold {head.widest:.6g}")
-        if self.conformal_ is not None and (not len(self.conformal_[0]) or coverage > self.conformal_[0][-1] + 1e-9):
-            most = self.conformal_[0][-1] if len(self.conformal_[0]) else 0.0
             raise ValueError(
-                f"coverage: the held-out rows are too few for {coverage}, the most they can tell is {most}"
+                f'cost: "{cost}" predicts no spread; fit with cost="quantile" or "gaussian", or conformal=True'
+            )
+        if head.widest is not None and coverage > head.widest + 1e-9:
+            raise ValueError(
+                f"coverage: {coverage} is wider than the trained quantiles, which hold {head.widest:.6g}; "
+                "fit with quantiles further out"
             )
         interval = model.interval(outputs, coverage)
-        if self.conformal_ is not None:
-            widening, middle = np.interp(coverage, *self.conformal_), interval.mean(axis=1)
-            # Where it narrows, bounds meet in the middle rather than cross.
+        if conformal is not None:
+            most = conformal[0].max(initial=0.0)
+            if coverage > most + 1e-9:
+                raise ValueError(f"coverage: there are too few held-out rows for {coverage}; at most {most}")
+            widening, middle = np.interp(coverage, *conformal), interval.mean(axis=1)
+            # An interval that narrows ends in its middle; the bounds never cross.
             lower, upper = interval[:, 0] - widening, interval[:, 1] + widening
             interval = np.stack([np.minimum(lower, middle), np.maximum(upper, middle)], axis=1)
         return _finite(interval)
@@ -474,15 +475,15 @@ class Regressor(RegressorMixin, Estimator):
 
         Args:
             path: the file.
-            network: the factory, where the saved network is not the library's MLP.
+            network: the factory, if the saved network is not the library's MLP.
             device: where the network lives.
 
         Returns:
-            The regressor; ``extra_`` is what was saved with it.
+            The regressor; ``extra_`` holds what was saved with it.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no such file, is damaged, or needs ``network``.
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is another file, is damaged, or needs ``network``.
         """
         return files.load(cls, NumberModel, path, network, device, {})
 
@@ -508,12 +509,12 @@ def _finite(answers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _levels(quantiles: Any) -> tuple[float, ...]:
-    """In the order asked for."""
+    """Quantile levels in the given order."""
     return tuple(np.atleast_1d(np.asarray(quantiles, dtype=np.float64)).tolist())
 
 
 def _task(model: NumberModel, rows: Rows) -> Task:
-    """What to train for."""
+    """The regression in training."""
     loss = Loss(model.head)
 
     def step(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
