@@ -1,6 +1,5 @@
 """Command lines. Run them from the repository's root: ``python -m scripts.train_cartpole --help``."""
 
-import itertools
 import json
 import os
 import signal
@@ -35,7 +34,42 @@ def run(main: Callable[[], Any]) -> None:
     try:
         main()
     except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+@contextmanager
+def earlier_run_set_aside(log_dir: Path, path: Path) -> Iterator[None]:
+    """A context for a training that keeps the files of an earlier run.
+
+    They move into ``earlier-1`` (or ``earlier-2``, ...) beside them, and back if the training never begins.
+
+    Args:
+        log_dir: the directory of TensorBoard's files.
+        path: the file that the training will save.
+    """
+    events = "events.out.tfevents.*"
+    endings = ("", "-best", "-interrupted", "-interrupted-best")
+    files = [file for ending in endings if (file := path.with_stem(path.stem + ending)).is_file()]
+    files += log_dir.glob(events)
+    number = 1
+    while any((file.parent / f"earlier-{number}").exists() for file in files):
+        number += 1
+    moved = {file: file.parent / f"earlier-{number}" / file.name for file in files}
+    for file, target in moved.items():
+        target.parent.mkdir(exist_ok=True)
+        file.rename(target)
+    directories = {target.parent for target in moved.values()}
+    try:
+        yield
+    finally:
+        if any(log_dir.glob(events)):
+            for directory in directories:
+                print(f"the earlier run is now in {directory}")
+        else:
+            for file, target in moved.items():
+                target.rename(file)
+            for directory in directories:
+                directory.rmdir()
 
 
 @contextmanager
@@ -45,13 +79,13 @@ def saving(path: Path, save: Callable[[Path], None], learnt: Callable[[], bool])
     Args:
         path: the file for the finished training.
         save: writes a file.
-        learnt: whether there is anything to save yet.
+        learnt: returns True if there is something to save.
 
     Returns:
         A context whose value is the function that saves the finished training.
 
     Raises:
-        KeyboardInterrupt: interrupted; the message says what was saved.
+        KeyboardInterrupt: the training was interrupted; the message says what was saved.
     """
     saved: list[Path] = []
 
@@ -68,27 +102,6 @@ def saving(path: Path, save: Callable[[Path], None], learnt: Callable[[], bool])
             keep(path.with_stem(f"{path.stem}-interrupted"))
         saying = f"saved {saved[0]}" if saved else "nothing was learnt yet, so nothing was saved"
         raise KeyboardInterrupt(saying) from None
-
-
-def set_aside(log_dir: Path, save: Path) -> None:
-    """Move the files of an earlier run into ``earlier-1`` (or ``earlier-2``, ...) beside them, and say so.
-
-    Args:
-        log_dir: the directory of TensorBoard's files.
-        save: the file that the next run will write.
-    """
-    endings = ("", "-best", "-interrupted", "-interrupted-best")
-    files = [path for ending in endings if (path := save.with_stem(save.stem + ending)).is_file()]
-    files += log_dir.glob("events.out.tfevents.*")
-    for number in itertools.count(1):
-        targets = [path.parent / f"earlier-{number}" for path in files]
-        if not any(target.exists() for target in targets):
-            break
-    for path, target in zip(files, targets, strict=True):
-        target.mkdir(exist_ok=True)
-        path.rename(target / path.name)
-    for target in dict.fromkeys(targets):
-        print(f"the earlier run was moved to {target}")
 
 
 def check_writable(path: Path | None, flag: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,11 +108,11 @@ def main(arguments: Arguments) -> dict[str, Any]:
     log_dir = arguments.log_dir or Path("runs") / name
     path = arguments.save or log_dir / "agent.safetensors"
     recipe, agent = cartpole.RECIPES[arguments.method], make(arguments, log_dir)
-    scripts.set_aside(log_dir, path)
     print(f"{name}: {agent.num_envs} environments ({agent.vectorization})", flush=True)
     began = time.perf_counter(), time.process_time()
     progress = agent.trainer.progress
-    with scripts.saving(path, lambda path: save(agent, path), lambda: progress.updates > 0) as keep:
+    saving = scripts.saving(path, functools.partial(save, agent), lambda: progress.updates > 0)
+    with scripts.earlier_run_set_aside(log_dir, path), saving as keep:
         agent.learn(
             recipe.timesteps if arguments.total_timesteps is None else arguments.total_timesteps,
             stopping=Stopping(target=arguments.target_return),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,10 +115,11 @@ def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
     if arguments.target is not None:
         raise ValueError(f"--target names a column of a .csv file, but --data is {data!r}")
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            if not {"X", "y"} <= set(arrays):
-                raise ValueError(f"--data: {data!r} must hold the arrays X and y, got {', '.join(arrays)}")
-            X, y = arrays["X"], arrays["y"]
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                X, y = arrays["X"], arrays["y"]
+        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"--data: {data!r} must be a .npz file of numbers, X and y: {error}") from error
     else:
         X, y = _BUNDLED[data](return_X_y=True)
     if len(X) != len(y):
@@ -159,19 +161,21 @@ def main(arguments: Arguments) -> dict[str, Any]:
     for name, unset in foreign.items():
         if getattr(arguments, name) != unset:
             raise ValueError(f"--{name.replace('_', '-')} is not for --task {arguments.task}")
+    if arguments.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {arguments.seed}")
     scripts.check_writable(arguments.save, "--save")
     scripts.check_writable(arguments.output, "--output")
     log_dir = arguments.log_dir or Path("runs") / f"{Path(arguments.data).stem}-{arguments.seed}"
     path = arguments.save or log_dir / ("classifier.safetensors" if classification else "regressor.safetensors")
     (X, y), (test_X, test_y), table = read(arguments)
     estimator, extra = make(arguments), None if table is None else {"table": table}
-    scripts.set_aside(log_dir, path)
     began = time.perf_counter(), time.process_time()
 
     def learnt() -> bool:
         return hasattr(estimator, "fitted_") and estimator.n_epochs_ > 0
 
-    with scripts.saving(path, functools.partial(estimator.save, extra=extra), learnt) as keep:
+    saving = scripts.saving(path, functools.partial(estimator.save, extra=extra), learnt)
+    with scripts.earlier_run_set_aside(log_dir, path), saving as keep:
         estimator.fit(X, y, log_dir=log_dir, verbose=not arguments.quiet)
         result: dict[str, Any] = {
             "data": arguments.data,
