@@ -220,6 +220,24 @@ def test_workers_interrupted_while_they_step_are_replaced() -> None:
         agent.close()
 
 
+def test_ctrl_c_that_reaches_the_workers_between_rounds() -> None:
+    """The terminal interrupts all processes; the workers' interrupts must not come out of the next call."""
+    with at_most(60):
+        agent = PolicyGradient(lambda: Fails(0), METHODS["steps"], hidden=(4,), num_envs=2, vectorization="async")
+
+        def interrupt(progress: Progress) -> None:
+            assert agent._collector is not None
+            envs: Any = agent._collector.environments.envs
+            for process in envs.processes:
+                os.kill(process.pid, signal.SIGINT)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            agent.learn(64, callback=interrupt)
+        assert_return_is_length(agent)
+        agent.close()
+
+
 def test_a_worker_that_dies_between_two_calls_is_noticed() -> None:
     with at_most(60):
         agent = PolicyGradient(lambda: Fails(0), METHODS["steps"], hidden=(4,), num_envs=2, vectorization="async")

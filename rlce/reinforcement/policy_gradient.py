@@ -223,7 +223,7 @@ class PolicyGradient:
         ends at ``optimization.schedule_timesteps``, or at the total of the first call.
 
         An error or an interrupt in the middle of a round discards the round: its steps do not count, and the next call
-        begins new episodes. If workers ("async") were involved, it begins them in new environments.
+        begins new episodes (with "async" in new environments, after any error).
 
         Args:
             total_timesteps: environment steps of this call.
@@ -268,6 +268,10 @@ class PolicyGradient:
             tracker.hyperparameters(
                 {**settings, "method": numbers}, list(dict.fromkeys(("rollout/ep_rew_mean", monitor.name)))
             )
+        except BaseException:
+            if self.vectorization == "async":  # Ctrl-C reaches the workers too, and one may still compute a step
+                close(collector.environments.envs, force=True)
+            raise
         finally:
             tracker.close()
         return self
@@ -289,16 +293,11 @@ class PolicyGradient:
                 self._unseen = None
             policy = numpy_forward(self.policy)
             act = policy if normalizer is None else lambda x, f=policy: f(self.learner.seen(x))
-            try:
-                rollout = (
-                    collector.steps(act, method.steps)
-                    if method.episodes is None
-                    else collector.episodes(act, method.episodes, method.group_size or 1)
-                )
-            except BaseException:
-                if self.vectorization == "async":  # a worker has died, or still computes a step
-                    close(collector.environments.envs, force=True)
-                raise
+            rollout = (
+                collector.steps(act, method.steps)
+                if method.episodes is None
+                else collector.episodes(act, method.episodes, method.group_size or 1)
+            )
             if not rollout.valid.any():
                 continue  # a single step that fell on ghost steps alone
             rows, scalars = self._prepare(rollout)
