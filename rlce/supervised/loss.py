@@ -214,7 +214,7 @@ class Loss:
             current = self.class_head.logits(logits.detach())
             weighted = self.apply("targets", target, {**known, "logits": current}, returned)
         loss = self._objective(weighted, target, logits, weights)
-        if returned and not loss.isfinite():  # to check every rule at every step would cost time
+        if returned and not math.isfinite(loss.item()):  # to check every rule at every step would cost time
             _blame(returned, outputs)
         watched = loss.detach() if weighted is target else self._objective(target, target, logits.detach(), weights)
         return Computed(loss, outputs, target, watched)
