@@ -141,7 +141,7 @@ def test_no_loss_is_summed_outside_the_objective_and_the_heads() -> None:
     root = Path(rlce.__file__).parent
     found = {}
     for path in root.rglob("*.py"):
-        if path.name in ("objective.py", "heads.py", "calibration.py"):  # the last measures, in NumPy
+        if path.name in ("objective.py", "heads.py", "calibration.py"):  # the last fits a temperature
             continue
         tree = ast.parse(path.read_text())
         hits = [*summed(tree), *KERNELS.findall(ast.unparse(tree))]

@@ -390,27 +390,21 @@ def to_json(rule: RuleLike | None) -> Any:
 
 
 def from_json(description: Any) -> Any:
-    """The rule that `to_json` described; in place of a foreign rule, a function that raises an error when called.
-
-    Raises:
-        ValueError: the library has no such rule.
-    """
+    """The rule that `to_json` described; for a rule that the library does not have, one that cannot be used."""
     if description is None:
         return None
     if isinstance(description, list):
         return [from_json(one) for one in description]
     if isinstance(description, str):
         return _missing
-    name, arguments = description["name"], description.get("arguments")
-    if name not in _FUNCTIONS and (name not in _COMBINATIONS or arguments is not None):
-        raise ValueError(f"rule: the library has no rule {name!r}")
-    if arguments is None:
-        return name
-    return functools.partial(_FUNCTIONS[name], **arguments) if arguments else _FUNCTIONS[name]
+    if "arguments" not in description:
+        return description["name"]
+    function, arguments = _FUNCTIONS.get(description["name"], _missing), description["arguments"]
+    return functools.partial(function, **arguments) if arguments and function is not _missing else function
 
 
 def _missing(labels: Tensor) -> Tensor:
-    raise ValueError("rule: the saved rule is not the library's own; pass it to load(rule=...) to fit again")
+    raise ValueError("rule: the library does not have the saved rule; pass it to load(rule=...) to fit again")
 
 
 def _check_shape(stage: str, rule: Bound, value: Any, shape: Sequence[int]) -> Tensor:

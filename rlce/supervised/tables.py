@@ -93,10 +93,6 @@ def read_csv(path: str | os.PathLike[str], text: Collection[str] = ()) -> pd.Dat
         warnings.warn(f"path: {str(path)!r}: the header holds only numbers; is it a row?", stacklevel=2)
     with _reading(path) as file:
         frame = _parse(path, names, text)
-        # pandas parses a long file in parts, so one column may hold numbers from one part and text from another.
-        mixed = [name for name in frame if _values(frame[name]).startswith("mixed")]
-        if mixed:
-            frame = _parse(path, names, [*text, *mixed])
         if frame.empty:
             raise ValueError(f"path: {str(path)!r} holds a header, but no rows")
         # pandas silently fills short rows. Such a row lacks its last field, so only then look at every row.
@@ -470,7 +466,6 @@ def _parse(source: Any, names: list[str], text: Collection[str]) -> pd.DataFrame
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would cut a row that is too long
-        warnings.simplefilter("ignore", pd.errors.DtypeWarning)  # `read_csv` handles mixed columns itself
         return pd.read_csv(
             source,
             header=None if isinstance(source, io.StringIO) else 0,
@@ -478,6 +473,7 @@ def _parse(source: Any, names: list[str], text: Collection[str]) -> pd.DataFrame
             dtype=dict.fromkeys(set(text) & set(names), "str"),
             index_col=False,
             skipinitialspace=True,
+            low_memory=False,  # else a column may hold numbers from one part of a long file and text from another
         )
 
 
