@@ -7,7 +7,6 @@ is wrong with probability 0.2, or never. For each seed, every rule trains the sa
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import multiprocessing
 import signal
@@ -153,12 +152,11 @@ def main(
         output: File for all measures, as JSON.
     """
     if seeds < 2:
-        raise ValueError(f"seeds must be at least 2 for a spread, got {seeds}")
+        raise ValueError(f"--seeds must be at least 2 for a spread, got {seeds}")
     scripts.check_writable(output, "--output")
-    spawn = multiprocessing.get_context("spawn")
-    quietly = (signal.SIGINT, signal.SIG_DFL)  # workers end on Ctrl-C without a traceback
-    with concurrent.futures.ProcessPoolExecutor(processes, spawn, signal.signal, quietly) as pool:
-        runs = list(pool.map(functools.partial(measured, epochs=epochs), range(first_seed, first_seed + seeds)))
+    ignored = (signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C this process ends its workers
+    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, ignored) as pool:
+        runs = pool.map(functools.partial(measured, epochs=epochs), range(first_seed, first_seed + seeds), chunksize=1)
     by_rule = {key: [run[key] for run in runs] for key in runs[0]}
     scripts.write_json(output, {"measures": MEASURES, "seeds": by_rule})
     for table in dict.fromkeys(key.split(" / ")[0] for key in runs[0]):

@@ -141,7 +141,7 @@ def test_an_interrupt_saves_what_was_learnt(tmp_path: Path, script: str, number:
         process.send_signal(number)
         began = time.perf_counter()
         _, said = process.communicate(timeout=60)
-        assert time.perf_counter() - began < 2.0
+        assert time.perf_counter() - began < 10.0  # 0.3 s where the machine is free; a hang takes minutes
     saved = tmp_path / f"{name}-interrupted.safetensors"
     assert said.splitlines()[-1] == f"interrupted: saved {saved}"
     assert "Traceback" not in said
@@ -504,7 +504,7 @@ def test_reweighting_compares_every_rule(tmp_path: Path) -> None:
     # Without noise, nothing is uncertain.
     assert measures["noise 0.0 / uncertain labels"][0] == pytest.approx(measures["noise 0.0 / plain"][0], abs=1e-6)
     assert measures["noise 0.2 / plain"] != measures["noise 0.0 / plain"]
-    assert "error: seeds must be at least 2" in run("-m", "scripts.reweighting", "--seeds", "1", ok=False)
+    assert "error: --seeds must be at least 2" in run("-m", "scripts.reweighting", "--seeds", "1", ok=False)
 
 
 def test_supervised_benchmarks_print_their_tables(tmp_path: Path) -> None:
