@@ -1,9 +1,9 @@
-"""rlce: every method is one objective plus a rule for its target weights.
+"""rlce: every method is the same loss with its own rule for the target weights.
 
     L(θ) = −(1/Z) Σ_i Σ_k w_ik log p_θ(k | x_i)
 
-A one-hot label in w is classification; return × one-hot(action) in w is REINFORCE. Names resolve when they are first
-used, so ``import rlce`` costs no more than ``import torch``.
+With a one-hot label in w it is classification; with return × one-hot(action) it is REINFORCE. Modules are loaded when a
+name is first used, so ``import rlce`` takes no longer than ``import torch``.
 """
 
 from __future__ import annotations
@@ -62,35 +62,32 @@ __all__ = [
     "weights",
 ]
 
-_MODULES = (
-    *("calibration", "checkpoint", "credit", "environments", "heads", "masks", "methods", "network"),
-    *("returns", "rollout", "tables", "targets", "weights"),
-)
-# Where each public name lives: the folder of a module, the module of anything else.
-_HOME = {
-    **dict.fromkeys(("checkpoint", "heads", "network"), ""),
-    **dict.fromkeys(("returns", "targets", "weights"), "rules"),
-    **dict.fromkeys(("calibration", "tables"), "supervised"),
-    **dict.fromkeys(("credit", "environments", "masks", "methods", "rollout"), "reinforcement"),
-    "MLP": "network",
-    "weighted_cross_entropy": "objective",
-    "export": "onnx",
-    "Optimization": "optimization",
-    "Tracker": "tracking",
-    **dict.fromkeys(("Monitor", "Progress", "Round", "Stopping", "Trainer"), "trainer"),
-    "Classifier": "supervised.classifier",
-    "Regressor": "supervised.regressor",
-    **dict.fromkeys(("Evaluation", "evaluate_policy"), "reinforcement.evaluation"),
-    "Method": "reinforcement.methods",
-    "PolicyGradient": "reinforcement.policy_gradient",
+# The modules and names of each place, loaded when they are first used.
+_HOMES = {
+    "rlce": ("checkpoint", "heads", "network"),
+    "rlce.rules": ("returns", "targets", "weights"),
+    "rlce.supervised": ("calibration", "tables"),
+    "rlce.reinforcement": ("credit", "environments", "masks", "methods", "rollout"),
+    "rlce.network": ("MLP",),
+    "rlce.objective": ("weighted_cross_entropy",),
+    "rlce.onnx": ("export",),
+    "rlce.optimization": ("Optimization",),
+    "rlce.tracking": ("Tracker",),
+    "rlce.trainer": ("Monitor", "Progress", "Round", "Stopping", "Trainer"),
+    "rlce.supervised.classifier": ("Classifier",),
+    "rlce.supervised.regressor": ("Regressor",),
+    "rlce.reinforcement.evaluation": ("Evaluation", "evaluate_policy"),
+    "rlce.reinforcement.methods": ("Method",),
+    "rlce.reinforcement.policy_gradient": ("PolicyGradient",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'rlce' has no attribute {name!r}")
-    home = f"rlce.{_HOME[name]}".rstrip(".")
-    return import_module(f"{home}.{name}") if name in _MODULES else getattr(import_module(home), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            inside = vars(import_module(home))
+            return inside[name] if name in inside else import_module(f"{home}.{name}")
+    raise AttributeError(f"module 'rlce' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -144,20 +144,16 @@ def kind_of(path: str | os.PathLike[str]) -> str:
 
 @contextlib.contextmanager
 def _reading(path: str | os.PathLike[str]) -> Iterator[tuple[Any, dict[str, str]]]:
-    """The open file and its header; every fault found while reading becomes one kind of error."""
-    from safetensors import SafetensorError, safe_open
+    """The open file and its header."""
+    from safetensors import safe_open
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"path: no file {str(path)!r}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ValueError(f"format {header.get('format')!r}, expected {FORMAT!r}")
-            yield file, header
-    except (SafetensorError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        message = f"path: {str(path)!r} is damaged or not a file of rlce: {type(error).__name__}: {error}"
-        raise ValueError(message) from error
+    with naming(path), safe_open(str(path), framework="pt") as file:
+        header = file.metadata() or {}
+        if header.get("format") != FORMAT:
+            raise ValueError(f"format {header.get('format')!r}, expected {FORMAT!r}")
+        yield file, header
 
 
 def check_json(name: str, value: Any) -> None:
@@ -174,26 +170,20 @@ def check_json(name: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn any error inside, while a file's contents are used, into one `ValueError` that names the file.
-
-    Errors of the operating system, and those that name the file already, pass.
+    """Turn any error while a file is read and its contents are used into one `ValueError` that names the file.
 
     Example:
         >>> with naming("agent.safetensors"):
         ...     {}["state"]
         Traceback (most recent call last):
-        ValueError: path: 'agent.safetensors' is damaged, or the arguments do not fit it: KeyError: 'state'
+        ValueError: path: 'agent.safetensors' is damaged, no file of rlce, or not for these arguments: KeyError: 'state'
     """
     try:
         yield
-    except OSError:
-        raise
     except Exception as error:
-        if repr(str(path)) in str(error):
-            raise
-        raise ValueError(
-            f"path: {str(path)!r} is damaged, or the arguments do not fit it: {type(error).__name__}: {error}"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        message = f"path: {str(path)!r} is damaged, no file of rlce, or not for these arguments: {reason}"
+        raise ValueError(message) from error
 
 
 def foreign_network(path: str | os.PathLike[str]) -> ValueError:

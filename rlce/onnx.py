@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import itertools
 import json
 import logging
 import os
@@ -67,10 +68,6 @@ class _Supported(TorchFunctionMode):
 class _Deployed(nn.Module):
     """A plan as one module, on a copy of its network."""
 
-    mean: Tensor
-    rest: Tensor
-    scale: Tensor
-
     def __init__(self, plan: _Plan, dtype: torch.dtype) -> None:
         super().__init__()
         self.network = copy.deepcopy(plan.network).to("cpu", torch.float32)
@@ -78,10 +75,10 @@ class _Deployed(nn.Module):
         self.dtype, self.standardizer = dtype, plan.standardizer
         if self.standardizer is not None:
             mean = torch.from_numpy(self.standardizer.mean)
-            self.register_buffer("mean", mean.to(dtype))
+            self.mean = mean.to(dtype)
             # What float32 loses of a large mean is subtracted on its own, so that the result is as in training.
-            self.register_buffer("rest", (mean - mean.to(dtype)).to(dtype))
-            self.register_buffer("scale", torch.from_numpy(self.standardizer.scale).to(dtype))
+            self.rest = (mean - self.mean).to(dtype)
+            self.scale = torch.from_numpy(self.standardizer.scale).to(dtype)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """``[N, D]``, and ``[N, K]`` if there is a mask → the answers."""
@@ -103,20 +100,20 @@ def export(
     n_inputs: int | None = None,
     double: bool = False,
 ) -> None:
-    """Write a trained model as an ONNX file, atomically; needs ``pip install 'rlce[export]'``.
+    """Write a trained model as an ONNX file, as a whole or not at all; needs ``pip install 'rlce[export]'``.
 
-    The input is named "inputs", ``[N, D]`` for any N; standardisation, temperature and priors are part of the file.
+    The input is "inputs", ``[N, D]`` for any N. The file includes standardisation, temperature and priors.
 
     ==========================  ===========================================  =====================================
     model                       outputs                                      with ``hard``
     ==========================  ===========================================  =====================================
     `rlce.Classifier`           "probabilities" ``[N, K]``                   "label" ``[N]``, an index of classes
-    … of several labels         "probabilities" ``[N, M]``, of a yes each    "labels" ``[N, M]``, zeros and ones
+    … of several labels         "probabilities" ``[N, M]``, one a label      "labels" ``[N, M]``, zeros and ones
     `rlce.Regressor`            "prediction" ``[N]``; for "quantile" and     an error
                                 "gaussian" also "quantiles" ``[N, L]``
-    `rlce.PolicyGradient`       "probabilities" ``[N, K]``: of every class,  "action" ``[N, ...]``, the most
-                                ``[N, ΣK]``: of every component's,           probable, as `predict` gives it
-                                ``[N, L]``: of a yes; "action" for a Box     where ``deterministic``
+    `rlce.PolicyGradient`       "probabilities": ``[N, K]`` of the actions,  "action" ``[N, ...]``, the most
+                                ``[N, ΣK]`` of each component's classes,     probable one, as `predict` with
+                                ``[N, L]`` of ones; "action" for a Box       ``deterministic=True``
     ends in Softmax             "probabilities", as the module gives them    "label", its argmax
     ends in LogSoftmax          "log_probabilities"                          "label", its argmax
     ends in Sigmoid             "probabilities"                              "labels", 1 where its input is > 0
@@ -124,30 +121,30 @@ def export(
     any other module            "outputs"                                    an error
     ==========================  ===========================================  =====================================
 
-    Choices are int64, and a hard output computes no exponential. A policy's inputs are rows as
-    `rlce.reinforcement.spaces.flatten_batch` makes them of observations. Where a part of the observation is a mask,
-    "mask" ``[N, K]`` (bool) is a second input; masks that come in an environment's info are no part of the file.
-    Nothing is checked when the file is used: NaN in a row gives NaN, or a choice that means nothing.
+    Choices are int64 and are computed without exponentials. A policy's inputs are rows that
+    `rlce.reinforcement.spaces.flatten_batch` makes of observations. If a part of the observation is a mask, there is a
+    second input, "mask" ``[N, K]`` (bool). Masks from an environment's info are not in the file. The file checks no
+    inputs: NaN in a row gives NaN or a meaningless choice.
 
-    The file's metadata has one entry, "rlce": JSON with the library's version, the kind of model, names and shapes of
-    inputs and outputs, and ``classes``, ``feature_names``, levels of quantiles, conformal widenings (in the targets'
-    unit, one a coverage) or spaces.
+    The file's metadata has one entry, "rlce". It is JSON with the library's version, the kind of model, the names and
+    shapes of inputs and outputs, and, where they exist, ``classes``, ``feature_names``, the levels of quantiles, the
+    conformal widenings (in the targets' unit, one for each coverage), and the spaces.
 
     Args:
-        model: a fitted estimator, an agent, or any ``torch.nn.Module`` that maps ``[N, D]``. It is not changed: a
-            network in double precision, or on another device, is copied.
-        path: the file; an existing one is replaced whole.
-        hard: choices in place of probabilities.
-        n_inputs: D, for a module, whose width nothing else tells.
-        double: inputs and real-valued outputs as float64, and everything but the network with them. float32 has 24
-            bits: columns such as 1e6 ± 1 have lost most of what they say before anything can subtract their mean.
+        model: a fitted estimator, an agent, or any ``torch.nn.Module`` for ``[N, D]``. It is not changed.
+        path: the file; an existing one is replaced.
+        hard: write choices instead of probabilities.
+        n_inputs: D, only for a module.
+        double: take inputs and give real-valued outputs as float64, and compute everything but the network in it.
+            Use it for columns such as 1e6 ± 1: float32 has 24 bits and loses most of the difference.
 
     Raises:
-        ModuleNotFoundError: onnx or onnxscript are not installed.
-        sklearn.exceptions.NotFittedError: an estimator before `fit`.
-        TypeError: ``model`` is none of these.
-        ValueError: ``hard`` for a model that makes no choice, ``n_inputs`` missing or not asked for, a network that
-            torch cannot export for any N, class labels that JSON cannot hold, or a file that cannot be written.
+        ModuleNotFoundError: onnx or onnxscript is not installed.
+        sklearn.exceptions.NotFittedError: the estimator is not fitted.
+        TypeError: ``model`` is of another type.
+        ValueError: ``hard`` for a model that makes no choice, ``n_inputs`` missing for a module or given for another
+            model, a network that torch cannot export for any N, class labels that JSON cannot hold, or a file that
+            cannot be written.
 
     Example:
         >>> import tempfile
@@ -157,9 +154,13 @@ def export(
         ...     os.listdir(directory)
         ['network.onnx']
     """
-    onnx = _onnx()
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # torch's exporter needs it
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("export needs onnx and onnxscript: pip install 'rlce[export]'") from error
     dtype = torch.float64 if double else torch.float32
-    plan = _plan(model, hard, n_inputs, dtype)
+    plan = _plan(model, hard, n_inputs)
     example = {"inputs": torch.zeros(2, plan.n_inputs, dtype=dtype)}
     if plan.mask:
         example["mask"] = torch.ones(2, plan.mask, dtype=torch.bool)
@@ -173,18 +174,17 @@ def export(
     }
     checkpoint.check_json("model: its classes", about)
     proto = _to_onnx(_Deployed(plan, dtype).eval(), example, list(plan.answers))
-    _forget_origins(proto)
     proto.metadata_props.add(key="rlce", value=json.dumps(about, ensure_ascii=False))
     onnx.checker.check_model(proto, full_check=True)
     checkpoint.write_atomically(path, proto.SerializeToString(deterministic=True))
 
 
 def _to_onnx(graph: nn.Module, example: dict[str, Tensor], answers: list[str]) -> Any:
-    """The graph as torch writes it down, for any number of rows."""
+    """The graph as torch exports it, for any number of rows."""
     refusal = f"model: its network cannot be exported for inputs [N, {example['inputs'].shape[1]}]"
     with _quiet(), torch.no_grad():
         try:
-            graph(*example.values())  # what fails here fails in a line, not in pages of the exporter's
+            graph(*example.values())  # an error here is one line; from the exporter it is pages
             program = torch.onnx.export(
                 graph,
                 tuple(example.values()),
@@ -194,56 +194,59 @@ def _to_onnx(graph: nn.Module, example: dict[str, Tensor], answers: list[str]) -
                 dynamo=True,
                 verbose=False,
             )
-        except Exception as error:  # whatever a network of the user's own may raise
+        except Exception as error:  # a user's network may raise anything
             raise ValueError(f"{refusal}: {str(error.__cause__ or error).strip()}") from error
     assert program is not None
     proto = program.model_proto
-    # Where the network's code holds for the example's number of rows alone, the exporter fixes it without a word.
+    # If the network's code works only for the example's number of rows, the exporter fixes that number silently.
     if any(given.type.tensor_type.shape.dim[0].dim_param != "N" for given in proto.graph.input):
         raise ValueError(f"{refusal} and any N: its code depends on the number of rows")
+    # The exporter notes source files and lines of whoever exports.
+    graph_parts = (proto.graph.node, proto.graph.initializer, proto.graph.value_info, proto.graph.input)
+    for part in (proto.graph, *itertools.chain(*graph_parts, proto.graph.output)):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
     return proto
 
 
-def _plan(model: Any, hard: bool, n_inputs: int | None, dtype: torch.dtype) -> _Plan:
+def _plan(model: Any, hard: bool, n_inputs: int | None) -> _Plan:
+    kind = type(model).__name__
     if isinstance(model, nn.Module):
         if not isinstance(n_inputs, int | np.integer) or n_inputs < 1:
-            raise ValueError(f"n_inputs must be the width of a module's rows, at least 1, got {n_inputs!r}")
+            raise ValueError(f"n_inputs must be the number of a module's inputs, at least 1, got {n_inputs!r}")
         return _of_module(model, hard, int(n_inputs))
     if n_inputs is not None:
-        raise ValueError(f"n_inputs is for a torch.nn.Module; a {type(model).__name__} knows its own, got {n_inputs!r}")
+        raise ValueError(f"n_inputs is for a torch.nn.Module; a {kind} knows its own, got {n_inputs!r}")
     if isinstance(model, PolicyGradient):
         return _of_policy(model, hard)
-    if not isinstance(model, Classifier | Regressor):
-        raise TypeError(
-            "model must be a rlce.Classifier, rlce.Regressor, rlce.PolicyGradient or torch.nn.Module, "
-            f"got {type(model).__name__}"
-        )
-    check_is_fitted(model)
-    return _of_classifier(model, hard) if isinstance(model, Classifier) else _of_regressor(model, hard)
+    if isinstance(model, Classifier | Regressor):
+        check_is_fitted(model)
+        return _of_classifier(model, hard) if isinstance(model, Classifier) else _of_regressor(model, hard)
+    expected = "rlce.Classifier, rlce.Regressor, rlce.PolicyGradient or torch.nn.Module"
+    raise TypeError(f"model must be a {expected}, got {kind}")
 
 
 def _of_classifier(model: Classifier, hard: bool) -> _Plan:
-    answers, several = model.fitted_.about.answers(model.prior), model.fitted_.about.labels.several
-    if hard:
-        said = {"labels": "[N, M], 1 where the class applies"} if several else {"label": "[N], an index of classes"}
+    known, several = model.fitted_.about.answers(model.prior), model.fitted_.about.labels.several
+    if not hard:
+        meaning = "[N, M], that the label applies" if several else "[N, K], in the order of classes"
+        answers = {"probabilities": _Answer(meaning, known.probabilities)}
+    elif several:
+        answers = {"labels": _Answer("[N, M], 1 where the label applies", known.choices)}
     else:
-        said = {"probabilities": f"[N, {'M], that the class applies' if several else 'K], in the order of classes'}"}
-    of = answers.choices if hard else answers.probabilities
-    return _of_estimator(
-        model, {name: _Answer(meaning, of) for name, meaning in said.items()}, {"classes": model.classes_.tolist()}
-    )
+        answers = {"label": _Answer("[N], an index of classes", known.choices)}
+    return _of_estimator(model, answers, {"classes": model.classes_.tolist()})
 
 
 def _of_regressor(model: Regressor, hard: bool) -> _Plan:
     if hard:
-        raise ValueError("hard: a regressor predicts numbers, there is no choice to make")
+        raise ValueError("hard: a regressor predicts numbers and makes no choice")
     known = model.fitted_.about
     answers = {"prediction": _Answer("[N], in the targets' unit", known.prediction)}
     about: dict[str, Any] = {}
     if known.conformal is not None:
-        about["conformal"] = dict(
-            zip(("coverages", "widenings"), (part.tolist() for part in known.conformal), strict=True)
-        )
+        coverages, widenings = known.conformal
+        about["conformal"] = {"coverages": coverages.tolist(), "widenings": widenings.tolist()}
     if known.head.widest is not None:
         levels = np.array(known.levels)
         of = functools.partial(known.quantiles, levels=levels)
@@ -254,82 +257,62 @@ def _of_regressor(model: Regressor, hard: bool) -> _Plan:
 
 def _of_estimator(model: Classifier | Regressor, answers: dict[str, _Answer], about: dict[str, Any]) -> _Plan:
     names = getattr(model, "feature_names_in_", None)
-    about = {**about, "feature_names": None if names is None else names.tolist()}
+    about["feature_names"] = None if names is None else names.tolist()
     training = model.fitted_.training
     standardizer = training.standardizer if training.standardizer.count else None
     return _Plan(training.network, model.n_features_in_, standardizer, answers, about)
 
 
 def _of_policy(agent: PolicyGradient, hard: bool) -> _Plan:
-    space, head, actions = agent.action_space, agent.head, agent.actions
-    shape = ["N", *(space.shape or ())]
+    seen, space, head = agent.observation_space, agent.action_space, agent.head
 
     def action(outputs: Tensor) -> Tensor:
-        sent = actions.to_environment(head.mode(outputs))
+        sent = agent.actions.to_environment(head.mode(outputs))
         return sent if isinstance(head, Gaussian) else sent.long()
 
-    if isinstance(head, Gaussian):
-        answers = {"action": _Answer(f"{shape}, the mean within its bounds", action)}
-    elif hard:
-        answers = {"action": _Answer(f"{shape}, as the environment wants it", action)}
+    if hard or isinstance(head, Gaussian):
+        shape = ["N", *(space.shape or ())]
+        answers = {"action": _Answer(f"{shape}, the most probable, as the environment takes it", action)}
     else:
         assert isinstance(head, ClassHead)
-        meaning = "[N, L], of a one" if isinstance(head, Bernoulli) else "[N, ΣK], of every component's classes in turn"
+        meaning = "[N, L], of ones" if isinstance(head, Bernoulli) else "[N, ΣK], of each component's classes in turn"
         answers = {"probabilities": _Answer(meaning, head.probabilities)}
-    about = {
-        "observation_space": spaces.to_json(agent.observation_space),
-        "action_space": spaces.to_json(space),
-    }
-    width = spaces.flat_width(masks.input_space(agent.observation_space, space))
-    mask = head.n_outputs if masks.in_observation(agent.observation_space) else 0
-    return _Plan(agent.policy, width, agent.normalizer, answers, about, mask)
+    about = {"observation_space": spaces.to_json(seen), "action_space": spaces.to_json(space)}
+    n_inputs = spaces.flat_width(masks.input_space(seen, space))
+    mask = head.n_outputs if masks.in_observation(seen) else 0
+    return _Plan(agent.policy, n_inputs, agent.normalizer, answers, about, mask)
 
 
 def _of_module(module: nn.Module, hard: bool, n_inputs: int) -> _Plan:
     before, last = _last_layer(module)
+    if not hard:
+        names = {nn.Softmax: "probabilities", nn.Sigmoid: "probabilities", nn.LogSoftmax: "log_probabilities"}
+        answer = _Answer("as the module gives it", nn.Identity())
+        return _Plan(module, n_inputs, None, {names.get(type(last), "outputs"): answer}, {})
     if isinstance(last, nn.Softmax | nn.LogSoftmax):
-        name = "probabilities" if isinstance(last, nn.Softmax) else "log_probabilities"
         dim = -1 if last.dim is None else last.dim
-        choice = "label", _Answer("the argmax of its softmax", lambda z: z.argmax(dim=dim))
+        answers = {"label": _Answer("the argmax of its softmax", functools.partial(torch.argmax, dim=dim))}
     elif isinstance(last, nn.Sigmoid):
-        name, choice = "probabilities", ("labels", _Answer("1 where its sigmoid lies above a half", _unit_step))
+        answers = {"labels": _Answer("1 where its sigmoid is above a half", Bernoulli(1).mode)}
     elif isinstance(last, nn.Tanh):
-        name, choice = "outputs", ("signs", _Answer("the sign of its tanh", lambda z: z.sign().long()))
-    elif hard:
-        raise ValueError(
-            "hard needs a torch.nn.Sequential whose last layer is Softmax, LogSoftmax, Sigmoid or Tanh, "
-            f"got {type(last).__name__} at the end"
-        )
+        answers = {"signs": _Answer("the sign of its tanh", lambda outputs: outputs.sign().long())}
     else:
-        name = "outputs"
-    if hard:
-        return _Plan(before, n_inputs, None, dict([choice]), {})
-    return _Plan(module, n_inputs, None, {name: _Answer("as the module gives it", lambda z: z)}, {})
+        ends = "Softmax, LogSoftmax, Sigmoid or Tanh"
+        raise ValueError(f"hard needs a torch.nn.Sequential whose last layer is {ends}, got {type(last).__name__}")
+    return _Plan(before, n_inputs, None, answers, {})
 
 
 def _last_layer(module: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """What comes before a module's last layer, and that one."""
+    """Everything before a module's last layer, and that layer."""
     if isinstance(module, nn.Sequential) and len(module) and type(module).forward is nn.Sequential.forward:
         before, last = _last_layer(module[-1])
         return nn.Sequential(*list(module)[:-1], before), last
     return nn.Identity(), module
 
 
-def _unit_step(outputs: Tensor) -> Tensor:
-    return (outputs > 0).long()
-
-
-def _forget_origins(proto: Any) -> None:
-    """Drop what the exporter notes of where nodes came from: source files and lines of whoever exports."""
-    graph = proto.graph
-    for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
-        del part.metadata_props[:]
-        part.ClearField("doc_string")
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch's exporter says about itself: no torchvision, a deprecation in torch, two axes of one name."""
+    """Hide the exporter's own messages: torchvision is absent, torch uses a deprecated name, two axes are called N."""
     log = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -340,14 +323,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  # torch's exporter is written in it
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "an ONNX file is written with onnx and onnxscript: pip install 'rlce[export]'"
-        ) from error
-    return onnx

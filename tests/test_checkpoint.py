@@ -152,7 +152,7 @@ class Evil:
 def test_bytes_of_something_else(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"path: .*agent\.rlce.*damaged or not a file of rlce"):
+    with pytest.raises(ValueError, match=r"path: .*agent\.rlce.*damaged, no file of rlce"):
         checkpoint.load(path, "Agent")
     assert os.listdir() == [path.name]  # no code ran
 
@@ -203,7 +203,7 @@ def test_a_file_written_in_parts_replaces_the_old_one_whole_or_not_at_all(tmp_pa
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(FileNotFoundError, match="no file"):
         checkpoint.kind_of(tmp_path / "none")
-    with pytest.raises(ValueError, match="is damaged or not a file of rlce"):
+    with pytest.raises(ValueError, match="is damaged, no file of rlce"):
         checkpoint.kind_of(target)
 
 

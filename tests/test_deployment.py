@@ -407,11 +407,11 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
             rlce.export(model, path)
     with pytest.raises(TypeError, match="model must be a rlce.Classifier, .*got Standardizer"):
         rlce.export(Standardizer(2), path)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="n_inputs must be the width of a module's rows, at least 1, got None"):
+    with pytest.raises(ValueError, match="n_inputs must be the number of a module's inputs, at least 1, got None"):
         rlce.export(nn.Linear(2, 1), path)
     with pytest.raises(ValueError, match="n_inputs is for a torch.nn.Module; a Classifier knows its own, got 4"):
         rlce.export(Classifier(**SMALL).fit(X, Y), path, n_inputs=4)
-    with pytest.raises(ValueError, match="hard: a regressor predicts numbers"):
+    with pytest.raises(ValueError, match="hard: a regressor predicts numbers and makes no choice"):
         rlce.export(Regressor(**SMALL).fit(X, Y), path, hard=True)
     for module in (nn.Linear(2, 1), nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Sequential(), Own(nn.Sigmoid())):
         with pytest.raises(ValueError, match="hard needs a torch.nn.Sequential whose last layer is"):
