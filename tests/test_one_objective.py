@@ -132,8 +132,10 @@ def summed(tree: ast.AST) -> Iterator[str]:
         if name not in SUMS:
             continue
         what = [function.value] if isinstance(function, ast.Attribute) else []
-        text = " ".join(map(ast.unparse, [*what, *node.args]))
-        if A_COST.search(text):
+        within = [part for operand in (*what, *node.args) for part in ast.walk(operand)]
+        owners = {part.value for part in within if isinstance(part, ast.Attribute)}  # of `loss.counts`, the counts
+        names = [getattr(part, "attr", getattr(part, "id", "")) for part in within if part not in owners]
+        if A_COST.search(" ".join(names)):
             yield ast.unparse(node)
 
 
@@ -159,10 +161,15 @@ def test_no_loss_is_summed_outside_the_objective_and_the_heads() -> None:
         "sum(costs)",
         "(w * cost).sum() / z",
         "np.average(loss)",
+        "torch.stack([one.loss for one in computed]).mean()",
     ],
 )
 def test_the_reading_of_the_syntax_tree_would_find_one(line: str) -> None:
     assert list(summed(ast.parse(line)))
+
+
+def test_an_object_that_is_named_as_a_cost_is_not_what_is_summed() -> None:
+    assert not list(summed(ast.parse("is_right(loss.class_head, outputs).mean()")))
 
 
 def test_only_one_module_calls_the_kernels_of_torch() -> None:

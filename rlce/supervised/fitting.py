@@ -424,7 +424,7 @@ class _Run:
             with evaluation_mode(network), torch.no_grad():
                 some = _every(self.batch, slice(None, None, 1 + count // 1_000))
                 loss, scalars = task.step(network, some, torch.Generator())
-                self.loss_before = float(scalars.get(task.watched_in_training, loss).mean())
+                self.loss_before = float(scalars.get(task.watched_in_training, loss))
             self.trainer.fit(
                 self._epochs(),
                 self.loss,
