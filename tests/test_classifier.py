@@ -532,19 +532,6 @@ def test_class_weights_matter_under_every_rule(rule: Any) -> None:
     assert rates[0] < rates[1] < rates[2]
 
 
-def test_class_weights_inside_a_rule_of_labels_count_for_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlce.supervised.loss._BLOCK", 2)  # one class at a time, as with many classes
-    X = np.repeat([[0.0], [1.0]], [300, 100], axis=0)
-    y = np.concatenate([np.repeat([0, 1], [285, 15]), np.repeat([0, 1], [60, 40])])
-
-    def rule(labels: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
-        return targets.one_hot(labels, classes, dtype) * torch.tensor([1.0, 9.0])
-
-    settings: dict[str, Any] = {"hidden": (), "epochs": 1500, "learning_rate": 0.02, "batch_size": 400}
-    one = small(rule=rule, prior="training", **settings).fit(X, y)
-    np.testing.assert_allclose(one.predict_proba([[0.0], [1.0]])[:, 1], [0.05, 0.4], atol=2e-3)
-
-
 @pytest.mark.parametrize(
     "rule",
     [

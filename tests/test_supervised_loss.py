@@ -259,6 +259,25 @@ def test_prior_correction_undoes_every_re_weighting(rule: Any) -> None:
     np.testing.assert_allclose(one.predict_proba([[0.0], [1.0]])[:, 1], odds / (1 + odds), atol=2 * tolerance)
 
 
+def test_class_weights_inside_a_rule_of_labels_count_for_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlce.supervised.loss._BLOCK", 2)  # one class at a time, as with many classes
+    X = np.repeat([[0.0], [1.0]], [300, 100], axis=0)
+    y = np.concatenate([np.repeat([0, 1], [285, 15]), np.repeat([0, 1], [60, 40])])
+
+    def rule(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+        return targets.one_hot(labels, classes, dtype) * torch.tensor([1.0, 9.0])
+
+    settings: dict[str, Any] = {
+        "hidden": (),
+        "random_state": 0,
+        "epochs": 1500,
+        "learning_rate": 0.02,
+        "batch_size": 400,
+    }
+    one = Classifier(rule=rule, prior="training", **settings).fit(X, y)
+    np.testing.assert_allclose(one.predict_proba([[0.0], [1.0]])[:, 1], [0.05, 0.4], atol=2e-3)
+
+
 # ------------------------------------------------------------------------------------------------- rules by name
 
 RECOMMENDED = [targets.logit_adjusted, partial(targets.generalized_cross_entropy, q=0.4)]
