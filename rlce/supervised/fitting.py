@@ -149,6 +149,8 @@ def read(reader: Any, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool 
         y = column_or_1d(y, warn=True)
     weight = _check_sample_weight(sample_weight, inputs, dtype=np.float64, ensure_non_negative=True)
     kept = weight > 0
+    if not kept.any():  # scikit-learn checks this since 1.9
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     if not kept.all():
         inputs, y, weight = inputs[kept], y[kept], weight[kept]
     if weight.max() > 1e300 / len(weight):
