@@ -388,7 +388,7 @@ def test_a_class_with_a_single_row_is_learnt_from(tmp_path: Path) -> None:
     flags = ("--class-weight", "balanced", "--epochs", "2", "--quiet", "--log-dir", str(tmp_path / "run"))
     said = run("-m", "scripts.train_classifier", "--data", str(data), *flags)
     assert "warning: target: 1 of 62 rows without 'label' are left out" in said
-    assert "warning: y: one row only of 'perhaps': kept in training" in said
+    assert "warning: y: only one row of 'perhaps': kept in training" in said
 
 
 def test_imbalanced_is_what_was_measured_best(tmp_path: Path) -> None:
