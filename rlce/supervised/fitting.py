@@ -118,6 +118,8 @@ def plan_of(parameters: Mapping[str, Any]) -> Plan:
     check_factory(parameters["network"])
     checked_device(parameters["device"])
     chosen, stopping = parameters["optimizer"], parameters["stopping"]
+    if stopping is not None and not isinstance(stopping, Stopping):
+        check_whole("stopping", stopping, ", None, or an rlce.Stopping")
     given = {name: parameters[name] for name in ("learning_rate", "weight_decay") if parameters[name] is not None}
     return Plan(
         dataclasses.replace(chosen if isinstance(chosen, Optimization) else Optimization(chosen), **given),
