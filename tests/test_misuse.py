@@ -244,7 +244,7 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
     bad: list[tuple[dict[str, Any], Any, str]] = [
         ({}, np.where(X > 7, np.nan, X), "Input X contains NaN"),
         ({"batch_size": 0}, X, "batch_size must be a whole number"),
-        ({"stopping": 0}, X, "patience must be a whole number"),
+        ({"stopping": 0}, X, "stopping must be a whole number"),
         ({"temperature": "validation"}, X, "needs held-out rows"),
         ({"rule": lambda labels, classes: targets.smooth(labels, classes, epsilon=-1.0)}, X, "epsilon must lie in"),
     ]
