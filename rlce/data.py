@@ -142,9 +142,9 @@ class Standardizer:
     `update` merges a batch exactly, so one call with all rows and many calls with parts agree. A call only reads
     the statistics. Before the first update, rows pass unchanged.
 
-    A column is treated as constant, and its scale is 0, if its standard deviation is at most 2^-24 times its absolute
-    mean: float32 cannot tell such values apart, and the network has learnt no weights for the column. Subtract a large
-    offset first if such small differences matter.
+    A column is treated as constant, and its scale is 0, if its standard deviation is at most 1e-9 times its absolute
+    mean: such differences are mostly rounding noise, and a network that was trained on them would answer at random once
+    the column changed. Unix times that differ by a few seconds are still told apart.
 
     Args:
         width: D, the width of a row.
@@ -188,7 +188,7 @@ class Standardizer:
     def restore(self, mean: NDArray[np.float64], variance: NDArray[np.float64], count: float) -> None:
         """Replace the statistics: ``[D]``, ``[D]`` and the number of rows."""
         self.mean, self.variance, self.count = mean, variance, count
-        constant = variance <= (2.0**-24 * mean) ** 2
+        constant = variance <= (1e-9 * mean) ** 2
         self.scale = np.where(constant, 0.0, 1.0 / np.sqrt(np.where(constant, 1.0, variance)))
 
     def state_dict(self) -> dict[str, Tensor]:
