@@ -184,7 +184,7 @@ def test_what_does_not_fit_the_training_s_columns() -> None:
         (good[["y"]], "frame: no columns 'x', 'c'; the columns are 'y'"),
         (good.assign(x=["1.5", "many"]), "column 'x' held numbers in training, got 'many'"),
         (good.assign(x=["1.5", "2"]), "column 'x' held numbers in training, got '1.5'"),
-        (good.assign(c=[1, 2]), "column 'c' held text in training, got number: 1"),
+        (good.assign(c=[1, 2]), "column 'c' held text in training, got integer: 1"),
         (good.assign(x=[1.0, np.inf]), "column 'x' holds a number that is infinite or too large: inf"),
         (good.assign(x=[1.0, 1e300]), "column 'x' holds a number that is infinite or too large: 1e+"),
         (pd.concat([good, good[["x"]]], axis=1), "frame has more than one column 'x'"),
@@ -301,7 +301,7 @@ def test_an_absent_target_names_what_there_is() -> None:
 def test_targets_that_are_no_classes_are_warned_of() -> None:
     with pytest.warns(UserWarning, match="column 'y' has 30 classes in 30 rows; is it an identifier"):
         target(pd.DataFrame({"y": [f"name {i}" for i in range(30)]}), "y")
-    with pytest.warns(UserWarning, match="column 'y' has 120 distinct numbers, a class each; is it a quantity"):
+    with pytest.warns(UserWarning, match="column 'y' has 120 classes in 600 rows; is it a quantity"):
         target(pd.DataFrame({"y": np.arange(600) % 120}), "y")
 
 

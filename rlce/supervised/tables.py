@@ -10,7 +10,6 @@ import collections
 import contextlib
 import csv
 import dataclasses
-import io
 import itertools
 import math
 import os
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Task = Literal["classification", "regression"]
+
+_NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float")  # pandas' words for columns of numbers
 
 
 def header(path: str | os.PathLike[str]) -> list[str]:
@@ -128,22 +129,16 @@ def read_chunks(
     """
     if rows < 1:
         raise ValueError(f"rows must be at least 1, got {rows}")
-    names, lines = header(path), list[str]()
-    with _reading(path) as file:
-        # pandas parses the same lines that the fields are read from, so both hold the same rows.
-        read = _rows(_recorded(file, lines), len(names))
+    names = header(path)
+    with _reading(path) as file, _parse(path, names, text, rows) as frames:
+        read = _rows(file, len(names))
         next(read)  # the header
-        lines.clear()
-        fields = list(itertools.islice(read, rows))
-        if not fields:
-            raise ValueError(f"path: {str(path)!r} holds a header, but no rows")
-        while fields:
-            frame = _parse(io.StringIO("".join(lines)), names, text)
-            if len(frame) != len(fields):
-                raise ValueError(f"path: {str(path)!r} has lines of white space alone, which may or may not be rows")
-            yield fields, frame
-            lines.clear()
-            fields = list(itertools.islice(read, rows))
+        for frame in frames:
+            if frame.empty:
+                raise ValueError(f"path: {str(path)!r} holds a header, but no rows")
+            yield list(itertools.islice(read, len(frame))), frame
+        if any(read):
+            raise ValueError(f"path: {str(path)!r} has lines of white space alone, which may or may not be rows")
 
 
 @dataclass(frozen=True)
@@ -171,16 +166,21 @@ class Number:
 
     def write(self, series: pd.Series, out: NDArray[np.float32]) -> None:
         """Write the rows of the column into ``out``, ``[N, 1]`` or ``[N, 2]``."""
+        import pandas as pd
+
+        if _kind(series) not in _NUMBERS and not series.isna().all():
+            wrong = series[pd.to_numeric(series, errors="coerce").isna()].dropna().tolist() or series.dropna().tolist()
+            raise ValueError(f"column {self.name!r} held numbers in training, got {wrong[0]!r}")
         values = _numbers(series)
         missing = np.isnan(values)
         values[missing] = self.median
         # Subtract in float64, so that time stamps and large ids keep their precision in float32.
         with np.errstate(over="ignore"):
             values -= self.median
-        if len(values) and not np.abs(values).max() <= np.finfo(np.float32).max:
+            out[:, 0] = values
+        if np.isinf(out[:, 0]).any():
             largest = values[np.abs(values).argmax()]
             raise ValueError(f"column {self.name!r} holds a number that is infinite or too large: {largest}")
-        out[:, 0] = values
         if self.indicator:
             out[:, 1] = missing
 
@@ -210,11 +210,13 @@ class Text:
         """Write the rows of the column into ``out``, ``[N, K]`` for K categories."""
         import pandas as pd
 
-        values = series.astype(object).where(series.notna(), None)
+        kind, missing = _kind(series), series.isna()
+        if kind != "string" and not missing.all():
+            got = f"{kind}: {series.dropna().tolist()[0]!r}"
+            raise ValueError(f"column {self.name!r} held text in training, got {got}")
+        values = series.astype(object).where(~missing, None)
         codes = pd.Index(self.categories, dtype=object).get_indexer(values)  # −1 for any other value
-        out[:] = 0.0
-        known = np.flatnonzero(codes >= 0)
-        out[known, codes[known]] = 1.0
+        out[:] = codes[:, None] == np.arange(len(self.categories))
 
 
 @dataclass(frozen=True)
@@ -269,12 +271,13 @@ class Columns:
         """
         if max_categories < 1:
             raise ValueError(f"max_categories must be at least 1, got {max_categories}")
-        if (len(frame) if rows is None else len(rows)) == 0:
+        rows = np.arange(len(frame)) if rows is None else rows
+        if len(rows) == 0:
             raise ValueError("frame: no rows to learn from")
         _check_names(list(frame.columns))
         learnt = []
         for name in frame.columns.difference(list(leave_out), sort=False):
-            column = _learn(_taken(frame[name], rows), _kind(frame[name]), max_categories)
+            column = _learn(frame[name].iloc[rows], max_categories)
             if isinstance(column, str):
                 warnings.warn(f"column {name!r} {column}: left out", stacklevel=2)
             else:
@@ -307,17 +310,17 @@ class Columns:
             ValueError: a column is absent or repeated, holds text instead of numbers or numbers instead of text, or
                 holds a number that is infinite or too large.
         """
-        needed = {column.name for column in self.columns}
-        absent = [column.name for column in self.columns if column.name not in frame.columns]
+        needed = [column.name for column in self.columns]
+        absent = [name for name in needed if name not in frame.columns]
         if absent:
             raise ValueError(f"frame: no columns {_listed(absent)}; the columns are {_listed(frame.columns)}")
         _check_names([name for name in frame.columns if name in needed])
-        result = np.empty((len(frame) if rows is None else len(rows), len(self.outputs)), dtype=np.float32)
+        rows = np.arange(len(frame)) if rows is None else rows
+        result = np.empty((len(rows), len(self.outputs)), dtype=np.float32)
         stop = 0
         for column in self.columns:
             start, stop = stop, stop + len(column.outputs)
-            _check_kind(frame[column.name], "number" if isinstance(column, Number) else "text")
-            column.write(_taken(frame[column.name], rows), result[:, start:stop])
+            column.write(frame[column.name].iloc[rows], result[:, start:stop])
         return result
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -371,32 +374,30 @@ def target(frame: pd.DataFrame, name: str, task: Task = "classification") -> tup
     if missing:
         warnings.warn(f"target: {missing} of {len(frame)} rows without {name!r} are left out", stacklevel=2)
     kind = _kind(series)
-    if kind != "number" and (kind != "text" or task == "regression"):
+    if kind in _NUMBERS:
+        y: NDArray[Any] = _numbers(series)
+        if not np.isfinite(y).all():
+            raise ValueError(f"{column} holds an infinite number")
+        if task == "regression":
+            return y, rows
+    elif kind == "string" and task == "classification":
+        y = series.to_numpy(dtype=object)
+    else:
         wanted = "numbers" if task == "regression" else "numbers, booleans or text"
-        raise ValueError(f"{column} must hold {wanted}, got {_first(series)!r}")
-    y: NDArray[Any] = series.to_numpy(dtype=object) if kind == "text" else _numbers(series)
-    if kind == "number" and not np.isfinite(y).all():
-        raise ValueError(f"{column} holds an infinite number")
-    if task == "regression":
-        return y, rows
+        raise ValueError(f"{column} must hold {wanted}, got {series.tolist()[0]!r}")
+    if kind == "boolean":
+        y = y.astype(bool)
+    elif kind != "string":
+        fractions = y[y != np.round(y)]
+        if len(fractions):
+            # Estimators refuse such labels, like scikit-learn's: they are almost always a quantity.
+            raise ValueError(f"{column} holds numbers such as {fractions[0]}; use task='regression' for them")
+        if kind == "integer" or missing:
+            y = series.to_numpy(dtype=np.uint64 if series.dtype.kind == "u" else np.int64)
     distinct = series.nunique()
-    nearly_unique = distinct > 20 and distinct > len(y) / 2
-    if kind == "text":
-        if nearly_unique:
-            warnings.warn(f"{column} has {distinct} classes in {len(y)} rows; is it an identifier?", stacklevel=2)
-        return y, rows
-    values = _values(series)
-    if values == "boolean":
-        return y.astype(bool), rows
-    fractions = y[y != np.round(y)]
-    if len(fractions):
-        # Estimators refuse such labels, like scikit-learn's: they are almost always a quantity.
-        raise ValueError(f"{column} holds numbers such as {fractions[0]}; use task='regression' for them")
-    if distinct > 100 or nearly_unique:
-        quantity = "is it a quantity for task='regression'?"
-        warnings.warn(f"{column} has {distinct} distinct numbers, a class each; {quantity}", stacklevel=2)
-    if values == "integer" or missing:
-        y = series.to_numpy(dtype=np.uint64 if series.dtype.kind == "u" else np.int64)
+    if (distinct > 20 and distinct > len(y) / 2) or (distinct > 100 and kind != "string"):
+        perhaps = "an identifier" if kind == "string" else "a quantity for task='regression'"
+        warnings.warn(f"{column} has {distinct} classes in {len(y)} rows; is it {perhaps}?", stacklevel=2)
     return y, rows
 
 
@@ -460,18 +461,19 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         raise ValueError(f"path: {str(path)!r} is not a CSV file with rows as long as its header: {error}") from error
 
 
-def _parse(source: Any, names: list[str], text: Collection[str]) -> pd.DataFrame:
-    """The frame that pandas reads from a path, or from lines of rows without a header."""
+def _parse(path: str | os.PathLike[str], names: list[str], text: Collection[str], rows: int | None = None) -> Any:
+    """The frame that pandas reads, or an iterator of frames of this many rows."""
     import pandas as pd
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would cut a row that is too long
         return pd.read_csv(
-            source,
-            header=None if isinstance(source, io.StringIO) else 0,
+            path,
+            header=0,
             names=names,
             dtype=dict.fromkeys(set(text) & set(names), "str"),
             index_col=False,
+            chunksize=rows,
             skipinitialspace=True,
             low_memory=False,  # else a column may hold numbers from one part of a long file and text from another
         )
@@ -489,78 +491,41 @@ def _rows(lines: Iterable[str], width: int) -> Iterator[list[str]]:
         yield row[:width]
 
 
-def _recorded(lines: Iterable[str], record: list[str]) -> Iterator[str]:
-    """The lines; each is also appended to ``record``."""
-    for line in lines:
-        record.append(line)
-        yield line
-
-
-def _learn(series: pd.Series, kind: str, max_categories: int) -> Number | Text | str:
+def _learn(series: pd.Series, max_categories: int) -> Number | Text | str:
     """The column learnt from these rows, or the reason why it holds no information."""
-    present = series.dropna()
+    present, kind = series.dropna(), _kind(series)
     missing = len(present) < len(series)
-    if kind == "number":
+    if present.empty:
+        return "is entirely missing"
+    if kind in _NUMBERS:
         values = _numbers(present)
         if np.isinf(values).any():
             raise ValueError(f"column {series.name!r} holds an infinite number")
-        if len(values) == 0:
-            return "is entirely missing"
         if not missing and values.min() == values.max():
             return f"is {values[0]:g} in every row"
         return Number(str(series.name), float(np.median(values)), missing)
-    if kind not in ("text", "missing"):
-        raise ValueError(f"column {series.name!r} must hold numbers, booleans or text, got {kind}: {_first(series)!r}")
+    if kind != "string":
+        got = f"{kind}: {present.tolist()[0]!r}"
+        raise ValueError(f"column {series.name!r} must hold numbers, booleans or text, got {got}")
     counts = collections.Counter(present.tolist())
-    if not counts:
-        return "is entirely missing"
     if len(counts) == 1 and not missing:
         return f"is {present.iloc[0]!r} in every row"
     # More values than half the rows and than can be kept, or nearly one value a row: the column names rows.
     if len(present) >= 20 and len(counts) > max(len(present) / 2, min(0.9 * len(present), max_categories)):
         return f"has {len(counts)} distinct values in {len(present)} rows, an identifier"
-    frequent = sorted((-count, value) for value, count in counts.items())[:max_categories]
-    return Text(str(series.name), (*sorted(value for _, value in frequent), *[None] * missing))
-
-
-def _values(series: pd.Series) -> str:
-    """Pandas' word for the type of the values in a column, missing ones aside."""
-    from pandas.api.types import CategoricalDtype, infer_dtype
-
-    if isinstance(series.dtype, CategoricalDtype):
-        word = infer_dtype(series.dtype.categories)
-        return word if word in ("string", "empty") else f"categories of kind {word}"
-    return infer_dtype(series, skipna=True)
+    frequent = sorted(counts, key=lambda value: (-counts[value], value))[:max_categories]
+    return Text(str(series.name), (*sorted(frequent), *[None] * missing))
 
 
 def _kind(series: pd.Series) -> str:
-    """The kind of values in a column: "number", "text", "missing", or pandas' own word for anything else."""
-    word = _values(series)
-    if word in ("boolean", "integer", "floating", "mixed-integer-float"):
-        return "number"
-    return {"string": "text", "empty": "missing"}.get(word, word)
+    """Pandas' word for the type of the values in a column, missing ones aside."""
+    from pandas.api.types import infer_dtype
 
-
-def _check_kind(series: pd.Series, expected: str) -> None:
-    """Refuse a column of another kind than in training; one that is entirely missing may be of any kind."""
-    import pandas as pd
-
-    kind = _kind(series)
-    if kind in (expected, "missing") or series.isna().all():
-        return
-    if expected == "number":
-        wrong = series[series.notna() & pd.to_numeric(series, errors="coerce").isna()]
-        raise ValueError(f"column {series.name!r} held numbers in training, got {_first(wrong, series)!r}")
-    raise ValueError(f"column {series.name!r} held text in training, got {kind}: {_first(series)!r}")
-
-
-def _first(*several: pd.Series) -> Any:
-    """The first value that is not missing."""
-    return next((value for series in several for value in series.dropna().tolist()), None)
-
-
-def _taken(series: pd.Series, rows: NDArray[np.intp] | None) -> pd.Series:
-    return series if rows is None else series.iloc[rows]
+    word = infer_dtype(series)
+    if word == "categorical":
+        word = infer_dtype(series.cat.categories)
+        return word if word == "string" else f"categories of kind {word}"
+    return word
 
 
 def _numbers(series: pd.Series) -> NDArray[np.float64]:
