@@ -111,26 +111,25 @@ class MLP(nn.Module):
         if any(not isinstance(width, int | np.integer) or isinstance(width, bool) or width < 1 for width in widths):
             raise ValueError(f"n_inputs, hidden and n_outputs must be whole numbers of at least 1, got {widths}")
         make, slope, _ = _ACTIVATIONS[activation]
-        self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, *pair) for pair in itertools.pairwise(widths))
+        layers: list[nn.Linear] = [nn.utils.skip_init(nn.Linear, *pair) for pair in itertools.pairwise(widths)]
+        self.layers = nn.ModuleList(layers)
         self.activations = nn.ModuleList(make() for _ in hidden)
         self.dropouts = nn.ModuleList(Dropout(dropout, seed + 1 + i) for i in range(len(hidden) if dropout else 0))
         self.activation_name = activation
         generator = torch.Generator().manual_seed(seed)
-        for layer in self.layers:
-            last = layer is self.layers[-1]
-            assert isinstance(layer, nn.Linear)
+        hidden_gain = 1.0 if slope is None else math.sqrt(2.0 / (1.0 + slope**2))
+        if initialization == "orthogonal" and activation == "tanh":
+            hidden_gain = math.sqrt(2.0)  # as is usual for policies
+        for layer in layers:
+            gain = 1.0 if layer is layers[-1] else hidden_gain
             if initialization == "orthogonal":
-                linear = last or (slope is None and activation != "tanh")
-                gain = 1.0 if linear else math.sqrt(2.0 / (1.0 + (slope or 0.0) ** 2))
                 nn.init.orthogonal_(layer.weight, gain, generator=generator)
             elif initialization == "glorot":
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
             else:
-                kind: Any = "linear" if last or slope is None else "leaky_relu"
-                nn.init.kaiming_normal_(layer.weight, slope or 0.0, nonlinearity=kind, generator=generator)
+                nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.in_features), generator=generator)
             nn.init.zeros_(layer.bias)
-        with torch.no_grad():
-            self.layers[-1].weight.mul_(output_gain)  # type: ignore[operator]
+        layers[-1].weight.data.mul_(output_gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., n_inputs]`` → ``[..., n_outputs]``."""
@@ -252,9 +251,8 @@ def check_factory(network: Any) -> None:
     """Raise a ValueError unless ``network`` is a factory, or None."""
     if isinstance(network, nn.Module) or not (network is None or callable(network)):
         got = f"the module {network!r}" if isinstance(network, nn.Module) else repr(network)
-        raise ValueError(
-            f"network must be a factory (n_inputs, n_outputs) -> nn.Module that makes a new network, got {got}"
-        )
+        wanted = "network must be a factory (n_inputs, n_outputs) -> nn.Module that makes a new network"
+        raise ValueError(f"{wanted}, got {got}")
 
 
 def checked_device(device: str | torch.device) -> torch.device:
@@ -316,6 +314,5 @@ def in_chunks(function: Forward, rows: NDArray[Any], chunk: int = 8_192) -> NDAr
         >>> in_chunks(lambda x: 2.0 * x, np.arange(3.0), chunk=2)
         array([0., 2., 4.])
     """
-    starts = range(0, max(1, len(rows)), chunk)
-    parts = [function(rows[start : start + chunk]) for start in starts]
+    parts = [function(rows[start : start + chunk]) for start in range(0, max(1, len(rows)), chunk)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# The tensors that each optimiser keeps.
-_STATE = {
-    "adam": {"step", "exp_avg", "exp_avg_sq"},
-    "sgd": {"momentum_buffer"},
-    "adadelta": {"step", "square_avg", "acc_delta"},
-    "rmsprop": {"step", "square_avg"},
+# Name → (class, the tensors that it keeps).
+_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], set[str]]] = {
+    "adam": (torch.optim.Adam, {"step", "exp_avg", "exp_avg_sq"}),
+    "sgd": (torch.optim.SGD, {"momentum_buffer"}),
+    "adadelta": (torch.optim.Adadelta, {"step", "square_avg", "acc_delta"}),
+    "rmsprop": (torch.optim.RMSprop, {"step", "square_avg"}),
 }
+# Adam's other numbers, as in torch.optim.Adam.
+_ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
 
 
 def check(name: str, value: Any, holds: Any, wanted: str) -> None:
@@ -92,7 +94,7 @@ class Optimization:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("optimizer", self.optimizer, _STATE)
+        check_choice("optimizer", self.optimizer, _OPTIMIZERS)
         check_choice("schedule", self.schedule, ("constant", "linear", "cosine", "plateau"))
         check_choice("momentum_schedule", self.momentum_schedule, ("constant", "rising"))
         check_number("learning_rate", self.learning_rate, lambda x: 0 < x < math.inf, "be positive and finite")
@@ -105,9 +107,9 @@ class Optimization:
             check_whole("schedule_timesteps", self.schedule_timesteps, ", or None")
         if self.max_gradient_norm is not None:
             check_number("max_gradient_norm", self.max_gradient_norm, lambda x: x > 0, "be positive or None")
-        if self.optimizer != "sgd" and (self.nesterov or self.momentum_schedule != "constant"):
-            which = "nesterov" if self.nesterov else "momentum_schedule"
-            raise ValueError(f'{which} works only with optimizer "sgd", got {self.optimizer!r}')
+        for name, used in (("nesterov", self.nesterov), ("momentum_schedule", self.momentum_schedule != "constant")):
+            if used and self.optimizer != "sgd":
+                raise ValueError(f'{name} works only with optimizer "sgd", got {self.optimizer!r}')
         if self.nesterov and self.momentum == 0:
             raise ValueError(f"nesterov needs a positive momentum, got {self.momentum}")
 
@@ -175,9 +177,8 @@ class FlatParameters:
         self.value = torch.cat([p.detach().reshape(-1) for p in self._parameters])
         self.gradient = torch.zeros_like(self.value)
         sizes = [p.numel() for p in self._parameters]
-        for p, value, gradient in zip(
-            self._parameters, self.value.split(sizes), self.gradient.split(sizes), strict=True
-        ):
+        views = zip(self._parameters, self.value.split(sizes), self.gradient.split(sizes), strict=True)
+        for p, value, gradient in views:
             p.data, p.grad = value.view_as(p), gradient.view_as(p)
 
     @property
@@ -211,29 +212,17 @@ class Optimizer:
         self._optimizer: torch.optim.Optimizer | None = None
         self._rising = settings.momentum_schedule == "rising"
         self.state: dict[str, Tensor]
-        if (
-            settings.optimizer == "adam"
-            and hasattr(torch, "_fused_adam_")
-            and flat.value.device.type in ("cpu", "cuda")
-        ):
-            self.state = {
-                "step": torch.zeros((), device=flat.value.device),
-                "exp_avg": torch.zeros_like(flat.value),
-                "exp_avg_sq": torch.zeros_like(flat.value),
-            }
+        fused = hasattr(torch, "_fused_adam_") and flat.value.device.type in ("cpu", "cuda")
+        if settings.optimizer == "adam" and fused:
+            self.state = {name: torch.zeros_like(flat.value) for name in ("exp_avg", "exp_avg_sq")}
+            self.state["step"] = torch.zeros((), device=flat.value.device)
             return
         parameter = nn.Parameter(flat.value)
         parameter.grad = flat.gradient
-        makers: dict[str, Callable[..., torch.optim.Optimizer]] = {
-            "adam": torch.optim.Adam,
-            "sgd": torch.optim.SGD,
-            "adadelta": torch.optim.Adadelta,
-            "rmsprop": torch.optim.RMSprop,
-        }
-        more = {"momentum": settings.momentum, "nesterov": settings.nesterov} if settings.optimizer == "sgd" else {}
-        self._optimizer = makers[settings.optimizer](
-            [parameter], lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=False, **more
-        )
+        numbers: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        if settings.optimizer == "sgd":
+            numbers |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
+        self._optimizer = _OPTIMIZERS[settings.optimizer][0]([parameter], foreach=False, **numbers)
         self.state = self._optimizer.state[parameter]
         if self._rising:
             self.state["step"] = torch.zeros((), dtype=torch.int64)  # saved and restored with torch's own state
@@ -248,22 +237,10 @@ class Optimizer:
                 self.state["step"] += 1
             self._optimizer.step()
             return
-        self.state["step"] += 1
-        torch._fused_adam_(
-            [self._flat.value],
-            [self._flat.gradient],
-            [self.state["exp_avg"]],
-            [self.state["exp_avg_sq"]],
-            [],
-            [self.state["step"]],
-            lr=learning_rate,
-            beta1=0.9,
-            beta2=0.999,
-            weight_decay=self._settings.weight_decay,
-            eps=1e-8,
-            amsgrad=False,
-            maximize=False,
-        )
+        flat, state = self._flat, self.state
+        state["step"] += 1
+        tensors: Any = [flat.value], [flat.gradient], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]]
+        torch._fused_adam_(*tensors, lr=learning_rate, weight_decay=self._settings.weight_decay, **_ADAM)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Restore a saved state. The state of another optimiser is ignored: training then starts with a fresh one.
@@ -271,7 +248,7 @@ class Optimizer:
         Raises:
             ValueError: if the state is of another network.
         """
-        if set(state) != _STATE[self._settings.optimizer] | ({"step"} if self._rising else set()):
+        if set(state) != _OPTIMIZERS[self._settings.optimizer][1] | ({"step"} if self._rising else set()):
             return
         check_state(state, len(self._flat.value))
         for name, tensor in state.items():

@@ -8,6 +8,7 @@ it is after the last step; this is how a policy gathers its own data.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -73,8 +74,8 @@ class Stopping:
         if self.patience is not None:
             check_whole("patience", self.patience, ", or None")
         for name, limit in (("target", self.target), ("seconds", self.seconds)):
-            wanted = "be a number other than NaN, or None"
-            check_number(name, 0.0 if limit is None else limit, lambda value: not math.isnan(value), wanted)
+            if limit is not None:
+                check_number(name, limit, lambda x: not math.isnan(x), "be a number other than NaN, or None")
         check_number("tolerance", self.tolerance, lambda x: 0 <= x < math.inf, "be at least 0 and finite")
         if self.smallest_step is not None:
             wanted = "be at least 0 and finite, or None"
@@ -131,6 +132,7 @@ class Progress:
 
 
 Callback = Callable[[Progress], bool | None]
+_WORST = (-math.inf, -math.inf)  # the monitored value and the tie-breaker, with signs such that more is better
 
 
 class Trainer:
@@ -176,8 +178,7 @@ class Trainer:
         self.horizon: int | None = self.optimization.schedule_timesteps
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.plateau_factor = 1.0
-        self._best_value = math.nan  # until something was monitored
-        self._best_tie = 0.0
+        self._best_score = _WORST
         self._without_improvement = 0  # over all calls, for the schedule
         self._patience_used = 0  # in this call, for stopping
         self._monitored: tuple[str, bool] | None = None
@@ -218,44 +219,38 @@ class Trainer:
                 parameters are those before the step.
         """
         stopping = stopping or Stopping()
-        smallest = stopping.smallest_step
         progress, began, first_step = self.progress, time.perf_counter(), self.progress.step
+        schedule = self.optimization.schedule
         if monitor is None and (stopping.target is not None or stopping.patience is not None):
             raise ValueError("stopping: target and patience need a monitor to watch")
-        if self.horizon is None:
-            self.horizon = total
-        if monitor is None and self.optimization.schedule == "plateau":
+        if monitor is None and schedule == "plateau":
             raise ValueError("the plateau schedule needs a monitor to watch")
-        if self.horizon is None and self.optimization.schedule in ("linear", "cosine"):
-            raise ValueError(f"total or schedule_timesteps is needed by the {self.optimization.schedule} schedule")
+        self.horizon = total if self.horizon is None else self.horizon
+        if self.horizon is None and schedule in ("linear", "cosine"):
+            raise ValueError(f"total or schedule_timesteps is needed by the {schedule} schedule")
         if not self.flat.intact:
             raise ValueError("module: its parameters are not this trainer's; was it moved, or given to another one?")
         if monitor is not None and (monitor.name, monitor.maximize) != self._monitored:
             # The best value of another scalar cannot be compared.
-            self._monitored, self._best_value, self.best = (monitor.name, monitor.maximize), math.nan, None
+            self._monitored, self._best_score, self.best = (monitor.name, monitor.maximize), _WORST, None
             self._without_improvement = 0
         self._patience_used = 0
-        bar = _bar(total, first_step) if progress_bar else None
-        try:
+        with _bar(total, first_step) if progress_bar else contextlib.nullcontext() as bar:
             for round_ in rounds:
                 learning_rate = self._learning_rate()
-                before = None if smallest is None else self.flat.value.clone()
+                before = self.flat.value.clone() if stopping.smallest_step else None
                 logged = [self._step(batch, loss, learning_rate) for batch in round_.batches]
                 progress.rounds += 1
                 progress.step = round_.step
                 progress.seconds = time.perf_counter() - began
                 speed = (progress.step - first_step) / max(progress.seconds, 1e-9)
-                progress.scalars = {
-                    **round_.scalars,
-                    **_means(logged),
-                    "train/learning_rate": learning_rate,
-                    "time/fps": speed,
-                }
-                stop = self._watch(monitor, stopping) if monitor is not None else False
+                progress.scalars = {**round_.scalars, **_means(logged)}
+                progress.scalars |= {"train/learning_rate": learning_rate, "time/fps": speed}
+                stop = monitor is not None and self._watch(monitor, stopping)
                 self.tracker.scalars(progress.scalars, progress.step)
-                if smallest is not None and before is not None and logged:  # an empty round moves nothing
+                if stopping.smallest_step and before is not None and logged:  # an empty round moves nothing
                     moved = torch.linalg.vector_norm(self.flat.value - before)
-                    stop |= bool(moved < smallest * torch.linalg.vector_norm(before))
+                    stop |= bool(moved < stopping.smallest_step * torch.linalg.vector_norm(before))
                 if callback is not None and callback(progress):
                     stop = True
                 if bar is not None:
@@ -264,9 +259,6 @@ class Trainer:
                         bar.set_postfix_str(f"{monitor.name} {progress.scalars[monitor.name]:.4g}", refresh=False)
                 if stop or (stopping.seconds is not None and progress.seconds >= stopping.seconds):
                     break
-        finally:
-            if bar is not None:
-                bar.close()
         return progress
 
     def restore_best(self) -> float:
@@ -342,14 +334,11 @@ class Trainer:
             return False
         sign = 1.0 if monitor.maximize else -1.0
         tie = progress.scalars.get(monitor.tie_breaker or "", 0.0)
-        # NaN compares false with everything, so it is never an improvement.
-        gain = sign * (value - self._best_value)
-        matters = (math.isnan(self._best_value) and not math.isnan(value)) or (
-            value == self._best_value and tie < self._best_tie
-        )
-        if matters or gain > 0:
-            self._patience_used = 0 if matters or gain > stopping.tolerance else self._patience_used + 1
-            self._best_value, self._best_tie, self._without_improvement = value, tie, 0
+        score = sign * value, -tie
+        if score > self._best_score:  # never for NaN, which compares false with everything
+            small = 0.0 < score[0] - self._best_score[0] <= stopping.tolerance
+            self._patience_used = self._patience_used + 1 if small else 0
+            self._best_score, self._without_improvement = score, 0
             if monitor.evaluate is not None:
                 self.best = value, self._model_state()
         else:
