@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 
 from rlce.optimization import check_choice, check_whole
@@ -59,9 +60,7 @@ def make_environments(
             raise ValueError("env_kwargs and vectorization do not apply to a VectorEnv, which is made already")
         return env, "given"
     if not isinstance(env, str) and not callable(env):
-        raise TypeError(
-            f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {type(env).__name__}"
-        )
+        raise TypeError(f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {env!r}")
     try:
         if isinstance(env, str):
             envs = gymnasium.make_vec(env, num_envs, vectorization, **(env_kwargs or {}))
@@ -100,20 +99,11 @@ def close(envs: VectorEnv[Any, Any, Any], force: bool = False) -> None:
         force: end the workers at once, because they may be busy with a step that nobody waits for.
     """
     workers = envs.unwrapped
-    if not isinstance(workers, AsyncVectorEnv):
+    if isinstance(workers, AsyncVectorEnv) and (force or not all(each.is_alive() for each in workers.processes)):
+        workers._state = AsyncState.DEFAULT  # otherwise `terminate` waits for the answer to a pending call
+        workers.close(terminate=True)
+    else:
         envs.close()
-    elif not workers.closed:
-        if not force and all(process.is_alive() for process in workers.processes):
-            envs.close()
-            return
-        for process in workers.processes:
-            process.terminate()
-        for process in workers.processes:
-            process.join()
-        for pipe in workers.parent_pipes:
-            if pipe is not None:  # Gymnasium's sign for a worker that has reported an error
-                pipe.close()
-        workers.closed = True
 
 
 def _check_workers(envs: VectorEnv[Any, Any, Any], timeout: float = 0.0) -> None:
@@ -180,8 +170,7 @@ class Environments:
         self.space = masks.input_space(envs.single_observation_space, self.action_space)
         self._mask_in_observation = masks.in_observation(envs.single_observation_space)
         self.width = flat_width(self.space)
-        self._all_real = np.ones(self.n, bool)
-        self.real = self._all_real
+        self.real = np.ones(self.n, bool)
         self.observation: Observations
         self.raw_observation: Any = None
         self.mask: Mask | None = None
@@ -208,7 +197,7 @@ class Environments:
         _LAST_RESET_BY[self.envs] = self
         self.raw_observation, info = self.envs.reset(seed=seed)
         self.observation = flatten_batch(self.space, self.raw_observation)
-        self.real = self._all_real
+        self.real = np.ones(self.n, bool)
         self._steps = 0
         self.mask = self._checked(self._read_mask(info))
 
@@ -216,11 +205,6 @@ class Environments:
     def current(self) -> bool:
         """True if nobody else, such as an evaluation, has reset the vector environment since."""
         return _LAST_RESET_BY.get(self.envs) is self
-
-    @property
-    def closed(self) -> bool:
-        """True if the vector environment was closed."""
-        return self.envs.unwrapped.closed
 
     def step(self, action: NDArray[Any]) -> Step:
         """Act in every environment; ``action`` is ``[N, ...]``, as the environment's action space has it."""
@@ -278,20 +262,10 @@ class Environments:
             )
         final, successor = info["final_obs"], observation.copy()
         if isinstance(final, np.ndarray) and final.dtype == object:
-            for i in np.flatnonzero(done):
-                flat: Any = gymnasium.spaces.flatten(self.space, final[i])
-                successor[i] = flat
+            successor[done] = np.concatenate([flatten_batch(self.space, each) for each in final[done]])
         else:
             successor[done] = flatten_batch(self.space, final)[done]
         return successor
-
-
-def evaluation_width(env: EnvLike, episodes: int) -> int:
-    """The number of copies to evaluate on: many if the task has its own vector class, few if copies take turns."""
-    if isinstance(env, VectorEnv):
-        return env.num_envs
-    spec = gymnasium.registry.get(env) if isinstance(env, str) else None
-    return min(episodes, 10 if spec is None or spec.vector_entry_point is None else 100)
 
 
 def episode_shares(count: int, n: int) -> NDArray[np.int64]:

@@ -8,19 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from rlce.optimization import check_number, check_whole
-from rlce.reinforcement.environments import (
-    Environments,
-    EnvLike,
-    close,
-    episode_shares,
-    evaluation_width,
-    make_environments,
-    seed_sequence,
-)
+from rlce.reinforcement import environments
+from rlce.reinforcement.environments import Environments, EnvLike
 from rlce.trainer import Monitor
 
 _FOREIGN = "(an environment that was no id)"
@@ -133,22 +127,22 @@ def evaluate_policy(
         True
     """
     check_whole("episodes", episodes)
-    seeds = seed if isinstance(seed, np.random.SeedSequence) else seed_sequence(seed)
+    seeds = seed if isinstance(seed, np.random.SeedSequence) else environments.seed_sequence(seed)
     reset_seeds, action_seeds = seeds.spawn(2)
     generator = np.random.Generator(np.random.PCG64(action_seeds))
     takes_masks = "mask" in inspect.signature(agent.predict).parameters
     returns: list[float] = []
     lengths: list[int] = []
-    with _opened(env, episodes, env_kwargs) as environments:
-        environments.reset(reset_seeds)
-        missing = episode_shares(episodes, environments.n)
-        total, length = np.zeros(environments.n), np.zeros(environments.n, np.int64)
+    with _opened(env, episodes, env_kwargs) as copies:
+        copies.reset(reset_seeds)
+        missing = environments.episode_shares(episodes, copies.n)
+        total, length = np.zeros(copies.n), np.zeros(copies.n, np.int64)
         while missing.any():
-            counted, mask = environments.real & (missing > 0), environments.mask
+            counted, mask = copies.real & (missing > 0), copies.mask
             masks = {"mask": mask} if takes_masks and mask is not None else {}
-            observation = environments.raw_observation
+            observation = copies.raw_observation
             action = agent.predict(observation, deterministic=deterministic, generator=generator, **masks)
-            step = environments.step(action)
+            step = copies.step(action)
             total += np.where(counted, step.reward, 0.0)
             length += counted
             ended = step.done & counted
@@ -190,11 +184,11 @@ def monitored(
         raise ValueError("evaluation: its environment is not in the file; pass evaluation to load()")
     where, kwargs = (env, env_kwargs) if settings.env is None else (settings.env, None)
     assert where is not None
-    with _opened(where, settings.episodes, kwargs) as environments:
+    with _opened(where, settings.episodes, kwargs) as copies:
 
         def evaluate() -> dict[str, float]:
             how = settings.episodes, settings.deterministic, seeds.spawn(1)[0]
-            return evaluate_policy(agent, environments.envs, *how).scalars()
+            return evaluate_policy(agent, copies.envs, *how).scalars()
 
         yield Monitor("eval/mean_reward", evaluate=evaluate, every=settings.every)
 
@@ -202,9 +196,12 @@ def monitored(
 @contextlib.contextmanager
 def _opened(env: EnvLike, episodes: int, env_kwargs: Mapping[str, Any] | None) -> Iterator[Environments]:
     """Environments to play this many episodes in, closed at the end unless they were given."""
-    envs, how = make_environments(env, evaluation_width(env, episodes), env_kwargs)
+    # Many copies if the task has its own vector class, few if copies take turns.
+    spec = gymnasium.registry.get(env) if isinstance(env, str) else None
+    most = 10 if spec is None or spec.vector_entry_point is None else 100
+    envs, how = environments.make_environments(env, min(episodes, most), env_kwargs)
     try:
         yield Environments(envs)
     finally:
         if how != "given":
-            close(envs)
+            environments.close(envs)

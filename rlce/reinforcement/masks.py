@@ -47,10 +47,8 @@ def classes_of(action_space: gymnasium.Space[Any]) -> tuple[int, ...]:
 
 def in_observation(observation_space: gymnasium.Space[Any]) -> bool:
     """True if the observation is a Dict with a part "action_mask" that is MultiBinary or Box."""
-    served = gymnasium.spaces.MultiBinary | gymnasium.spaces.Box
-    return isinstance(observation_space, gymnasium.spaces.Dict) and isinstance(
-        observation_space.spaces.get(KEY), served
-    )
+    part = observation_space.get(KEY) if isinstance(observation_space, gymnasium.spaces.Dict) else None
+    return isinstance(part, gymnasium.spaces.MultiBinary | gymnasium.spaces.Box)
 
 
 def input_space(observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:

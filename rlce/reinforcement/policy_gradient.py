@@ -22,16 +22,8 @@ from rlce.data import ReturnScale, Standardizer
 from rlce.heads import Gaussian
 from rlce.network import MLP, NetworkFactory, WithLogStd, build, checked_device, numpy_forward
 from rlce.optimization import Optimization, check, check_flag, check_number, check_whole
-from rlce.reinforcement import files, loss, masks, methods, spaces
-from rlce.reinforcement.environments import (
-    Environments,
-    EnvLike,
-    check_request,
-    close,
-    make_environments,
-    seed_sequence,
-    spawn_ints,
-)
+from rlce.reinforcement import environments, files, loss, masks, methods, spaces
+from rlce.reinforcement.environments import Environments, EnvLike
 from rlce.reinforcement.evaluation import Evaluation, monitored
 from rlce.reinforcement.files import Saved
 from rlce.reinforcement.loss import Learner
@@ -122,7 +114,7 @@ class PolicyGradient:
         self._env_from_file = saved is not None and saved.from_file
         if evaluation is not None and evaluation.env is None and isinstance(self._env, VectorEnv):
             raise ValueError("evaluation.env is needed if env is a VectorEnv, which cannot be made twice")
-        check_request(num_envs, vectorization)
+        environments.check_request(num_envs, vectorization)
         check("env_kwargs", env_kwargs, env_kwargs is None or isinstance(env_kwargs, Mapping), "be a mapping or None")
         self._settings: dict[str, Any] = {
             "hidden": [int(width) for width in hidden],
@@ -140,7 +132,7 @@ class PolicyGradient:
         self._network_factory = network
         self.optimization, self.evaluation = optimization or _DEFAULT_OPTIMIZATION, evaluation
         self.device = checked_device(device)
-        network_seeds, *others = seed_sequence(seed).spawn(5)
+        network_seeds, *others = environments.seed_sequence(seed).spawn(5)
         self._seed_generators(others)
         self.num_envs, self.vectorization = num_envs, "not made yet"
         self._collector: Collector | None = None
@@ -163,7 +155,7 @@ class PolicyGradient:
         self.head = self.actions.head
         self._input_space = masks.input_space(self.observation_space, self.action_space)
         width = spaces.flat_width(self._input_space)
-        policy_seed, critic_seed = spawn_ints(network_seeds, 2)
+        policy_seed, critic_seed = environments.spawn_ints(network_seeds, 2)
         outputs = spaces.flat_width(self.action_space)
         policy = self._network(width, outputs, policy_seed, output_gain=0.01)
         if isinstance(self.head, Gaussian):
@@ -174,9 +166,7 @@ class PolicyGradient:
         if self.method.kl_weight:
             networks["reference"] = copy.deepcopy(policy).requires_grad_(False).eval()
         self.networks = nn.ModuleDict(networks).to(self.device)
-        self.reference = self.networks["reference"] if self.method.kl_weight else None
-        self.policy = self.networks["policy"]
-        self.critic = self.networks["critic"] if self.method.critic else None
+        self.policy, self.critic, self.reference = policy, networks.get("critic"), networks.get("reference")
         self.normalizer = Standardizer(width, clip=10.0) if self._settings["normalize_observations"] else None
         self.learner = Learner(self.head, self.policy, self.critic, self.reference, self.normalizer, self.device)
         self.return_scale = ReturnScale() if self._settings["scale_rewards"] else None
@@ -190,7 +180,7 @@ class PolicyGradient:
 
     def _seed_generators(self, seeds: Sequence[np.random.SeedSequence]) -> None:
         self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seeds
-        self._minibatch_generator = torch.Generator().manual_seed(spawn_ints(minibatch_seeds, 1)[0])
+        self._minibatch_generator = torch.Generator().manual_seed(environments.spawn_ints(minibatch_seeds, 1)[0])
         self._predict_generator = np.random.Generator(np.random.PCG64(predict_seeds))
 
     def _network(self, n_inputs: int, n_outputs: int, seed: int, output_gain: float) -> nn.Module:
@@ -242,16 +232,14 @@ class PolicyGradient:
         Warns:
             UserWarning: after `load`, the environment is made from the id and keyword arguments in the file.
         """
-        if total_timesteps < 1:
-            raise ValueError(f"total_timesteps must be at least 1, got {total_timesteps}")
+        check("total_timesteps", total_timesteps, total_timesteps >= 1, "be at least 1")
         if self.method.weight is methods.absent:
             raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
         collector = self._ready_collector()
         tracker, end, config = self.trainer.tracker, self.steps + int(total_timesteps), self._config()
         try:
-            with monitored(
-                self, self.evaluation, self._env, self._settings["env_kwargs"], self._evaluation_seeds
-            ) as monitor:
+            env_kwargs = self._settings["env_kwargs"]
+            with monitored(self, self.evaluation, self._env, env_kwargs, self._evaluation_seeds) as monitor:
                 tracker.open(after_step=self.steps)
                 tracker.config({**config, "vectorization": self.vectorization})
                 self.trainer.fit(
@@ -270,7 +258,7 @@ class PolicyGradient:
             )
         except BaseException:
             if self.vectorization == "async":  # Ctrl-C reaches the workers too, and one may still compute a step
-                close(collector.environments.envs, force=True)
+                environments.close(collector.environments.envs, force=True)
             raise
         finally:
             tracker.close()
@@ -449,7 +437,9 @@ class PolicyGradient:
     def _ready_collector(self) -> Collector:
         """The collector; with new environments if there are none, or if the agent's own were closed."""
         collector = self._collector
-        if collector is not None and (self.vectorization == "given" or not collector.environments.closed):
+        if collector is not None and (
+            self.vectorization == "given" or not collector.environments.envs.unwrapped.closed
+        ):
             return collector
         if self._env is None:
             raise ValueError("env: the saved agent's environment was not an id; pass env to load() before learning")
@@ -459,11 +449,11 @@ class PolicyGradient:
             if was != now:
                 self._close(envs)
                 raise ValueError(f"env: its {name} is {now}, but the agent was made for {was}")
-        if collector is not None:
+        if collector is None:
+            collector = self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
+        else:
             collector.environments = Environments(envs)
-            return collector
-        self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
-        return self._collector
+        return collector
 
     def _make_environments(self) -> VectorEnv[Any, Any, Any]:
         """Make the environments that the settings and the method ask for."""
@@ -479,7 +469,8 @@ class PolicyGradient:
                 stacklevel=4,
             )
         assert self._env is not None
-        envs, self.vectorization = make_environments(self._env, self.num_envs, settings["env_kwargs"], vectorization)
+        made = environments.make_environments(self._env, self.num_envs, settings["env_kwargs"], vectorization)
+        envs, self.vectorization = made
         self.num_envs = envs.num_envs
         if groups and envs.num_envs != self.method.episodes:
             raise ValueError(f"groups need one episode per environment: {self.method.episodes}, got {envs.num_envs}")
@@ -487,7 +478,7 @@ class PolicyGradient:
 
     def _close(self, envs: VectorEnv[Any, Any, Any]) -> None:
         if self.vectorization != "given":
-            close(envs)
+            environments.close(envs)
 
     def close(self) -> None:
         """Close the log and the environments that the agent made; a later `learn` opens new ones."""

@@ -57,17 +57,14 @@ class ActionStreams:
     def draw(self, real: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The next uniforms of every environment, ``[N, *shape]``; they are used up only where ``real``."""
         if self._steps_until_empty == 0:
-            self._refill()
+            for i in np.flatnonzero(self._cursor == _STEPS_AHEAD):
+                self._block[:, i] = self._generators[i].random(self._block_shape)
+                self._cursor[i] = 0
+            self._steps_until_empty = int(_STEPS_AHEAD - self._cursor.max())
         self._steps_until_empty -= 1  # before the cursor moves: an interrupt between the two does no harm
         uniforms = self._block[self._cursor, self._columns]
         self._cursor += real
         return uniforms
-
-    def _refill(self) -> None:
-        for i in np.flatnonzero(self._cursor == _STEPS_AHEAD):
-            self._block[:, i] = self._generators[i].random(self._block_shape)
-            self._cursor[i] = 0
-        self._steps_until_empty = int(_STEPS_AHEAD - self._cursor.max())
 
 
 class Collector:
@@ -187,10 +184,8 @@ class Collector:
         """Zero the rows that do not count, check the others, and update the episode statistics."""
         rollout = rollout._replace(mask=masks.stacked(self._masks))
         self._masks = []
-        ghost = ~rollout.valid
-        rollout.reward[ghost] = 0.0
-        rollout.terminated[ghost] = False
-        rollout.truncated[ghost] = False
+        for field in (rollout.reward, rollout.terminated, rollout.truncated):
+            field[~rollout.valid] = 0
         for name in ("observation", "reward", "next_observation"):
             self._check_finite(f"environment's {name}", getattr(rollout, name))
         self.steps_taken += int(rollout.valid.sum())

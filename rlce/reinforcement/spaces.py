@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -29,8 +27,15 @@ def flat_width(space: gymnasium.Space[Any]) -> int:
         >>> flat_width(gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(3), gymnasium.spaces.Box(0, 1, (2, 2))]))
         7
     """
-    _check_served(space)
-    return gymnasium.spaces.flatdim(space)
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return sum(map(flat_width, space.values() if isinstance(space, spaces.Dict) else space.spaces))
+    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise TypeError(
+            f"no network input for the observation space {space}; "
+            "served: Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
+        )
+    return spaces.flatdim(space)
 
 
 def flatten_batch(space: gymnasium.Space[Any], batch: Any) -> Observations:
@@ -87,19 +92,6 @@ def is_batch(space: gymnasium.Space[Any], observation: Any) -> bool:
     return shape != expected
 
 
-def _check_served(space: gymnasium.Space[Any]) -> None:
-    spaces = gymnasium.spaces
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        for part in space.values() if isinstance(space, spaces.Dict) else space.spaces:
-            _check_served(part)
-    elif not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        raise TypeError(
-            f"no network input for the observation space {space}; "
-            "served: Box, Discrete, MultiDiscrete, MultiBinary, and Tuple and Dict of these"
-        )
-
-
-@dataclass(frozen=True)
 class Actions:
     """An action space: the head that draws targets for it, and how a target becomes an action.
 
@@ -113,10 +105,13 @@ class Actions:
                     deviations            space's shape and type; rounded if the type is an integer
     ==============  ====================  ============================================================
 
-    Attributes:
+    Args:
         space: a single environment's action space.
         rescale: for a Box with finite bounds, map −1 … 1 to the lower … upper bound, and clip beyond; by default
             numbers are sent unchanged.
+
+    Attributes:
+        head: the head that serves the space.
 
     Raises:
         TypeError: no head serves the space; the message names those that are served.
@@ -132,28 +127,25 @@ class Actions:
         array([[2.]], dtype=float32)
     """
 
-    space: gymnasium.Space[Any]
-    rescale: bool = False
-
-    def __post_init__(self) -> None:
-        bounded = isinstance(self.space, gymnasium.spaces.Box) and self.space.is_bounded()
-        if self.rescale and not bounded:
-            raise ValueError(f"rescale needs a Box with finite bounds, got the action space {self.space}")
-        _ = self.head  # refuses a space that is not served
-
-    @cached_property
-    def head(self) -> Distribution:
-        """The head that serves the space."""
-        space, spaces = self.space, gymnasium.spaces
+    def __init__(self, space: gymnasium.Space[Any], rescale: bool = False) -> None:
+        spaces = gymnasium.spaces
+        if rescale and not (isinstance(space, spaces.Box) and space.is_bounded()):
+            raise ValueError(f"rescale needs a Box with finite bounds, got the action space {space}")
+        self.space, self.rescale = space, rescale
+        self.head: Distribution
         if isinstance(space, spaces.Discrete):
-            return Categorical(int(space.n))
-        if isinstance(space, spaces.MultiDiscrete):
-            return MultiCategorical(tuple(map(int, space.nvec.ravel())))
-        if isinstance(space, spaces.MultiBinary):
-            return Bernoulli(math.prod(space.shape))
-        if isinstance(space, spaces.Box):
-            return Gaussian(None, math.prod(space.shape))
-        raise TypeError(f"no head serves the action space {space}; served: Discrete, MultiDiscrete, MultiBinary, Box")
+            self.head = Categorical(int(space.n))
+        elif isinstance(space, spaces.MultiDiscrete):
+            self.head = MultiCategorical(tuple(map(int, space.nvec.ravel())))
+        elif isinstance(space, spaces.MultiBinary):
+            self.head = Bernoulli(math.prod(space.shape))
+        elif isinstance(space, spaces.Box):
+            self.head = Gaussian(None, math.prod(space.shape))
+            self._low, self._high = space.low.astype(np.float64), space.high.astype(np.float64)
+        else:
+            raise TypeError(
+                f"no head serves the action space {space}; served: Discrete, MultiDiscrete, MultiBinary, Box"
+            )
 
     def to_environment(self, target: Values) -> Values:
         """What the environment gets for the head's targets, arrays or tensors: ``[B, *A]`` → ``[B, ...]``."""
@@ -175,7 +167,8 @@ class Actions:
 
     def _within_bounds(self, target: Any) -> Any:
         """Numbers within the bounds of a Box, rounded if its type is an integer, for arrays and tensors."""
-        low, high = self._bounds
+        low: Any = self._low
+        high: Any = self._high
         if isinstance(target, Tensor):
             low, high, target = torch.from_numpy(low), torch.from_numpy(high), target.double()
         else:
@@ -186,12 +179,6 @@ class Actions:
             target = target.round()
         return target.clip(low, high)
 
-    @cached_property
-    def _bounds(self) -> tuple[Any, Any]:
-        """The bounds of a Box in double precision."""
-        assert isinstance(self.space, gymnasium.spaces.Box)
-        return self.space.low.astype(np.float64), self.space.high.astype(np.float64)
-
 
 def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
     """A description of the space in JSON's types, from which `from_json` makes it again.
@@ -200,7 +187,7 @@ def to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
         >>> from_json(to_json(gymnasium.spaces.Discrete(3, start=1)))
         Discrete(3, start=1)
     """
-    _check_served(space)
+    flat_width(space)  # refuses a space that is not served
     spaces = gymnasium.spaces
     if isinstance(space, spaces.Dict):
         return {"kind": "Dict", "parts": [[key, to_json(part)] for key, part in space.items()]}
