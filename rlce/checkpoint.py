@@ -46,9 +46,7 @@ def save(path: str | os.PathLike[str], kind: str, config: Mapping[str, Any], ten
 
     header = {"format": FORMAT, "kind": kind, "config": json.dumps(config, default=_plain)}
     # safetensors refuses tensors that share memory.
-    stored = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    stored = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     write_atomically(path, serialize(stored, header))
 
 
@@ -181,9 +179,8 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        message = f"path: {str(path)!r} is damaged, no file of rlce, or not for these arguments: {reason}"
-        raise ValueError(message) from error
+        problem = f"path: {str(path)!r} is damaged, no file of rlce, or not for these arguments"
+        raise ValueError(f"{problem}: {type(error).__name__}: {error}") from error
 
 
 def foreign_network(path: str | os.PathLike[str]) -> ValueError:

@@ -36,10 +36,10 @@ def minibatches(
         >>> [len(index) for index in minibatches(5, 2, torch.Generator().manual_seed(0))]
         [2, 2, 1]
     """
-    if rows < 1:
-        raise ValueError(f"rows must be at least 1, got {rows}")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    size = rows if batch_size is None else int(batch_size)
+    for name, value in (("rows", rows), ("batch_size", size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     if probabilities is None:
         order = torch.randperm(rows, generator=generator)
     else:
@@ -47,7 +47,7 @@ def minibatches(
         cumulative = probabilities.double().cumsum(dim=0)
         uniforms = torch.rand(rows, generator=generator, dtype=torch.float64)
         order = torch.searchsorted(cumulative, uniforms * cumulative[-1], right=True).clamp(max=rows - 1)
-    return iter(order.split(rows if batch_size is None else int(batch_size)))
+    return iter(order.split(size))
 
 
 def batches_of(

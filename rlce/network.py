@@ -289,10 +289,8 @@ def build(factory: NetworkFactory, n_inputs: int, n_outputs: int, seed: int) -> 
         raise TypeError(f"network: the factory must return a torch.nn.Module, got {type(network).__name__}")
     outputs = numpy_forward(network)(np.zeros((2, n_inputs), np.float32))
     if outputs.shape != (2, n_outputs) or outputs.dtype not in (np.float32, np.float64):
-        raise ValueError(
-            f"network: for inputs [2, {n_inputs}] the outputs must be float32 or float64 [2, {n_outputs}], "
-            f"got {outputs.dtype} {list(outputs.shape)}"
-        )
+        wanted = f"for inputs [2, {n_inputs}] the outputs must be float32 or float64 [2, {n_outputs}]"
+        raise ValueError(f"network: {wanted}, got {outputs.dtype} {list(outputs.shape)}")
     return network
 
 

@@ -347,9 +347,8 @@ class Trainer:
             patience = self.optimization.plateau_patience
             if self.optimization.schedule == "plateau" and self._without_improvement % patience == 0:
                 self.plateau_factor /= 10.0
-        if stopping.target is not None and sign * value >= sign * stopping.target:
-            return True
-        return stopping.patience is not None and self._patience_used >= stopping.patience
+        reached = stopping.target is not None and sign * value >= sign * stopping.target
+        return reached or (stopping.patience is not None and self._patience_used >= stopping.patience)
 
     def _explain(self, batch: Any, value: Tensor) -> str:
         """Name the first source of a NaN or an infinity: the batch, the parameters, the loss or the gradient."""
