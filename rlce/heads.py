@@ -571,11 +571,11 @@ class Quantiles:
         outside = levels[(levels < low - 1e-12) | (levels > high + 1e-12)]
         if len(outside):
             raise ValueError(f"quantiles: {outside.tolist()} lie outside the trained levels {low} to {high}")
-        known, last = self.values(outputs), len(self.levels) - 1
-        position = np.interp(levels, self.levels, np.arange(last + 1))
-        left = np.minimum(position.astype(np.int64), max(last - 1, 0))
-        part = _constants(position - left, known)
-        return known[..., left.tolist()] * (1.0 - part) + known[..., np.minimum(left + 1, last).tolist()] * part
+        known = self.values(outputs)
+        position = np.interp(levels, self.levels, np.arange(len(self.levels)))
+        left, right = np.floor(position).astype(int).tolist(), np.ceil(position).astype(int).tolist()
+        part = _constants(position % 1.0, known)
+        return known[..., left] * (1.0 - part) + known[..., right] * part
 
     def interval(self, outputs: Tensor, coverage: float) -> Tensor:
         """The quantiles at ½ ± ½ coverage: ``[..., L]`` → lower and upper bound ``[..., 2]``."""

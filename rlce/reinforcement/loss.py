@@ -182,15 +182,13 @@ def prepare(
 def _check_credit(credit: Credit, experience: Experience, method: Method) -> None:
     """Refuse arrays of a wrong shape, and advantages that are not finite."""
     valid = experience.valid
-    required = ["advantage"] + ["target"] * (experience.value is not None)
+    rule = f"method {method.name}: its credit rule must give"
     for name, array in credit._asdict().items():
-        if np.shape(array) != valid.shape and not (array is None and name not in required):
-            raise ValueError(
-                f"method {method.name}: its credit rule must give {name} of shape {list(valid.shape)}, "
-                f"got {list(np.shape(array))}"
-            )
+        needed = name == "advantage" or (name == "target" and experience.value is not None)
+        if np.shape(array) != valid.shape and (needed or array is not None):
+            raise ValueError(f"{rule} {name} of shape {list(valid.shape)}, got {list(np.shape(array))}")
     if credit.row_weight is not None and not ((credit.row_weight >= 0) & (credit.row_weight < np.inf))[valid].all():
-        raise ValueError(f"method {method.name}: its credit rule must give finite row weights of at least 0")
+        raise ValueError(f"{rule} finite row weights of at least 0")
     wrong = ~np.isfinite(credit.advantage) & valid
     if wrong.any():
         t, n = np.argwhere(wrong)[0]
@@ -201,22 +199,19 @@ def _check_credit(credit: Credit, experience: Experience, method: Method) -> Non
 
 def join(rounds: Sequence[tuple[Rollout, NDArray[Any]]]) -> tuple[Rollout, NDArray[Any]]:
     """Several rollouts side by side, each with a ``[T, N]`` array; invalid rows pad the shorter ones."""
-    longest = max(len(rollout.valid) for rollout, _ in rounds)
+    rollouts, arrays = zip(*rounds, strict=True)
+    longest = max(map(len, arrays))
+    masked = next((rollout.mask for rollout in rollouts if rollout.mask is not None), None)
+    if masked is not None:  # a round without masks allowed everything
+        free = [np.ones((*array.shape, masked.shape[-1]), bool) for array in arrays]
+        rollouts = [r._replace(mask=f) if r.mask is None else r for r, f in zip(rollouts, free, strict=True)]
 
     def beside(parts: Sequence[NDArray[Any] | None]) -> Any:
         given = [part for part in parts if part is not None]
-        if len(given) < len(parts):
-            return None
         padding = [[(0, longest - len(part)), *[(0, 0)] * (part.ndim - 1)] for part in given]
-        return np.concatenate(list(map(np.pad, given, padding)), axis=1)
+        return np.concatenate(list(map(np.pad, given, padding)), axis=1) if given else None
 
-    rollouts = [rollout for rollout, _ in rounds]
-    masked = [rollout.mask for rollout in rollouts if rollout.mask is not None]
-    if masked:
-        # A round without masks allowed everything; the other rounds' masks still apply.
-        everything = [np.ones((*rollout.valid.shape, masked[0].shape[-1]), bool) for rollout in rollouts]
-        rollouts = [r if r.mask is not None else r._replace(mask=m) for r, m in zip(rollouts, everything, strict=True)]
-    return Rollout._make(map(beside, zip(*rollouts, strict=True))), beside([array for _, array in rounds])
+    return Rollout._make(map(beside, zip(*rollouts, strict=True))), beside(arrays)
 
 
 def batches(rows: Transitions, method: Method, generator: torch.Generator) -> Iterator[Batch]:
@@ -232,16 +227,16 @@ def batches(rows: Transitions, method: Method, generator: torch.Generator) -> It
         names ``episode``, a batch holds whole episodes and Z is their number.
     """
     count = len(rows.action)
+    size = method.minibatch_size or count
+    share = method.episodes / count if method.per_episode and method.episodes else 1.0
     for _ in range(method.epochs):
         if method.takes("episode"):
-            yield from _whole_episodes(rows, method.minibatch_size or count, generator)
-            continue
-        share = method.episodes / count if method.per_episode and method.episodes else 1.0
-        if method.minibatch_size is None or method.minibatch_size >= count:
+            yield from _whole_episodes(rows, size, generator)
+        elif size >= count:
             yield Batch(rows, count * share)
-            continue
-        for index in minibatches(count, method.minibatch_size, generator):
-            yield Batch(rows.rows(index.to(rows.action.device)), len(index) * share)
+        else:
+            for index in minibatches(count, size, generator):
+                yield Batch(rows.rows(index.to(rows.action.device)), len(index) * share)
 
 
 def _whole_episodes(rows: Transitions, size: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -312,9 +307,11 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
 def _action_weight(rows: Transitions, method: Method, offered: Mapping[str, Tensor]) -> Tensor:
     """The weights of the method's rule, checked, times the row weights of its credit: ``[B]``."""
     weight = method.rule.call(offered)
-    if not isinstance(weight, Tensor) or weight.shape != rows.advantage.shape:
-        got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-        expected = list(rows.advantage.shape)
+    got, expected = (
+        list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__,
+        list(rows.advantage.shape),
+    )
+    if got != expected:
         raise ValueError(f"method {method.name}: its weight rule must give shape {expected}, got {got}")
     weight = weight.detach()
     if method.nonnegative and bool((weight < 0).any()):

@@ -140,20 +140,16 @@ class Method:
                 "then make the objective unbounded below; use a weight rule with a ratio or without negative weights"
             )
         if self.per_episode and (self.episodes is None or self.replay):
-            raise ValueError(
-                f"{self.name}: Z = episodes needs whole episodes of one round: set episodes, and no replay"
-            )
+            raise ValueError(f"{self.name}: Z = episodes needs whole episodes of one round: set episodes, no replay")
         if self.group_size is not None and (self.episodes is None or self.episodes % self.group_size != 0):
             raise ValueError(
                 f"{self.name}: episodes={self.episodes} do not fill groups of group_size={self.group_size}"
             )
+        rule = f"{self.name}: its weight rule {self.rule.name}"
         if self.takes("episode") and self.episodes is None:
-            raise ValueError(
-                f"{self.name}: its weight rule {self.rule.name} names episode, which needs whole episodes: set "
-                f"episodes, got fixed steps (steps={self.steps})"
-            )
+            raise ValueError(f"{rule} names episode, which needs whole episodes: set episodes, got steps={self.steps}")
         if self.takes("value") and not self.critic:
-            raise ValueError(f"{self.name}: its weight rule {self.rule.name} names value, but the method has no critic")
+            raise ValueError(f"{rule} names value, but the method has no critic")
 
     @cached_property
     def rule(self) -> Bound:
@@ -209,30 +205,29 @@ def _library(**defaults: Any) -> Callable[[Callable[P, Method]], Callable[P, Met
 
     def put(maker: Callable[P, Method]) -> Callable[P, Method]:
         build: Callable[..., Method] = maker
-        name, hints = maker.__name__, Numbers.__annotations__
-        own = [p for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        name, signature, hints = maker.__name__, inspect.signature(maker), Numbers.__annotations__
+        *own, _ = signature.parameters.values()  # the last one is **numbers
         shared = [
             inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[each])
             for each, default in defaults.items()
         ]
-        signature = inspect.Signature([*own, *shared], return_annotation="Method")
-        takes = ", ".join(signature.parameters)
+        usual = {p.name: p.default for p in own} | defaults
+        takes = ", ".join(usual)
 
         @wraps(maker)
         def make(*positional: P.args, **arguments: P.kwargs) -> Method:
             if positional:
                 raise TypeError(f"method {name} takes keyword arguments only: {takes}")
-            unknown = [each for each in arguments if each not in signature.parameters]
-            if unknown:
-                ours = {each: _OTHER_LIBRARIES.get(each) for each in unknown}
-                known = [each + f" (use {ours[each]})" * (ours[each] in signature.parameters) for each in unknown]
-                raise TypeError(f"method {name} has no argument {', '.join(known)}; it takes {takes}")
-            complete = {each: p.default for each, p in signature.parameters.items()} | arguments
+            ours = {each: _OTHER_LIBRARIES.get(each) for each in arguments if each not in usual}
+            if ours:
+                unknown = [f"{each} (use {our})" if our in usual else each for each, our in ours.items()]
+                raise TypeError(f"method {name} has no argument {', '.join(unknown)}; it takes {takes}")
+            complete = usual | arguments
             method = replace(build(**complete), arguments=complete)
             _try(method)
             return method
 
-        make.__signature__ = signature  # type: ignore[attr-defined]
+        make.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
         _MAKERS[name] = make
         return make
 
@@ -251,10 +246,11 @@ def _try(method: Method) -> None:
     method.rule.call({name: torch.zeros(1) for name in OFFERED})
 
 
-def _made(name: str, credit: CreditRule, weight: Rule, numbers: Numbers, **own: Any) -> Method:
-    """A method with the shared numbers that `Method` has; γ and λ belong to its credit."""
-    shared = {key: value for key, value in numbers.items() if key not in ("discount", "trace")}
-    return Method(name, credit, weight, **{**shared, **own})
+def _made(name: str, credit: Callable[..., Credit], weight: Rule, numbers: Numbers, **own: Any) -> Method:
+    """A method with the shared numbers. γ and λ belong to its credit alone, the size of groups to both."""
+    of_credit = {key: value for key, value in numbers.items() if key in ("discount", "trace", "group_size")}
+    shared: dict[str, Any] = {key: value for key, value in numbers.items() if key not in ("discount", "trace")}
+    return Method(name, partial(credit, **of_credit), weight, **{**shared, **own})
 
 
 @_library(
@@ -294,7 +290,7 @@ def reinforce(
         episodes = 16
     if whole_return and episodes is None:
         raise ValueError("whole_return needs whole episodes: set episodes")
-    credit = _returns(numbers, baseline, whole_return=whole_return, exact_discount=exact_discount)
+    credit = partial(monte_carlo, baseline=baseline, whole_return=whole_return, exact_discount=exact_discount)
     return _made("reinforce", credit, score, numbers, critic=critic, episodes=episodes)
 
 
@@ -309,7 +305,7 @@ def actor_critic(**numbers: Unpack[Numbers]) -> Method:
         >>> actor_critic(steps=8).epochs
         1
     """
-    return _made("actor_critic", _gae(numbers), score, numbers, critic=True)
+    return _made("actor_critic", generalized_advantage, score, numbers, critic=True)
 
 
 @_library(
@@ -329,7 +325,7 @@ def ppo(*, clip: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
         >>> ppo(clip=0.1).arguments["clip"]
         0.1
     """
-    return _made("ppo", _gae(numbers), partial(clipped_ratio, clip=clip), numbers, critic=True, ratio=True)
+    return _made("ppo", generalized_advantage, partial(clipped_ratio, clip=clip), numbers, critic=True, ratio=True)
 
 
 @_library(discount=1.0, episodes=16, group_size=None, per_episode=False, standardize=False, entropy_weight=0.0)
@@ -344,7 +340,7 @@ def rloo(**numbers: Unpack[Numbers]) -> Method:
         >>> rloo(group_size=4).episodes
         16
     """
-    return _made("rloo", _groups(numbers, comparison="leave-one-out"), score, numbers, critic=False)
+    return _made("rloo", partial(grouped, comparison="leave-one-out"), score, numbers, critic=False)
 
 
 @_library(
@@ -369,7 +365,7 @@ def grpo(*, clip: float = 0.2, biased: bool = True, **numbers: Unpack[Numbers]) 
         >>> grpo(biased=False).ratio
         True
     """
-    credit = _groups(numbers, comparison="standardized" if biased else "centred", per_length=biased)
+    credit = partial(grouped, comparison="standardized" if biased else "centred", per_length=biased)
     weight = partial(clipped_ratio, clip=clip)
     return _made("grpo", credit, weight, numbers, critic=False, ratio=True, per_episode=True)
 
@@ -393,7 +389,7 @@ def cispo(*, low: float = 1.0, high: float = 0.2, **numbers: Unpack[Numbers]) ->
         True
     """
     weight = partial(weights.cispo, low=low, high=high)
-    return _made("cispo", _gae(numbers), weight, numbers, critic=True, ratio=True)
+    return _made("cispo", generalized_advantage, weight, numbers, critic=True, ratio=True)
 
 
 @_library(
@@ -414,8 +410,7 @@ def v_trace(*, ratio_bound: float = 1.0, trace_bound: float = 1.0, **numbers: Un
         >>> v_trace().replay
         1
     """
-    discount, trace = numbers["discount"], numbers["trace"]
-    credit = partial(v_trace_targets, discount=discount, trace=trace, ratio_bound=ratio_bound, trace_bound=trace_bound)
+    credit = partial(v_trace_targets, ratio_bound=ratio_bound, trace_bound=trace_bound)
     weight = partial(weights.v_trace, bound=ratio_bound)
     return _made("v_trace", credit, weight, numbers, critic=True, ratio=True)
 
@@ -437,8 +432,9 @@ def reward_weighted_regression(*, temperature: float = 1.0, **numbers: Unpack[Nu
         True
     """
     weight = partial(weights.reward_weighted, temperature=temperature)
+    credit = partial(monte_carlo, baseline="none")
     own = {"critic": False, "nonnegative": True, "standardize": True}
-    return _made("reward_weighted_regression", _returns(numbers, "none"), weight, numbers, **own)
+    return _made("reward_weighted_regression", credit, weight, numbers, **own)
 
 
 @_library(
@@ -464,7 +460,7 @@ def advantage_weighted_regression(
         4
     """
     weight = partial(weights.advantage_weighted, temperature=temperature, bound=bound)
-    credit = _returns(numbers, "value")
+    credit = partial(monte_carlo, baseline="value")
     return _made("advantage_weighted_regression", credit, weight, numbers, critic=True, nonnegative=True)
 
 
@@ -482,7 +478,7 @@ def self_imitation(**numbers: Unpack[Numbers]) -> Method:
         >>> self_imitation().replay
         4
     """
-    credit = _returns(numbers, "value")
+    credit = partial(monte_carlo, baseline="value")
     return _made("self_imitation", credit, weights.self_imitation, numbers, critic=True, nonnegative=True)
 
 
@@ -573,22 +569,6 @@ def absent(advantage: Any) -> Any:
 
 
 def _parts(method: Method) -> list[Any]:
-    """The fields of a method, in a form that can be compared."""
-    return [_comparable(getattr(method, each.name)) for each in fields(method) if each.name != "arguments"]
-
-
-def _comparable(value: Any) -> Any:
-    """A partial as a tuple: Python calls two partials of one function with the same arguments unequal."""
-    return (value.func, value.args, value.keywords) if isinstance(value, partial) else value
-
-
-def _gae(numbers: Numbers) -> CreditRule:
-    return partial(generalized_advantage, discount=numbers["discount"], trace=numbers["trace"])
-
-
-def _returns(numbers: Numbers, baseline: Baseline, **own: Any) -> CreditRule:
-    return partial(monte_carlo, discount=numbers["discount"], baseline=baseline, **own)
-
-
-def _groups(numbers: Numbers, **comparison: Any) -> CreditRule:
-    return partial(grouped, discount=numbers["discount"], group_size=numbers["group_size"], **comparison)
+    """The fields to compare. Partials become tuples, because Python calls equal partials unequal."""
+    values = [getattr(method, each.name) for each in fields(method) if each.compare]
+    return [(v.func, v.args, v.keywords) if isinstance(v, partial) else v for v in values]
