@@ -381,7 +381,7 @@ class Gaussian:
         from scipy.special import ndtri
 
         mean, log_scale = self._parameters(outputs)
-        return mean + log_scale.exp() * _constants(ndtri(levels), mean)
+        return mean + log_scale.exp() * mean.new_tensor(ndtri(levels))
 
     def interval(self, outputs: Tensor, coverage: float) -> Tensor:
         """The central interval of this coverage: ``[..., n_outputs]`` → lower and upper bound ``[..., 2]``."""
@@ -549,8 +549,7 @@ class Quantiles:
 
     def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
         """``[..., L]`` and ``[..., 1]`` → ``[...]``."""
-        levels = torch.as_tensor(self.levels, dtype=outputs.dtype, device=outputs.device)
-        return pinball(self.values(outputs), target, levels).sum(dim=-1)
+        return pinball(self.values(outputs), target, outputs.new_tensor(self.levels)).sum(dim=-1)
 
     def mode(self, outputs: Values) -> Values:
         """The median: ``[..., L]`` → ``[..., 1]``."""
@@ -574,7 +573,7 @@ class Quantiles:
         known = self.values(outputs)
         position = np.interp(levels, self.levels, np.arange(len(self.levels)))
         left, right = np.floor(position).astype(int).tolist(), np.ceil(position).astype(int).tolist()
-        part = _constants(position % 1.0, known)
+        part = known.new_tensor(position % 1.0)
         return known[..., left] * (1.0 - part) + known[..., right] * part
 
     def interval(self, outputs: Tensor, coverage: float) -> Tensor:
@@ -606,11 +605,6 @@ def quantile_levels(quantiles: Any) -> tuple[float, ...]:
 def _either_side(coverage: float) -> NDArray[np.float64]:
     """The levels ½ ± ½ coverage; rounded, so that coverage 0.9 gives 0.05."""
     return np.round([0.5 - 0.5 * coverage, 0.5 + 0.5 * coverage], 12)
-
-
-def _constants(values: NDArray[np.float64], like: Tensor) -> Tensor:
-    """The numbers as a tensor with the dtype and device of ``like``."""
-    return torch.from_numpy(np.asarray(values, dtype=np.float64)).to(like)
 
 
 def _at_least_one(**numbers: int) -> None:

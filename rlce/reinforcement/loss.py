@@ -241,16 +241,15 @@ def batches(rows: Transitions, method: Method, generator: torch.Generator) -> It
 
 def _whole_episodes(rows: Transitions, size: int, generator: torch.Generator) -> Iterator[Batch]:
     """Batches of whole episodes in random order: at most ``size`` rows, or one longer episode."""
-    lengths = torch.bincount(rows.episode).cpu()
+    lengths = torch.bincount(rows.episode).tolist()
     groups: list[list[int]] = []
     filled = size
-    for index in minibatches(len(lengths), 1, generator):
-        length = int(lengths[index])
-        if filled + length > size:
+    for index in map(int, minibatches(len(lengths), 1, generator)):
+        if filled + lengths[index] > size:
             groups.append([])
             filled = 0
-        groups[-1].append(int(index))
-        filled += length
+        groups[-1].append(index)
+        filled += lengths[index]
     for group in groups:
         chosen = rows.rows(torch.isin(rows.episode, torch.tensor(group, device=rows.episode.device)).nonzero()[:, 0])
         numbered = chosen.episode.unique(return_inverse=True)[1]
@@ -307,12 +306,9 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
 def _action_weight(rows: Transitions, method: Method, offered: Mapping[str, Tensor]) -> Tensor:
     """The weights of the method's rule, checked, times the row weights of its credit: ``[B]``."""
     weight = method.rule.call(offered)
-    got, expected = (
-        list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__,
-        list(rows.advantage.shape),
-    )
-    if got != expected:
-        raise ValueError(f"method {method.name}: its weight rule must give shape {expected}, got {got}")
+    shape = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+    if shape != [len(rows.advantage)]:
+        raise ValueError(f"method {method.name}: its weight rule must give shape [{len(rows.advantage)}], got {shape}")
     weight = weight.detach()
     if method.nonnegative and bool((weight < 0).any()):
         raise ValueError(
