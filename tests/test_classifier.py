@@ -28,10 +28,9 @@ from torch import nn
 from agents import digits
 from rlce import Classifier, calibration, targets
 from rlce.data import batches_of
-from rlce.supervised import fitting
 from rlce.supervised.classes import Labels
 from rlce.supervised.fitting import Rows
-from rlce.supervised.loss import Batch, read_rules
+from rlce.supervised.loss import Batch
 
 BLOBS = make_blobs(200, centers=3, cluster_std=1.5, random_state=0)
 
@@ -93,16 +92,15 @@ def test_a_weight_is_a_repeated_row_in_the_expected_gradient_of_minibatches(rule
     def mean_gradient(X: Any, y: Any, sample_weight: Any) -> torch.Tensor:
         one = Classifier(rule=rule, random_state=0)
         weights = np.ones(len(X)) if sample_weight is None else sample_weight
-        rules, rows = read_rules(rule), Rows(X.astype(np.float32), y, weights)
-        _, task = one._task(rows, Labels(np.arange(3), False, False), rules)
+        rows = Rows(X.astype(np.float32), y, weights)
+        task = one._task(Labels(np.arange(3), False, False), rows, None)
         network = nn.Linear(2, 3)
         with torch.no_grad():
             network.weight.copy_(torch.tensor([[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2]]))
             network.bias.zero_()
-        batch = fitting._batch(task, rows, "cpu")
         generator, count, batches = torch.Generator().manual_seed(0), 400, 0
         for _ in range(count):
-            for part in batches_of(batch, len(X), 8, generator, task.probabilities):
+            for part in batches_of(task.batch, len(X), 8, generator, task.probabilities):
                 task.step(network, Batch(*part), generator)[0].backward()
                 batches += 1
         return network.weight.grad / batches  # type: ignore[operator]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,36 +55,32 @@ class Labels:
         """
         if soft and self.several:
             raise ValueError("y: soft_targets must be False, because training had several labels a row")
-        return self._of_probabilities(y) if soft else self._of_labels(*_sorted(y))
-
-    def _of_labels(self, found: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
-        several = indices.ndim == 2
-        if several != self.several or (several and len(found) != len(self.classes)):
-            shape = indices.shape
-            raise ValueError(f"y must have the {len(self.classes)} classes of training, got shape {shape}")
-        if several:
-            return np.ascontiguousarray(indices, dtype=np.int64)
+        count = len(self.classes)
+        if soft:
+            shares = _probabilities(y)
+            if shares.shape[1] != count:
+                raise ValueError(f"y must hold rows of {count} probabilities, got {shares.shape[1]}")
+            wrong = (shares < 0).any(axis=1) | (np.abs(shares.sum(axis=1) - 1.0) > 1e-4)
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise ValueError(
+                    f"y: rows must be probabilities that sum to 1, got {shares[row].tolist()} in row {row}"
+                )
+            return np.stack([1.0 - shares, shares], axis=-1) if self.one_vs_all else shares
+        found = _distinct(y)
+        if self.several != (y.ndim == 2) or (self.several and len(found) != count):
+            raise ValueError(f"y must have the {count} classes of training, got shape {y.shape}")
+        if self.several:
+            return np.ascontiguousarray(y, dtype=np.int64)
         unseen = np.setdiff1d(found, self.classes)
         if len(unseen):
             raise ValueError(f"y holds labels that were not in training: {unseen[:5].tolist()}")
-        labels = np.searchsorted(self.classes, found).astype(np.int64)[indices]
-        return (labels[:, None] == np.arange(len(self.classes))).astype(np.int64) if self.one_vs_all else labels
-
-    def _of_probabilities(self, y: NDArray[Any]) -> NDArray[Any]:
-        y = _probabilities(y)
-        if y.shape[1] != len(self.classes):
-            raise ValueError(f"y must hold rows of {len(self.classes)} probabilities, got {y.shape[1]}")
-        wrong = (y < 0).any(axis=1) | (np.abs(y.sum(axis=1) - 1.0) > 1e-4)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise ValueError(f"y: rows must be probabilities that sum to 1, got {y[row].tolist()} in row {row}")
-        return np.stack([1.0 - y, y], axis=-1) if self.one_vs_all else y
+        labels = np.searchsorted(self.classes, y).astype(np.int64)
+        return (labels[:, None] == np.arange(count)).astype(np.int64) if self.one_vs_all else labels
 
 
-def learn_labels(
-    y: NDArray[Any], soft: bool, one_vs_all: bool, announced: NDArray[Any] | None = None
-) -> tuple[Labels, NDArray[Any]]:
-    """The labels in y, and y as targets.
+def learn_labels(y: NDArray[Any], soft: bool, one_vs_all: bool, announced: NDArray[Any] | None = None) -> Labels:
+    """The labels in y.
 
     Args:
         y: ``[N]`` or ``[N, M]``.
@@ -96,36 +93,33 @@ def learn_labels(
         ValueError: y does not hold labels, or only one class.
 
     Example:
-        >>> labels, target = learn_labels(np.array(["b", "a", "b"]), soft=False, one_vs_all=False)
-        >>> labels.classes.tolist(), target.tolist()
-        (['a', 'b'], [1, 0, 1])
+        >>> learn_labels(np.array(["b", "a", "b"]), soft=False, one_vs_all=False).classes.tolist()
+        ['a', 'b']
     """
     if soft:
-        labels = Labels(np.arange(_probabilities(y).shape[1]), False, one_vs_all)
-        return labels, labels.encode(y, soft)
-    found, indices = _sorted(y)
-    several = indices.ndim == 2
-    if several and announced is not None:
-        raise ValueError("classes must be None if y has several labels a row: each column of y is a class")
-    classes = found if announced is None else announced
+        return Labels(np.arange(_probabilities(y).shape[1]), False, one_vs_all)
+    classes, several = _distinct(y), y.ndim == 2
+    if announced is not None:
+        if several:
+            raise ValueError("classes must be None if y has several labels a row: each column of y is a class")
+        classes = announced
     if len(classes) < 2 and not several:
         raise ValueError(f"y must hold at least 2 classes, got one class: {classes.tolist()}")
-    labels = Labels(classes, several, one_vs_all)
-    return labels, labels._of_labels(found, indices)
+    return Labels(classes, several, one_vs_all)
 
 
-def _sorted(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The distinct labels, and the index of each row's label among them; or the columns of y, and y itself."""
+def _distinct(y: NDArray[Any]) -> NDArray[Any]:
+    """The distinct labels, sorted; or the numbers of the columns."""
     try:
         check_classification_targets(y)
         if y.ndim == 1:
-            return np.unique(y, return_inverse=True)
+            return np.unique(y)
     except TypeError as error:
         raise TypeError("y: labels must be all numbers or all strings, got both, None or another type") from error
     if type_of_target(y, input_name="y") != "multilabel-indicator":
         wanted = "zeros and ones, [N, M], if a row has several labels; for probabilities, set soft_targets=True"
         raise ValueError(f"y must hold {wanted}")
-    return np.arange(y.shape[1]), y
+    return np.arange(y.shape[1])
 
 
 def _probabilities(y: NDArray[Any]) -> NDArray[np.float64]:
@@ -283,14 +277,18 @@ class ClassModel:
         right = is_right(self.head, answers.adjusted(logits), target).numpy()
         return {"val/loss": float(share @ self.head.cost(logits, target).numpy()), "val/accuracy": float(share @ right)}
 
-    def fitted_temperature(self, outputs: NDArray[Any], rows: Rows) -> float:
-        """The temperature that fits held-out rows best; they are assumed to have the class frequencies of training."""
+    def calibrated(self, outputs: NDArray[Any], rows: Rows) -> ClassModel:
+        """The model with the temperature that fits held-out rows best.
+
+        They are assumed to have the class frequencies of training.
+        """
         shift = None
         if self.class_prior is not None and self.network_prior is not None:
             shift = log_ratio(self.class_prior, self.network_prior)
         logits = self.head.logits(torch.from_numpy(outputs).double()).numpy()
         weight = np.broadcast_to(rows.weight.reshape(-1, *[1] * (logits.ndim - 2)), logits.shape[:-1])
-        return calibration.fit_temperature(logits, rows.target, weight, shift, classes=range(logits.shape[-1]))
+        fitted = calibration.fit_temperature(logits, rows.target, weight, shift, classes=range(logits.shape[-1]))
+        return dataclasses.replace(self, temperature=fitted)
 
     def to_json(self) -> dict[str, Any]:
         """The contents of a file.

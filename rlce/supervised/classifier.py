@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
@@ -17,12 +15,12 @@ from torch import Tensor, nn
 
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization, check_number
-from rlce.supervised import files, fitting
+from rlce.supervised import files
 from rlce.supervised.classes import Answers, ClassModel, Labels, class_values, is_right, learn_labels
 from rlce.supervised.estimator import Estimator
-from rlce.supervised.fitting import Fitted, Rows, Task, Watch
-from rlce.supervised.loss import Batch, Loss, RuleLike, Rules, class_loss, counts_of, prior_of, read_rules
-from rlce.trainer import Callback, Stopping
+from rlce.supervised.fitting import Fitted, Rows, Task, batch_of
+from rlce.supervised.loss import Batch, Loss, RuleLike, class_loss, counts_of, prior_of, read_rules
+from rlce.trainer import Stopping
 
 
 class Classifier(ClassifierMixin, Estimator):
@@ -141,61 +139,6 @@ class Classifier(ClassifierMixin, Estimator):
         self.device = device
         self.random_state = random_state
 
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        validation_set: tuple[Any, ...] | None = None,
-        callback: Callback | None = None,
-        log_dir: str | os.PathLike[str] | None = None,
-        verbose: bool = False,
-    ) -> Self:
-        """Train anew.
-
-        Args:
-            X: ``[N, D]``: an array, a list of rows, a DataFrame of numbers.
-            y: the targets, ``[N]`` (see the class for other shapes).
-            sample_weight: one number >= 0 per row, ``[N]``. A weight of 2 acts like repeating the row, 0 like deleting
-                it.
-            validation_set: ``(X, y)`` or ``(X, y, sample_weight)``, held-out rows in place of ``validation_split``.
-            callback: called after every epoch with `rlce.trainer.Progress`; returning True stops this training (with
-                several restarts, the next one begins). The estimator changes only when the fit ends.
-            log_dir: directory for TensorBoard (with several restarts, a folder inside it for each); None for no logs.
-            verbose: show a progress bar.
-
-        Returns:
-            The estimator.
-
-        Raises:
-            ValueError: NaN or infinity, arrays that are empty or of a wrong shape, a single class, labels that do not
-                fit, negative or all-zero sample weights, or a wrong setting; the message names the argument.
-        """
-        plan, rules = fitting.plan_of(self.get_params(deep=False)), read_rules(self.rule)
-        reader = copy.copy(self)
-        rows = fitting.read(reader, X, y, sample_weight, fresh=True)
-        self._check_parameters()
-        labels, target = learn_labels(rows.target, self.soft_targets, rules.one_vs_all)
-
-        def held_out(*given: Any) -> Rows:
-            more = fitting.read(reader, *given)
-            return more._replace(target=labels.encode(more.target, self.soft_targets))
-
-        random = fitting.stream_of(self.random_state)
-        rows, validation = fitting.split(plan, rows._replace(target=target), validation_set, random, held_out)
-        if self.temperature == "validation" and validation is None:
-            raise ValueError('temperature="validation" needs held-out rows: validation_split or validation_set')
-        start = fitting.begin(plan, rows, validation, labels.head.n_outputs, random)
-        del rows, validation  # the raw rows may be large
-        model, task = self._task(start.rows, labels, rules)
-
-        def calibrated(outputs: NDArray[np.float64], held: Rows) -> ClassModel:
-            return dataclasses.replace(model, temperature=model.fitted_temperature(outputs, held))
-
-        last = calibrated if self.temperature == "validation" else None
-        return self._train(reader, plan, start, model, task, Watch(callback, log_dir, verbose), last)
-
     def partial_fit(
         self,
         X: ArrayLike,
@@ -219,64 +162,58 @@ class Classifier(ClassifierMixin, Estimator):
         Raises:
             ValueError: as `fit`, or a label that is not among the classes of the first call.
         """
-        plan, rules = fitting.plan_of(self.get_params(deep=False)).once_more(), read_rules(self.rule)
-        before: Fitted[ClassModel] | None = getattr(self, "fitted_", None)
-        announced = None if classes is None else np.unique(np.asarray(classes))
-        if before is not None and announced is not None:
-            known = before.about.labels.classes
-            if not np.array_equal(announced, known):
-                raise ValueError(f"classes must be those of the first call, {known.tolist()}, got {classes!r}")
-        reader = copy.copy(self)
-        rows = fitting.read(reader, X, y, sample_weight, fresh=before is None)
-        self._check_parameters()
-        if before is None:
-            labels, target = learn_labels(rows.target, self.soft_targets, rules.one_vs_all, announced)
-        else:
-            labels = before.about.labels
-            target = labels.encode(rows.target, self.soft_targets)
-        rows = rows._replace(target=target)
-        start = fitting.go_on(plan, rows, labels.head.n_outputs, before, self.random_state)
-        model, task = self._task(start.rows, labels, rules, None if before is None else before.about.counts)
-        return self._train(reader, plan, start, model, task)
+        return self._fit(X, y, sample_weight, once=True, classes=classes)
 
-    def _check_parameters(self) -> None:
+    @property
+    def _needs_held_out(self) -> str | None:
+        return 'temperature="validation"' if isinstance(self.temperature, str) else None
+
+    def _known(self, y: NDArray[Any], before: Fitted | None, classes: ArrayLike | None) -> Labels:
         if self.monitor not in ("accuracy", "loss"):
             raise ValueError(f'monitor must be "accuracy" or "loss", got {self.monitor!r}')
         if not (isinstance(self.temperature, str) and self.temperature == "validation"):
             wanted = 'be a positive number or "validation"'
             check_number("temperature", self.temperature, lambda value: 0 < value < np.inf, wanted)
+        announced = None if classes is None else np.unique(np.asarray(classes))
+        if before is None:
+            return learn_labels(y, self.soft_targets, read_rules(self.rule).one_vs_all, announced)
+        labels: Labels = before.about.labels
+        if announced is not None and not np.array_equal(announced, labels.classes):
+            raise ValueError(f"classes must be those of the first call, {labels.classes.tolist()}, got {classes!r}")
+        return labels
 
-    def _task(self, rows: Rows, labels: Labels, rules: Rules, earlier: Tensor | None = None) -> tuple[ClassModel, Task]:
-        """The class model and the task to train; ``earlier`` are the class counts of earlier calls."""
-        head, target, weight = labels.head, torch.tensor(rows.target), torch.tensor(rows.weight)
+    def _targets(self, known: Labels, y: NDArray[Any]) -> NDArray[Any]:
+        return known.encode(y, self.soft_targets)
+
+    def _task(self, known: Labels, rows: Rows, before: Fitted | None) -> Task:
+        head, target, weight = known.head, torch.tensor(rows.target), torch.tensor(rows.weight)
         counts = counts_of(target, weight, head)
-        counts = counts if earlier is None else counts + earlier
+        counts = counts if before is None else counts + before.about.counts
         weights, factors = rows.weight, None
-        if self.class_weight is not None and labels.one_vs_all:
+        if self.class_weight is not None and known.one_vs_all:
             # A row counts in the sigmoids of all classes, each time with the weight of its own class.
             yes = rows.target[..., 1] if rows.target.dtype.kind == "f" else rows.target
-            weights = rows.weight * (yes @ class_values(self.class_weight, labels.classes, counts[:, 1]).numpy())
+            weights = rows.weight * (yes @ class_values(self.class_weight, known.classes, counts[:, 1]).numpy())
         elif self.class_weight is not None:
-            if labels.several and self.class_weight != "balanced":
+            if known.several and self.class_weight != "balanced":
                 raise ValueError('class_weight must be "balanced" or None if a row has several labels')
-            factors = class_values(self.class_weight, labels.classes, counts)
+            factors = class_values(self.class_weight, known.classes, counts)
         like = torch.from_numpy(rows.inputs[:0]).to(self.device)
-        loss = class_loss(head, rules, target, weight, counts, factors, like)
+        loss = class_loss(head, read_rules(self.rule), target, weight, counts, factors, like)
         temperature = 1.0 if isinstance(self.temperature, str) else float(self.temperature)
-        model = ClassModel(labels, counts, temperature, None if labels.sigmoids else prior_of(loss, target))
+        model = ClassModel(known, counts, temperature, None if known.sigmoids else prior_of(loss, target))
         answers = model.answers(self.prior)  # a prior that does not fit is refused before training
-        task = Task(
-            head.n_outputs,
-            rows.target,
-            weights,
+        return Task(
+            model,
+            batch_of(rows, rows.target, weights if loss.probabilities is None else None, self.device),
             step=functools.partial(_step, loss),
             validate=functools.partial(model.held_out, answers=answers),
             watched=(f"val/{self.monitor}", self.monitor == "accuracy"),
             # The objective's value says nothing if the weights depend on the outputs.
             watched_in_training="train/cross_entropy" if loss.of_outputs else "train/loss",
             probabilities=loss.probabilities,
+            calibrate=model.calibrated if self._needs_held_out else None,
         )
-        return model, task
 
     @property
     def classes_(self) -> NDArray[Any]:

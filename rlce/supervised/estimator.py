@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from rlce.supervised import files, fitting
-from rlce.supervised.fitting import Fitted, Plan, Start, Task, Watch
+from rlce.supervised.fitting import Fitted, Rows, Task
+from rlce.trainer import Callback
 
 
 class Estimator(BaseEstimator):
@@ -24,7 +26,7 @@ class Estimator(BaseEstimator):
         fitted_: what was learnt, an `rlce.supervised.fitting.Fitted`; assigned once, at the end of a fit.
     """
 
-    fitted_: Fitted[Any]
+    fitted_: Fitted
 
     @property
     def network_(self) -> nn.Module:
@@ -40,6 +42,40 @@ class Estimator(BaseEstimator):
     def n_epochs_(self) -> int:
         """The number of epochs run."""
         return len(self.fitted_.training.history)
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation_set: tuple[Any, ...] | None = None,
+        callback: Callback | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
+        verbose: bool = False,
+    ) -> Self:
+        """Train from fresh weights.
+
+        Args:
+            X: ``[N, D]``: an array, a list of rows, a DataFrame of numbers.
+            y: the targets, ``[N]`` (see the class for other shapes).
+            sample_weight: one number >= 0 per row, ``[N]``. A weight of 2 acts like repeating the row, 0 like deleting
+                it.
+            validation_set: ``(X, y)`` or ``(X, y, sample_weight)``, held-out rows in place of ``validation_split``.
+            callback: called after every epoch with `rlce.trainer.Progress`; returning True stops this training (with
+                several restarts, the next one begins). The estimator changes only when the fit ends.
+            log_dir: directory for TensorBoard (with several restarts, a folder inside it for each); None for no logs.
+            verbose: show a progress bar.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: NaN or infinity, arrays that are empty or of a wrong shape, a single class, targets that do not
+                fit, negative or all-zero sample weights, or a wrong setting; the message names the argument.
+        """
+        more: dict[str, Any] = {"callback": callback, "log_dir": log_dir, "verbose": verbose}
+        return self._fit(X, y, sample_weight, validation_set=validation_set, **more)
 
     def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
         """Write everything learnt and all parameters into one file, atomically and without pickle.
@@ -59,38 +95,67 @@ class Estimator(BaseEstimator):
         check_is_fitted(self)
         files.save(self, path, extra)
 
-    def _train(
+    def _fit(
         self,
-        reader: Any,
-        plan: Plan,
-        start: Start,
-        about: Any,
-        task: Task,
-        watch: Watch | None = None,
-        calibrated: Callable[[NDArray[np.float64], Any], Any] | None = None,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        once: bool = False,
+        classes: Any = None,
+        validation_set: tuple[Any, ...] | None = None,
+        **watch: Any,
     ) -> Self:
-        """Train, assign what was learnt and the columns noted on ``reader``, then raise what interrupted it, if any.
+        """Train, and assign what was learnt and the columns, also if an interrupt ends the training.
 
-        ``calibrated`` makes the final ``about`` from the trained network's outputs for the held-out rows, and these
-        rows. If it fails, the network is kept, as after any interrupt.
+        ``once`` and ``classes`` are for ``partial_fit``; ``watch`` is who is told, as for `rlce.supervised.fitting`.
         """
-        settings = start.settings or files.settings(self.get_params(deep=False))
-        outcome = fitting.train(plan, start, task, (watch or Watch())._replace(settings=settings))
-        error = outcome.error
-        if calibrated is not None and outcome.held_out is not None:
-            try:
-                about = calibrated(outcome.held_out, start.validation)
-            except BaseException as interrupted:
-                error = interrupted
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(reader, name):
-                setattr(self, name, getattr(reader, name))
-            elif hasattr(self, name):
-                delattr(self, name)
-        self.fitted_ = Fitted(outcome.training, about, settings)
-        if error is not None:
-            raise error
+        parameters = self.get_params(deep=False)
+        plan, reader = fitting.plan_of(parameters, once), copy.copy(self)
+        before: Fitted | None = getattr(self, "fitted_", None) if once else None
+        rows = fitting.read(reader, X, y, sample_weight, fresh=before is None)
+        known = self._known(rows.target, before, classes)
+        rows = rows._replace(target=self._targets(known, rows.target))
+
+        def held_out(*given: Any) -> Rows:
+            more = fitting.read(reader, *given)
+            return more._replace(target=self._targets(known, more.target))
+
+        training = None if before is None else before.training
+        random = fitting.stream_of(self.random_state if training is None else training.seed)
+        rows, validation = fitting.split(plan, rows, validation_set, random, held_out)
+        if self._needs_held_out is not None and validation is None and not once:
+            raise ValueError(f"{self._needs_held_out} needs held-out rows: validation_split or validation_set")
+        start = fitting.begin(plan, rows, validation, known.head.n_outputs, random, training)
+        del rows, validation  # the raw rows may be large
+
+        def keep(fitted: Fitted) -> None:
+            for name in ("n_features_in_", "feature_names_in_"):
+                if hasattr(reader, name):
+                    setattr(self, name, getattr(reader, name))
+                elif hasattr(self, name):
+                    delattr(self, name)
+            self.fitted_ = fitted
+
+        settings = files.settings(parameters) if before is None else before.settings
+        fitting.train(plan, start, self._task(known, start.rows, before), settings, keep, **watch)
         return self
+
+    @property
+    def _needs_held_out(self) -> str | None:
+        """The parameter that needs held-out rows, if one does."""
+        raise NotImplementedError
+
+    def _known(self, y: NDArray[Any], before: Fitted | None, classes: Any) -> Any:
+        """What y is, from the first rows or the fit before; its ``head`` says what the network's outputs mean."""
+        raise NotImplementedError
+
+    def _targets(self, known: Any, y: NDArray[Any]) -> NDArray[Any]:
+        """Y as targets; it is checked."""
+        raise NotImplementedError
+
+    def _task(self, known: Any, rows: Rows, before: Fitted | None) -> Task:
+        """The task for standardised rows with these targets."""
+        raise NotImplementedError
 
     def _outputs(self, X: Any, *, masks: bool = False) -> Tensor:
         """The network's outputs, ``[N, D]`` → ``[N, n_outputs]`` float64; with ``masks``, −∞ means a masked class.

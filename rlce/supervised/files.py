@@ -68,7 +68,7 @@ def _from_json(name: str, value: Any) -> Any:
 def save(estimator: Any, path: str | os.PathLike[str], extra: Mapping[str, Any] | None) -> None:
     """Write a fitted estimator; `rlce.supervised.estimator.Estimator.save` documents it."""
     checkpoint.check_json("extra", extra)
-    fitted: Fitted[Any] = estimator.fitted_
+    fitted: Fitted = estimator.fitted_
     training = fitted.training
     state = {
         "features": estimator.n_features_in_,

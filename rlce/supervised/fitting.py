@@ -1,9 +1,9 @@
 """Fitting: rows and a task become a trained network.
 
-    X, y ─► read ─► split ─► begin (or go_on) ─► train ─► Outcome
+    X, y ─► read ─► split ─► begin ─► train ─► Fitted
 
 `rlce.Classifier` and `rlce.Regressor` differ only in how they read y and in their `Task`. An error is raised before
-anything has changed. What was learnt is returned as one value, also if the training was interrupted.
+anything has changed. What was learnt is kept as one value, also if the training was interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,8 +44,6 @@ from rlce.supervised.loss import Batch
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 
-About = TypeVar("About")
-
 
 class Rows(NamedTuple):
     """N rows, without those of weight zero."""
@@ -57,8 +55,9 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train: the parameters that both estimators share, checked."""
+    """How to train: the parameters that both estimators share, checked; ``once``: for one epoch of ``partial_fit``."""
 
+    once: bool
     optimization: Optimization
     stopping: Stopping
     hidden: Sequence[int]
@@ -86,23 +85,13 @@ class Plan:
             return int(self.batch_size)
         return min(1_024, max(64, 2 ** int(math.log2(max(rows, 256) / 256))))
 
-    def once_more(self) -> Plan:
-        """The plan of one more epoch, for ``partial_fit``.
 
-        Raises:
-            ValueError: for a schedule that must know where training ends.
-        """
-        schedule = self.optimization.schedule
-        if schedule == "plateau" or (schedule != "constant" and self.optimization.schedule_timesteps is None):
-            raise ValueError(f"optimizer: partial_fit has no end, which the {schedule} schedule needs to know")
-        return dataclasses.replace(self, epochs=1, restarts=1, stopping=Stopping())
-
-
-def plan_of(parameters: Mapping[str, Any]) -> Plan:
-    """The plan from an estimator's parameters.
+def plan_of(parameters: Mapping[str, Any], once: bool = False) -> Plan:
+    """The plan from an estimator's parameters; ``once``: for one epoch of ``partial_fit``.
 
     Raises:
-        ValueError: for a parameter that makes no sense; the message names it.
+        ValueError: for a parameter that makes no sense, or for ``once`` with a schedule that must know where training
+            ends; the message names the parameter.
     """
     for name in ("epochs", "restarts"):
         check_whole(name, parameters[name])
@@ -121,11 +110,15 @@ def plan_of(parameters: Mapping[str, Any]) -> Plan:
     if stopping is not None and not isinstance(stopping, Stopping):
         check_whole("stopping", stopping, ", None, or an rlce.Stopping")
     given = {name: parameters[name] for name in ("learning_rate", "weight_decay") if parameters[name] is not None}
-    return Plan(
-        dataclasses.replace(chosen if isinstance(chosen, Optimization) else Optimization(chosen), **given),
-        stopping if isinstance(stopping, Stopping) else Stopping(patience=stopping),
-        *(parameters[field.name] for field in dataclasses.fields(Plan)[2:]),
-    )
+    optimization = dataclasses.replace(chosen if isinstance(chosen, Optimization) else Optimization(chosen), **given)
+    stopping = stopping if isinstance(stopping, Stopping) else Stopping(patience=stopping)
+    if once:
+        schedule = optimization.schedule
+        if schedule == "plateau" or (schedule != "constant" and optimization.schedule_timesteps is None):
+            raise ValueError(f"optimizer: partial_fit has no end, which the {schedule} schedule needs to know")
+        parameters = {**parameters, "epochs": 1, "restarts": 1, "validation_split": 0.0}
+        stopping = Stopping()
+    return Plan(once, optimization, stopping, *(parameters[field.name] for field in dataclasses.fields(Plan)[3:]))
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -242,7 +235,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Fitted(Generic[About]):
+class Fitted:
     """Everything that a fit leaves: what an estimator predicts with, continues from and saves.
 
     ``partial_fit`` makes a new one, but goes on training the same network.
@@ -254,60 +247,46 @@ class Fitted(Generic[About]):
     """
 
     training: Training
-    about: About
+    about: Any
     settings: Mapping[str, Any]
-
-
-class Seeds(NamedTuple):
-    """The seeds of one training, in the order of their use."""
-
-    network: int
-    order: int
-    rules: int
 
 
 class Start(NamedTuple):
     """Where a fit begins."""
 
     training: Training
-    seeds: list[Seeds]  # one for each restart
+    seeds: list[tuple[int, int, int]]  # for each restart: of the network, of the order of rows, of the rules
     rows: Rows  # standardised
     validation: Rows | None  # standardised
-    settings: Mapping[str, Any] | None = None  # those of the fit that goes on
 
 
-def begin(plan: Plan, rows: Rows, validation: Rows | None, n_outputs: int, random: np.random.RandomState) -> Start:
-    """Column statistics, a fresh network, and the seeds of all restarts.
+def begin(
+    plan: Plan,
+    rows: Rows,
+    validation: Rows | None,
+    n_outputs: int,
+    random: np.random.RandomState,
+    before: Training | None,
+) -> Start:
+    """Column statistics, a network, and the seeds of all restarts.
 
     The library's network is in double precision if one batch holds all rows. It costs nothing there, and a sample
-    weight of 2 then gives exactly what a repeated row gives.
+    weight of 2 then gives exactly what a repeated row gives. ``partial_fit`` knows only the first rows, and takes
+    single precision. It goes on with the network of ``before``, and leaves the rest of it as it was.
     """
-    seeds = [Seeds(*(draw_seed(random) for _ in range(3))) for _ in range(plan.restarts)]
+    seeds = [(draw_seed(random), draw_seed(random), draw_seed(random)) for _ in range(plan.restarts)]
+    if plan.once:  # it draws the network's seed last
+        seeds = [(network, order, rules) for order, rules, network in seeds]
     count, width = rows.inputs.shape
-    standardizer = Standardizer(width)
+    standardizer = Standardizer(width) if before is None else copy.deepcopy(before.standardizer)
     if plan.standardize:
-        standardizer.update(rows.inputs, None if (rows.weight == rows.weight[0]).all() else rows.weight)
-    double = plan.device == "cpu" and count <= plan.rows_a_step(count)
-    network = plan.make(width, n_outputs, seeds[0].network, double)
-    training = Training(network, standardizer, draw_seed(random))
-    return Start(training, seeds, training.standardized(rows), validation and training.standardized(validation))
-
-
-def go_on(plan: Plan, rows: Rows, n_outputs: int, before: Fitted[Any] | None, random_state: Any) -> Start:
-    """Where another epoch over these rows begins: at the fit before, or at a fresh network."""
-    # An error after this must leave the fit before as it was, hence the copies.
-    random = stream_of(random_state) if before is None else np.random.RandomState(before.training.seed)
-    width = rows.inputs.shape[1]
-    standardizer = Standardizer(width) if before is None else copy.deepcopy(before.training.standardizer)
-    if plan.standardize:
-        standardizer.update(rows.inputs, rows.weight)
-    order, rules, network = (draw_seed(random) for _ in Seeds._fields)
+        equal = not plan.once and (rows.weight == rows.weight[0]).all()
+        standardizer.update(rows.inputs, None if equal else rows.weight)
     if before is None:
-        training = Training(plan.make(width, n_outputs, network, double=False), standardizer, draw_seed(random))
-    else:
-        training = dataclasses.replace(before.training, standardizer=standardizer, seed=draw_seed(random))
-    seeds, settings = [Seeds(network, order, rules)], None if before is None else before.settings
-    return Start(training, seeds, training.standardized(rows), None, settings)
+        double = not plan.once and plan.device == "cpu" and count <= plan.rows_a_step(count)
+        before = Training(plan.make(width, n_outputs, seeds[0][0], double), standardizer, 0)
+    training = dataclasses.replace(before, standardizer=standardizer, seed=draw_seed(random))
+    return Start(training, seeds, training.standardized(rows), validation and training.standardized(validation))
 
 
 # ------------------------------------------------------------------------------------------------------------ training
@@ -316,92 +295,96 @@ def go_on(plan: Plan, rows: Rows, n_outputs: int, before: Fitted[Any] | None, ra
 class Task(NamedTuple):
     """The difference between a classification and a regression in training."""
 
-    n_outputs: int
-    target: NDArray[Any]  # [N, ...], of the training rows, in the unit of the loss
-    weight: NDArray[np.float64]  # [N], positive, not scaled
+    about: Any  # what is known besides the network
+    batch: Batch  # all training rows
     step: Callable[[nn.Module, Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]  # the loss, and what to log
     validate: Callable[[NDArray[Any], Rows], dict[str, float]]  # outputs for held-out rows → what to log
     watched: tuple[str, bool]  # the scalar of `validate` to watch, and True if more of it is better
     watched_in_training: str = "train/loss"  # without held-out rows; less is better
     probabilities: Tensor | None = None  # [N], for drawing the training rows; None: each row once per epoch
     prepare: Callable[[nn.Module], None] | None = None  # changes the network once, when nothing can be refused any more
+    calibrate: Callable[[NDArray[np.float64], Rows], Any] | None = None  # outputs for held-out rows → the final `about`
 
 
-class Watch(NamedTuple):
-    """Who is told about a training."""
-
-    callback: Callback | None = None
-    log_dir: str | os.PathLike[str] | None = None
-    verbose: bool = False
-    settings: Mapping[str, Any] = {}  # written beside the scalars
-
-
-class Outcome(NamedTuple):
-    """The result of a training, interrupted or not."""
-
-    training: Training
-    held_out: NDArray[np.float64] | None  # the trained network's outputs for the held-out rows, if there are any
-    error: BaseException | None  # what interrupted it; to be raised once the result is stored
-
-
-def train(plan: Plan, start: Start, task: Task, watch: Watch) -> Outcome:
+def train(
+    plan: Plan,
+    start: Start,
+    task: Task,
+    settings: Mapping[str, Any],
+    keep: Callable[[Fitted], None],
+    callback: Callback | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
+) -> None:
     """Train once from ``start`` and once from fresh weights for each further seed, and keep the best.
 
-    Returns:
-        The best training. If one was interrupted: the best before it, or else what it has learnt so far.
+    Args:
+        plan: how to train.
+        start: where to begin.
+        task: what to train.
+        settings: the estimator's parameters as JSON, to keep and to log.
+        keep: receives the best training. If one is interrupted: the best before it, or else what it has learnt so far.
+        callback: called after every epoch.
+        log_dir: TensorBoard directory.
+        verbose: show a progress bar.
 
     Raises:
         ValueError: for anything refused before the first training begins.
     """
-    batch = _batch(task, start.rows, plan.device)
     best: _Run | None = None
     running: _Run | None = None
-    score = -math.inf
+    about, score = task.about, -math.inf
     try:
-        for restart, seed in enumerate(start.seeds):
-            directory, one = watch.log_dir, start.training
+        for restart, seeds in enumerate(start.seeds):
+            directory, one = log_dir, start.training
             if directory is not None and len(start.seeds) > 1:
                 directory = Path(directory, f"restart-{restart + 1}")
             if restart:  # the same start with other initial weights
                 double = number_type(one.network) is np.float64
-                network = plan.make(one.standardizer.width, task.n_outputs, seed.network, double)
+                network = plan.make(one.standardizer.width, about.head.n_outputs, seeds[0], double)
                 one = dataclasses.replace(one, network=network)
-            running = _Run(plan, one, seed, task, batch, watch._replace(log_dir=directory))
-            value = running.finish(start.validation)
+            running = _Run(plan, one, seeds, task, settings, directory)
+            value = running.finish(start.validation, callback, verbose)
             if best is None or value > score:
                 best, score = running, value
             running = None
         assert best is not None
         best.warn_if_diverged()
-        held = None
-        if start.validation is not None:
-            held = in_chunks(numpy_forward(best.start.network), start.validation.inputs).astype(np.float64)
-        return Outcome(best.training, held, None)
-    except BaseException as error:
+        if task.calibrate is not None and start.validation is not None:
+            outputs = in_chunks(numpy_forward(best.start.network), start.validation.inputs)
+            about = task.calibrate(outputs.astype(np.float64), start.validation)
+    finally:
         learnt = best or running
-        if learnt is None:
-            raise
-        return Outcome(learnt.training, None, error)
+        if learnt is not None:
+            keep(Fitted(learnt.training, about, settings))
 
 
 class _Run:
     """One training. Only its constructor may refuse; `training` is what it has learnt so far."""
 
-    def __init__(self, plan: Plan, start: Training, seeds: Seeds, task: Task, batch: Batch, watch: Watch) -> None:
-        self.plan, self.start, self.task, self.batch, self.watch = plan, start, task, batch, watch
-        self.order, rules = (torch.Generator().manual_seed(seed) for seed in (seeds.order, seeds.rules))
+    def __init__(
+        self,
+        plan: Plan,
+        start: Training,
+        seeds: tuple[int, int, int],
+        task: Task,
+        settings: Mapping[str, Any],
+        log_dir: str | os.PathLike[str] | None,
+    ) -> None:
+        self.plan, self.start, self.task = plan, start, task
+        self.order, rules = (torch.Generator().manual_seed(seed) for seed in seeds[1:])
         self.loss = lambda batch: task.step(start.network, batch, rules)
         with evaluation_mode(start.network), torch.no_grad():
             # Run the loss on two rows, so that a broken rule or cost fails before training.
-            self.loss(_every(batch, slice(2)))
+            self.loss(_every(task.batch, slice(2)))
         self.history = list(start.history)
-        self.tracker = Tracker(watch.log_dir)
+        self.tracker = Tracker(log_dir)
         self.trainer = Trainer(start.network, plan.optimization, self.tracker)
         if not start.network.training:  # as the last training left it; a fresh network may have frozen parts
             start.network.train()
         self.trainer.optimizer.restore(start.optimizer_state)
         self.trainer.progress.step = start.samples_seen
-        self.config = {**watch.settings, "rows": len(batch.target), "features": start.standardizer.width}
+        self.config = {**settings, "rows": len(task.batch.target), "features": start.standardizer.width}
         self.tracker.open()
         self.tracker.config(self.config)
 
@@ -410,42 +393,48 @@ class _Run:
         state, seen = self.trainer.optimizer.state, self.trainer.progress.step
         return dataclasses.replace(self.start, history=self.history, optimizer_state=state, samples_seen=seen)
 
-    def finish(self, validation: Rows | None) -> float:
+    def finish(self, validation: Rows | None, callback: Callback | None, verbose: bool) -> float:
         """Train to the end and return the score (more is better)."""
-        plan, task, network, count = self.plan, self.task, self.start.network, len(self.batch.target)
-        name, maximize = task.watched if validation is not None else (task.watched_in_training, False)
-        monitor = Monitor(name, maximize)
+        plan, task, network, count = self.plan, self.task, self.start.network, len(self.task.batch.target)
+        first, history = self.start.samples_seen, self.history
+        monitor = Monitor(task.watched_in_training, maximize=False)
         if validation is not None:
             forward = numpy_forward(network)
+            evaluate = lambda: task.validate(in_chunks(forward, validation.inputs), validation)  # noqa: E731
+            monitor = Monitor(*task.watched, evaluate, tie_breaker="val/loss")
 
-            def evaluate() -> dict[str, float]:
-                return task.validate(in_chunks(forward, validation.inputs), validation)
+        def epochs() -> Iterator[Round]:
+            for epoch in range(1, plan.epochs + 1):
+                batches = batches_of(task.batch, count, plan.rows_a_step(count), self.order, task.probabilities)
+                yield Round(itertools.starmap(Batch, batches), first + epoch * count)
 
-            monitor = Monitor(name, maximize, evaluate, tie_breaker="val/loss")
+        def record(progress: Progress) -> bool | None:
+            history.append(dict(progress.scalars))
+            return None if callback is None else callback(progress)
+
         try:
             if task.prepare is not None:
                 task.prepare(network)
             with evaluation_mode(network), torch.no_grad():
-                some = _every(self.batch, slice(None, None, 1 + count // 1_000))
+                some = _every(task.batch, slice(None, None, 1 + count // 1_000))
                 loss, scalars = task.step(network, some, torch.Generator())
                 self.loss_before = float(scalars.get(task.watched_in_training, loss))
             self.trainer.fit(
-                self._epochs(),
+                epochs(),
                 self.loss,
-                total=self.start.samples_seen + plan.epochs * count,
+                total=first + plan.epochs * count,
                 monitor=monitor,
                 stopping=plan.stopping,
-                callback=self._record,
-                progress_bar=self.watch.verbose,
+                callback=record,
+                progress_bar=verbose,
             )
-            value = self.history[-1][name] if validation is None else self.trainer.restore_best()
-            results = [tag for tag in ("train/accuracy", name) if tag in self.history[-1]]
-            self.tracker.hyperparameters(self.config, results)
+            value = history[-1][monitor.name] if validation is None else self.trainer.restore_best()
+            self.tracker.hyperparameters(self.config, [t for t in ("train/accuracy", monitor.name) if t in history[-1]])
         finally:
             self.tracker.close()
             self.trainer.flat.release()
             network.eval()
-        return value if maximize else -value
+        return value if monitor.maximize else -value
 
     def warn_if_diverged(self) -> None:
         """Warn if the last epoch's loss is more than 1 above twice the loss before training."""
@@ -458,28 +447,23 @@ class _Run:
                 stacklevel=5,
             )
 
-    def _epochs(self) -> Iterator[Round]:
-        count = len(self.batch.target)
-        for epoch in range(1, self.plan.epochs + 1):
-            batches = batches_of(self.batch, count, self.plan.rows_a_step(count), self.order, self.task.probabilities)
-            yield Round(itertools.starmap(Batch, batches), self.start.samples_seen + epoch * count)
 
-    def _record(self, progress: Progress) -> bool | None:
-        self.history.append(dict(progress.scalars))
-        return None if self.watch.callback is None else self.watch.callback(progress)
+def batch_of(rows: Rows, target: NDArray[Any], weight: NDArray[np.float64] | None, device: str | torch.device) -> Batch:
+    """All standardised rows as tensors, in the network's number type.
 
-
-def _batch(task: Task, rows: Rows, device: str) -> Batch:
-    """All standardised rows as tensors, in the network's number type."""
+    Args:
+        rows: standardised.
+        target: in the unit of the loss, ``[N, ...]``.
+        weight: positive, not scaled, ``[N]``; None for rows that are drawn by weight, which count 1 each.
+        device: of the network.
+    """
     dtype = rows.inputs.dtype
-    # Rows that are drawn by weight count 1 each.
-    weight = task.weight if task.probabilities is None else np.ones_like(task.weight)
-    equal = bool((weight == weight[0]).all())
-    target = task.target if task.target.dtype.kind == "i" else task.target.astype(dtype)
+    target = target if target.dtype.kind == "i" else target.astype(dtype)
+    equal = weight is None or bool((weight == weight[0]).all())
     return Batch(
         torch.from_numpy(rows.inputs).to(device),
         torch.from_numpy(target).to(device),
-        None if equal else torch.tensor((weight / weight.mean()).astype(dtype), device=device),
+        None if weight is None or equal else torch.tensor((weight / weight.mean()).astype(dtype), device=device),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import math
@@ -22,11 +21,11 @@ from rlce.data import Moments, merged
 from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels, squared
 from rlce.network import MLP, NetworkFactory
 from rlce.optimization import Optimization, check_choice, check_number
-from rlce.supervised import files, fitting
+from rlce.supervised import files
 from rlce.supervised.estimator import Estimator
-from rlce.supervised.fitting import Fitted, Rows, Task, Watch
-from rlce.supervised.loss import Batch, Loss
-from rlce.trainer import Callback, Stopping
+from rlce.supervised.fitting import Fitted, Rows, Task, batch_of
+from rlce.supervised.loss import Loss
+from rlce.trainer import Stopping
 
 # Coverages at which conformal intervals are calibrated; others are interpolated.
 _COVERAGES = np.concatenate([np.arange(1, 100) / 100, [0.995, 0.999]])
@@ -289,63 +288,6 @@ class Regressor(RegressorMixin, Estimator):
         self.device = device
         self.random_state = random_state
 
-    # --------------------------------------------------------------------------------------------------------- training
-
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        validation_set: tuple[Any, ...] | None = None,
-        callback: Callback | None = None,
-        log_dir: str | os.PathLike[str] | None = None,
-        verbose: bool = False,
-    ) -> Self:
-        """Train from fresh weights.
-
-        Args:
-            X: ``[N, D]``: an array, a list of rows, or a DataFrame of numbers.
-            y: the targets, ``[N]``.
-            sample_weight: one number >= 0 per row, ``[N]``. A weight of 2 acts like repeating the row, 0 like deleting
-                it.
-            validation_set: ``(X, y)`` or ``(X, y, sample_weight)``, in place of ``validation_split``.
-            callback: called after every epoch with `rlce.trainer.Progress`. Training (with restarts, the current one)
-                stops if it returns True. The estimator holds the result only after the fit.
-            log_dir: TensorBoard directory of this run, with a folder for each restart; None for none.
-            verbose: show a progress bar.
-
-        Returns:
-            The estimator.
-
-        Raises:
-            ValueError: for NaN or infinity, empty or misshapen arrays, negative or all-zero sample weights, a setting
-                that makes no sense, or targets that do not fit; the message names the argument.
-
-        Warns:
-            sklearn.exceptions.ConvergenceWarning: if the training loss ended far above where it began.
-        """
-        plan = fitting.plan_of(self.get_params(deep=False))
-        reader = copy.copy(self)
-
-        def numbers(*given: Any, fresh: bool = False) -> Rows:
-            rows = fitting.read(reader, *given, fresh=fresh)
-            return rows._replace(target=_numbers(rows.target))
-
-        rows = numbers(X, y, sample_weight, fresh=True)
-        model = self._model()
-        random = fitting.stream_of(self.random_state)
-        rows, validation = fitting.split(plan, rows, validation_set, random, numbers)
-        if self.conformal and validation is None:
-            raise ValueError("conformal needs held-out rows: validation_split or validation_set")
-        if self.conformal and model.head.widest is not None and model.head.widest < _COVERAGES[0]:
-            raise ValueError(f"conformal needs quantiles on both sides of the median, got {self.quantiles!r}")
-        start = fitting.begin(plan, rows, validation, model.head.n_outputs, random)
-        del rows, validation  # the raw rows may be large
-        model = model.updated(start.rows.target, start.rows.weight, self.cost in _ROBUST)
-        watch, last = Watch(callback, log_dir, verbose), model.conformed if self.conformal else None
-        return self._train(reader, plan, start, model, _task(model, start.rows), watch, last)
-
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over these rows, continuing from what was learnt before.
 
@@ -364,23 +306,43 @@ class Regressor(RegressorMixin, Estimator):
         Raises:
             ValueError: as `fit`.
         """
-        plan = fitting.plan_of(self.get_params(deep=False)).once_more()
-        before: Fitted[NumberModel] | None = getattr(self, "fitted_", None)
-        reader = copy.copy(self)
-        rows = fitting.read(reader, X, y, sample_weight, fresh=before is None)
-        rows = rows._replace(target=_numbers(rows.target))
-        old = self._model() if before is None else dataclasses.replace(before.about, conformal=None)
-        robust = (self.cost if before is None else before.settings["cost"]) in _ROBUST
-        model = old.updated(rows.target, rows.weight, robust)
-        start = fitting.go_on(plan, rows, model.head.n_outputs, before, self.random_state)
-        task = _task(model, start.rows)
-        if before is not None:
-            task = task._replace(prepare=functools.partial(model.keep_predictions, before=old))
-        return self._train(reader, plan, start, model, task)
+        return self._fit(X, y, sample_weight, once=True)
 
-    def _model(self) -> NumberModel:
-        """The model before any target was seen."""
-        return NumberModel(head_of(self.cost, self.quantiles, self.delta), _levels(self.quantiles))
+    @property
+    def _needs_held_out(self) -> str | None:
+        return "conformal" if self.conformal else None
+
+    def _known(self, y: NDArray[Any], before: Fitted | None, classes: None) -> NumberModel:
+        if before is not None:
+            return dataclasses.replace(before.about, conformal=None)
+        model = NumberModel(head_of(self.cost, self.quantiles, self.delta), _levels(self.quantiles))
+        if self.conformal and model.head.widest is not None and model.head.widest < _COVERAGES[0]:
+            raise ValueError(f"conformal needs quantiles on both sides of the median, got {self.quantiles!r}")
+        return model
+
+    def _targets(self, known: NumberModel, y: NDArray[Any]) -> NDArray[np.float64]:
+        if y.ndim != 1:
+            raise ValueError(f"y must hold one number a row, [N], got shape {list(y.shape)}")
+        if y.dtype.kind not in "biufO":
+            raise ValueError(f"y must hold numbers, got {y.dtype}")
+        y = y.astype(np.float64)
+        if not np.isfinite(y).all():
+            raise ValueError("Input y contains NaN or infinity.")
+        return y
+
+    def _task(self, known: NumberModel, rows: Rows, before: Fitted | None) -> Task:
+        cost = self.cost if before is None else before.settings["cost"]
+        model = known.updated(rows.target, rows.weight, robust=cost in _ROBUST)
+        loss = Loss(model.head)
+        return Task(
+            model,
+            batch_of(rows, model.standardized(rows.target), rows.weight, self.device),
+            step=lambda network, batch, generator: (loss(network, batch, generator).loss, {}),
+            validate=model.held_out,
+            watched=("val/loss", False),
+            prepare=None if before is None else functools.partial(model.keep_predictions, before=known),
+            calibrate=model.conformed if self.conformal else None,
+        )
 
     # ----------------------------------------------------------------------------------------------- what was learnt
 
@@ -488,18 +450,6 @@ class Regressor(RegressorMixin, Estimator):
         return files.load(cls, NumberModel, path, network, device, {})
 
 
-def _numbers(y: NDArray[Any]) -> NDArray[np.float64]:
-    """Targets as float64, ``[N]``."""
-    if y.ndim != 1:
-        raise ValueError(f"y must hold one number a row, [N], got shape {list(y.shape)}")
-    if y.dtype.kind not in "biufO":
-        raise ValueError(f"y must hold numbers, got {y.dtype}")
-    y = y.astype(np.float64)
-    if not np.isfinite(y).all():
-        raise ValueError("Input y contains NaN or infinity.")
-    return y
-
-
 def _finite(answers: NDArray[np.float64]) -> NDArray[np.float64]:
     """The answers, if all are finite."""
     if not np.isfinite(answers).all():
@@ -511,17 +461,6 @@ def _finite(answers: NDArray[np.float64]) -> NDArray[np.float64]:
 def _levels(quantiles: Any) -> tuple[float, ...]:
     """Quantile levels in the given order."""
     return tuple(np.atleast_1d(np.asarray(quantiles, dtype=np.float64)).tolist())
-
-
-def _task(model: NumberModel, rows: Rows) -> Task:
-    """The regression in training."""
-    loss = Loss(model.head)
-
-    def step(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return loss(network, batch, generator).loss, {}
-
-    target = model.standardized(rows.target)
-    return Task(model.head.n_outputs, target, rows.weight, step, model.held_out, ("val/loss", False))
 
 
 def weighted_quantiles(
