@@ -92,6 +92,8 @@ class Classifier(ClassifierMixin, Estimator):
         ['a', 'a', 'b', 'b']
     """
 
+    _calibration = 'temperature="validation"'
+
     def __init__(
         self,
         hidden: Sequence[int] = (128,),
@@ -164,10 +166,6 @@ class Classifier(ClassifierMixin, Estimator):
         """
         return self._fit(X, y, sample_weight, once=True, classes=classes)
 
-    @property
-    def _needs_held_out(self) -> str | None:
-        return 'temperature="validation"' if isinstance(self.temperature, str) else None
-
     def _known(self, y: NDArray[Any], before: Fitted | None, classes: ArrayLike | None) -> Labels:
         if self.monitor not in ("accuracy", "loss"):
             raise ValueError(f'monitor must be "accuracy" or "loss", got {self.monitor!r}')
@@ -212,7 +210,7 @@ class Classifier(ClassifierMixin, Estimator):
             # The objective's value says nothing if the weights depend on the outputs.
             watched_in_training="train/cross_entropy" if loss.of_outputs else "train/loss",
             probabilities=loss.probabilities,
-            calibrate=model.calibrated if self._needs_held_out else None,
+            calibrate=model.calibrated if isinstance(self.temperature, str) else None,
         )
 
     @property

@@ -27,6 +27,7 @@ class Estimator(BaseEstimator):
     """
 
     fitted_: Fitted
+    _calibration: str  # the setting that needs held-out rows
 
     @property
     def network_(self) -> nn.Module:
@@ -123,8 +124,6 @@ class Estimator(BaseEstimator):
         training = None if before is None else before.training
         random = fitting.stream_of(self.random_state if training is None else training.seed)
         rows, validation = fitting.split(plan, rows, validation_set, random, held_out)
-        if self._needs_held_out is not None and validation is None and not once:
-            raise ValueError(f"{self._needs_held_out} needs held-out rows: validation_split or validation_set")
         start = fitting.begin(plan, rows, validation, known.head.n_outputs, random, training)
         del rows, validation  # the raw rows may be large
 
@@ -136,21 +135,19 @@ class Estimator(BaseEstimator):
                     delattr(self, name)
             self.fitted_ = fitted
 
+        task = self._task(known, start.rows, before)
+        if task.calibrate is not None and start.validation is None and not once:
+            raise ValueError(f"{self._calibration} needs held-out rows: validation_split or validation_set")
         settings = files.settings(parameters) if before is None else before.settings
-        fitting.train(plan, start, self._task(known, start.rows, before), settings, keep, **watch)
+        fitting.train(plan, start, task, settings, keep, **watch)
         return self
-
-    @property
-    def _needs_held_out(self) -> str | None:
-        """The parameter that needs held-out rows, if one does."""
-        raise NotImplementedError
 
     def _known(self, y: NDArray[Any], before: Fitted | None, classes: Any) -> Any:
         """What y is, from the first rows or the fit before; its ``head`` says what the network's outputs mean."""
         raise NotImplementedError
 
     def _targets(self, known: Any, y: NDArray[Any]) -> NDArray[Any]:
-        """Y as targets; it is checked."""
+        """The targets in y, checked."""
         raise NotImplementedError
 
     def _task(self, known: Any, rows: Rows, before: Fitted | None) -> Task:

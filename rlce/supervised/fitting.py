@@ -182,11 +182,10 @@ def split(
         return rows, None
     one_class = rows.target.ndim == 1 and rows.target.dtype.kind == "i"
     groups = rows.target if one_class else np.zeros(len(rows.target), int)
-    held = held_out(groups, plan.validation_split, draw_seed(random))
+    share = plan.validation_split
+    held = held_out(groups, share, draw_seed(random))
     if not held.any():
-        raise ValueError(
-            f"validation_split: {plan.validation_split} of {len(held)} rows holds out none; use a larger one"
-        )
+        raise ValueError(f"validation_split: {share} of {len(held)} rows holds out none; use a larger one")
     return Rows(*(part[~held] for part in rows)), Rows(*(part[held] for part in rows))
 
 
@@ -303,7 +302,7 @@ class Task(NamedTuple):
     watched_in_training: str = "train/loss"  # without held-out rows; less is better
     probabilities: Tensor | None = None  # [N], for drawing the training rows; None: each row once per epoch
     prepare: Callable[[nn.Module], None] | None = None  # changes the network once, when nothing can be refused any more
-    calibrate: Callable[[NDArray[np.float64], Rows], Any] | None = None  # outputs for held-out rows → the final `about`
+    calibrate: Callable[[NDArray[Any], Rows], Any] | None = None  # outputs for held-out rows → the final `about`
 
 
 def train(
@@ -352,7 +351,7 @@ def train(
         best.warn_if_diverged()
         if task.calibrate is not None and start.validation is not None:
             outputs = in_chunks(numpy_forward(best.start.network), start.validation.inputs)
-            about = task.calibrate(outputs.astype(np.float64), start.validation)
+            about = task.calibrate(outputs, start.validation)
     finally:
         learnt = best or running
         if learnt is not None:
@@ -400,8 +399,11 @@ class _Run:
         monitor = Monitor(task.watched_in_training, maximize=False)
         if validation is not None:
             forward = numpy_forward(network)
-            evaluate = lambda: task.validate(in_chunks(forward, validation.inputs), validation)  # noqa: E731
-            monitor = Monitor(*task.watched, evaluate, tie_breaker="val/loss")
+            monitor = Monitor(
+                *task.watched,
+                evaluate=lambda: task.validate(in_chunks(forward, validation.inputs), validation),
+                tie_breaker="val/loss",
+            )
 
         def epochs() -> Iterator[Round]:
             for epoch in range(1, plan.epochs + 1):

@@ -29,7 +29,6 @@ from rlce.trainer import Stopping
 
 # Coverages at which conformal intervals are calibrated; others are interpolated.
 _COVERAGES = np.concatenate([np.arange(1, 100) / 100, [0.995, 0.999]])
-_COSTS = ("squared", "absolute", "huber", "quantile", "gaussian")
 _ROBUST = ("absolute", "huber", "quantile")  # the unit of their targets is measured by quartiles
 
 
@@ -43,16 +42,17 @@ def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
         >>> head_of("quantile", [0.9], 1.0)
         Quantiles(levels=(0.5, 0.9))
     """
-    check_choice("cost", cost, _COSTS)
     levels = quantile_levels(quantiles)
     check_number("delta", delta, lambda value: 0 < value < np.inf, "be positive and finite")
-    if cost == "gaussian":
-        return Gaussian(scale=None)
-    if cost == "quantile":
-        return Quantiles(levels)
-    if cost == "huber":
-        return Point(functools.partial(huber, delta=delta))
-    return Point(squared if cost == "squared" else absolute)
+    heads: dict[str, RegressionHead] = {
+        "squared": Point(squared),
+        "absolute": Point(absolute),
+        "huber": Point(functools.partial(huber, delta=delta)),
+        "quantile": Quantiles(levels),
+        "gaussian": Gaussian(scale=None),
+    }
+    check_choice("cost", cost, heads)
+    return heads[cost]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +158,7 @@ class NumberModel:
         # The row to be predicted may lie anywhere among the held-out ones; beyond the last nothing is known.
         ranks = _COVERAGES * (1.0 + 1.0 / count)
         known = (ranks <= 1.0) & ((1.0 if widest is None else widest) + 1e-9 >= _COVERAGES)
-        widenings, tensor = [], torch.from_numpy(outputs)
+        widenings, tensor = [], torch.from_numpy(outputs).double()
         for coverage, rank in zip(_COVERAGES[known], ranks[known], strict=True):
             low, high = self.interval(tensor, coverage).T
             widenings += weighted_quantiles(np.maximum(low - rows.target, rows.target - high), rows.weight, [rank])
@@ -181,9 +181,7 @@ class NumberModel:
         # Files of earlier versions do not hold the number of rows: it is the samples per epoch.
         rows = float(state.get("rows", state["samples_seen"] / max(1, len(state["history"]))))
         if not (0 <= spread < np.inf and 0 <= rows < np.inf and np.isfinite(location)):
-            raise ValueError(
-                f"location, scale and rows must be finite, the last two >= 0, got {location, spread, rows}"
-            )
+            raise ValueError(f"location, scale and rows must be finite, two of them >= 0, got {location, spread, rows}")
         arrays = None if conformal is None else (np.array(conformal[0]), np.array(conformal[1]))
         return cls(head, _levels(parameters["quantiles"]), location, spread, rows, arrays)
 
@@ -244,6 +242,8 @@ class Regressor(RegressorMixin, Estimator):
         >>> regressor.predict([[0.5]]).round(1)
         array([1.5])
     """
+
+    _calibration = "conformal"
 
     def __init__(
         self,
@@ -307,10 +307,6 @@ class Regressor(RegressorMixin, Estimator):
             ValueError: as `fit`.
         """
         return self._fit(X, y, sample_weight, once=True)
-
-    @property
-    def _needs_held_out(self) -> str | None:
-        return "conformal" if self.conformal else None
 
     def _known(self, y: NDArray[Any], before: Fitted | None, classes: None) -> NumberModel:
         if before is not None:
@@ -410,9 +406,7 @@ class Regressor(RegressorMixin, Estimator):
         model, head, conformal = self.fitted_.about, self.fitted_.about.head, self.conformal_
         if head.widest is None and conformal is None:
             cost = self.fitted_.settings["cost"]
-            raise ValueError(
-                f'cost: "{cost}" predicts no spread; fit with cost="quantile" or "gaussian", or conformal=True'
-            )
+            raise ValueError(f'cost: "{cost}" predicts no spread; fit with cost="quantile" or "gaussian", or conformal')
         if head.widest is not None and coverage > head.widest + 1e-9:
             raise ValueError(
                 f"coverage: {coverage} is wider than the trained quantiles, which hold {head.widest:.6g}; "
