@@ -74,6 +74,9 @@ class Estimator(BaseEstimator):
         Raises:
             ValueError: NaN or infinity, arrays that are empty or of a wrong shape, a single class, targets that do not
                 fit, negative or all-zero sample weights, or a wrong setting; the message names the argument.
+
+        Warns:
+            sklearn.exceptions.ConvergenceWarning: if the training loss ended far above where it began.
         """
         more: dict[str, Any] = {"callback": callback, "log_dir": log_dir, "verbose": verbose}
         return self._fit(X, y, sample_weight, validation_set=validation_set, **more)
