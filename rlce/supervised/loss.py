@@ -8,7 +8,6 @@ things it names, so no rule depends on another. A regression has no rules: its b
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -27,7 +26,7 @@ from rlce.objective import objective
 from rlce.rules import targets
 from rlce.rules.binding import Bound, Rule, bind, name_of
 
-# Stage of a rule, which is the name of its first parameter → the other things it may name.
+# Stage of a rule, which is the name of its first parameter → the other things it may name, besides `Loss.known`.
 _STAGES: dict[str, tuple[str, ...]] = {
     "all_labels": ("all_weights",),
     "labels": ("generator",),
@@ -36,7 +35,6 @@ _STAGES: dict[str, tuple[str, ...]] = {
     "targets": ("logits",),
     "counts": (),
 }
-_ALWAYS = ("classes", "counts", "dtype")
 # The library's functions that take labels, logits or counts, by name.
 _FUNCTIONS = {
     name: function
@@ -81,10 +79,10 @@ class Rules:
         one_vs_all: True if `rlce.targets.two_class_rows` is among them, so every class has its own sigmoid.
     """
 
-    stages: Mapping[str, tuple[Bound, ...]] = field(default_factory=dict)
+    stages: Mapping[str, Sequence[Bound]] = field(default_factory=dict)
     one_vs_all: bool = False
 
-    def of(self, stage: str) -> tuple[Bound, ...]:
+    def of(self, stage: str) -> Sequence[Bound]:
         """The rules of one stage."""
         return self.stages.get(stage, ())
 
@@ -106,11 +104,15 @@ def read_rules(rule: RuleLike | None) -> Rules:
         {'logits': ['logit_adjusted'], 'labels': ['smooth']}
     """
     several = [] if rule is None else list(_functions(rule))
-    stages: dict[str, tuple[Bound, ...]] = {}
+    stages: dict[str, list[Bound]] = {}
     for one in several:
-        if one is not targets.two_class_rows:
-            stage, bound = _bound(one)
-            stages[stage] = (*stages.get(stage, ()), bound)
+        if one is targets.two_class_rows:
+            continue
+        stage = next(iter(inspect.signature(one).parameters), "")
+        if stage not in _STAGES:
+            names = ", ".join(_STAGES)
+            raise ValueError(f"rule: the first parameter of {name_of(one)} must be one of {names}, got {stage!r}")
+        stages.setdefault(stage, []).append(bind(one, (stage, *_STAGES[stage], "classes", "counts", "dtype")))
     return Rules(stages, targets.two_class_rows in several)
 
 
@@ -120,31 +122,14 @@ def _functions(rule: Any) -> Iterator[Rule]:
         yield rule
     elif isinstance(rule, str):
         if rule not in _COMBINATIONS and rule not in _FUNCTIONS:
-            raise ValueError(f"rule: no rule has the name {rule!r}; the names are {', '.join(_names())}")
+            names = ", ".join([*_COMBINATIONS, *_FUNCTIONS])
+            raise ValueError(f"rule: no rule has the name {rule!r}; the names are {names}")
         yield from _COMBINATIONS[rule] if rule in _COMBINATIONS else [_FUNCTIONS[rule]]
     elif isinstance(rule, Sequence):
         for one in rule:
             yield from _functions(one)
     else:
         raise TypeError(f"rule must be a function, a name or a sequence of them, got {rule!r}")
-
-
-def _names() -> Iterator[str]:
-    """The names that need no more arguments."""
-    yield from _COMBINATIONS
-    for name, function in _FUNCTIONS.items():
-        with contextlib.suppress(ValueError):
-            _bound(function)
-            yield name
-
-
-def _bound(rule: Rule) -> tuple[str, Bound]:
-    """The stage of a rule, and the rule with the names of what it takes."""
-    stage = next(iter(inspect.signature(rule).parameters), "")
-    if stage not in _STAGES:
-        stages = ", ".join(_STAGES)
-        raise ValueError(f"rule: the first parameter of {name_of(rule)} must be one of {stages}, got {stage!r}")
-    return stage, bind(rule, (stage, *_STAGES[stage], *_ALWAYS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,7 +370,8 @@ def to_json(rule: RuleLike | None) -> Any:
     function, arguments = (rule.func, rule.keywords) if isinstance(rule, functools.partial) else (rule, {})
     name = getattr(function, "__name__", "")
     if _FUNCTIONS.get(name) is function and not getattr(rule, "args", ()):
-        return {"name": name, "arguments": {key: _plain(value) for key, value in arguments.items()}}
+        plain = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in arguments.items()}
+        return {"name": name, "arguments": plain}
     return "foreign"
 
 
@@ -395,12 +381,12 @@ def from_json(description: Any) -> Any:
         return None
     if isinstance(description, list):
         return [from_json(one) for one in description]
-    if isinstance(description, str):
-        return _missing
-    if "arguments" not in description:
+    if isinstance(description, dict) and "arguments" not in description:
         return description["name"]
-    function, arguments = _FUNCTIONS.get(description["name"], _missing), description["arguments"]
-    return functools.partial(function, **arguments) if arguments and function is not _missing else function
+    if isinstance(description, str) or description["name"] not in _FUNCTIONS:
+        return _missing
+    function, arguments = _FUNCTIONS[description["name"]], description["arguments"]
+    return functools.partial(function, **arguments) if arguments else function
 
 
 def _missing(labels: Tensor) -> Tensor:
@@ -425,8 +411,3 @@ def _blame(returned: Returned, outputs: Tensor) -> None:
                 row = int((~finite).nonzero()[0, 0])
                 got = f"{value[row].tolist()} in row {row}"
                 raise ValueError(f'rule: {rule.name} (stage "{stage}") must return finite numbers, got {got}')
-
-
-def _plain(value: Any) -> Any:
-    """Arrays and tensors as lists."""
-    return value.tolist() if isinstance(value, Tensor | np.ndarray | np.generic) else value
