@@ -32,12 +32,8 @@ from rlce.supervised.classifier import Classifier
 from rlce.supervised.regressor import Regressor
 from rlce.version import __version__
 
-
-class _Answer(NamedTuple):
-    """One output of the file."""
-
-    meaning: str
-    of: Callable[[Tensor], Tensor]  # the network's outputs, [N, n_outputs] → this output, [N, ...]
+# The outputs of the file by name: what each means, and a function of the network's outputs, [N, n_outputs] → [N, ...].
+_Answers = dict[str, tuple[str, Callable[[Tensor], Tensor]]]
 
 
 class _Plan(NamedTuple):
@@ -46,7 +42,7 @@ class _Plan(NamedTuple):
     network: nn.Module
     n_inputs: int  # D
     standardizer: Standardizer | None
-    answers: dict[str, _Answer]
+    answers: _Answers
     about: dict[str, Any]  # metadata that depends on the model
     mask: int = 0  # K if a mask is an input too
 
@@ -71,7 +67,7 @@ class _Deployed(nn.Module):
     def __init__(self, plan: _Plan, dtype: torch.dtype) -> None:
         super().__init__()
         self.network = copy.deepcopy(plan.network).to("cpu", torch.float32)
-        self.answers = [answer.of for answer in plan.answers.values()]
+        self.answers = [of for _, of in plan.answers.values()]
         self.dtype, self.standardizer = dtype, plan.standardizer
         if self.standardizer is not None:
             mean = torch.from_numpy(self.standardizer.mean)
@@ -169,7 +165,7 @@ def export(
         "kind": type(model).__name__,
         "hard": hard,
         "inputs": {name: ["N", *tensor.shape[1:]] for name, tensor in example.items()},
-        "outputs": {name: answer.meaning for name, answer in plan.answers.items()},
+        "outputs": {name: meaning for name, (meaning, _) in plan.answers.items()},
         **plan.about,
     }
     checkpoint.check_json("model: its classes", about)
@@ -219,48 +215,44 @@ def _plan(model: Any, hard: bool, n_inputs: int | None) -> _Plan:
         raise ValueError(f"n_inputs is for a torch.nn.Module; a {kind} knows its own, got {n_inputs!r}")
     if isinstance(model, PolicyGradient):
         return _of_policy(model, hard)
-    if isinstance(model, Classifier | Regressor):
-        check_is_fitted(model)
-        return _of_classifier(model, hard) if isinstance(model, Classifier) else _of_regressor(model, hard)
-    expected = "rlce.Classifier, rlce.Regressor, rlce.PolicyGradient or torch.nn.Module"
-    raise TypeError(f"model must be a {expected}, got {kind}")
+    if not isinstance(model, Classifier | Regressor):
+        expected = "rlce.Classifier, rlce.Regressor, rlce.PolicyGradient or torch.nn.Module"
+        raise TypeError(f"model must be a {expected}, got {kind}")
+    check_is_fitted(model)
+    answers, about = _of_classifier(model, hard) if isinstance(model, Classifier) else _of_regressor(model, hard)
+    names = getattr(model, "feature_names_in_", None)
+    about["feature_names"] = None if names is None else names.tolist()
+    training = model.fitted_.training
+    standardizer = training.standardizer if training.standardizer.count else None
+    return _Plan(training.network, model.n_features_in_, standardizer, answers, about)
 
 
-def _of_classifier(model: Classifier, hard: bool) -> _Plan:
+def _of_classifier(model: Classifier, hard: bool) -> tuple[_Answers, dict[str, Any]]:
     known, several = model.fitted_.about.answers(model.prior), model.fitted_.about.labels.several
     if not hard:
         meaning = "[N, M], that the label applies" if several else "[N, K], in the order of classes"
-        answers = {"probabilities": _Answer(meaning, known.probabilities)}
+        answers: _Answers = {"probabilities": (meaning, known.probabilities)}
     elif several:
-        answers = {"labels": _Answer("[N, M], 1 where the label applies", known.choices)}
+        answers = {"labels": ("[N, M], 1 where the label applies", known.choices)}
     else:
-        answers = {"label": _Answer("[N], an index of classes", known.choices)}
-    return _of_estimator(model, answers, {"classes": model.classes_.tolist()})
+        answers = {"label": ("[N], an index of classes", known.choices)}
+    return answers, {"classes": model.classes_.tolist()}
 
 
-def _of_regressor(model: Regressor, hard: bool) -> _Plan:
+def _of_regressor(model: Regressor, hard: bool) -> tuple[_Answers, dict[str, Any]]:
     if hard:
         raise ValueError("hard: a regressor predicts numbers and makes no choice")
     known = model.fitted_.about
-    answers = {"prediction": _Answer("[N], in the targets' unit", known.prediction)}
+    answers: _Answers = {"prediction": ("[N], in the targets' unit", known.prediction)}
     about: dict[str, Any] = {}
     if known.conformal is not None:
         coverages, widenings = known.conformal
         about["conformal"] = {"coverages": coverages.tolist(), "widenings": widenings.tolist()}
     if known.head.widest is not None:
         levels = np.array(known.levels)
-        of = functools.partial(known.quantiles, levels=levels)
-        answers["quantiles"] = _Answer("[N, L], at the levels of quantiles", of)
         about["quantiles"] = levels.tolist()
-    return _of_estimator(model, answers, about)
-
-
-def _of_estimator(model: Classifier | Regressor, answers: dict[str, _Answer], about: dict[str, Any]) -> _Plan:
-    names = getattr(model, "feature_names_in_", None)
-    about["feature_names"] = None if names is None else names.tolist()
-    training = model.fitted_.training
-    standardizer = training.standardizer if training.standardizer.count else None
-    return _Plan(training.network, model.n_features_in_, standardizer, answers, about)
+        answers["quantiles"] = "[N, L], at the levels of quantiles", functools.partial(known.quantiles, levels=levels)
+    return answers, about
 
 
 def _of_policy(agent: PolicyGradient, hard: bool) -> _Plan:
@@ -272,11 +264,11 @@ def _of_policy(agent: PolicyGradient, hard: bool) -> _Plan:
 
     if hard or isinstance(head, Gaussian):
         shape = ["N", *(space.shape or ())]
-        answers = {"action": _Answer(f"{shape}, the most probable, as the environment takes it", action)}
+        answers: _Answers = {"action": (f"{shape}, the most probable, as the environment takes it", action)}
     else:
         assert isinstance(head, ClassHead)
         meaning = "[N, L], of ones" if isinstance(head, Bernoulli) else "[N, ΣK], of each component's classes in turn"
-        answers = {"probabilities": _Answer(meaning, head.probabilities)}
+        answers = {"probabilities": (meaning, head.probabilities)}
     about = {"observation_space": spaces.to_json(seen), "action_space": spaces.to_json(space)}
     n_inputs = spaces.flat_width(masks.input_space(seen, space))
     mask = head.n_outputs if masks.in_observation(seen) else 0
@@ -285,17 +277,17 @@ def _of_policy(agent: PolicyGradient, hard: bool) -> _Plan:
 
 def _of_module(module: nn.Module, hard: bool, n_inputs: int) -> _Plan:
     before, last = _last_layer(module)
+    answers: _Answers
     if not hard:
         names = {nn.Softmax: "probabilities", nn.Sigmoid: "probabilities", nn.LogSoftmax: "log_probabilities"}
-        answer = _Answer("as the module gives it", nn.Identity())
-        return _Plan(module, n_inputs, None, {names.get(type(last), "outputs"): answer}, {})
-    if isinstance(last, nn.Softmax | nn.LogSoftmax):
+        before, answers = module, {names.get(type(last), "outputs"): ("as the module gives it", nn.Identity())}
+    elif isinstance(last, nn.Softmax | nn.LogSoftmax):
         dim = -1 if last.dim is None else last.dim
-        answers = {"label": _Answer("the argmax of its softmax", functools.partial(torch.argmax, dim=dim))}
+        answers = {"label": ("the argmax of its softmax", functools.partial(torch.argmax, dim=dim))}
     elif isinstance(last, nn.Sigmoid):
-        answers = {"labels": _Answer("1 where its sigmoid is above a half", Bernoulli(1).mode)}
+        answers = {"labels": ("1 where its sigmoid is above a half", Bernoulli(1).mode)}
     elif isinstance(last, nn.Tanh):
-        answers = {"signs": _Answer("the sign of its tanh", lambda outputs: outputs.sign().long())}
+        answers = {"signs": ("the sign of its tanh", lambda outputs: outputs.sign().long())}
     else:
         ends = "Softmax, LogSoftmax, Sigmoid or Tanh"
         raise ValueError(f"hard needs a torch.nn.Sequential whose last layer is {ends}, got {type(last).__name__}")
