@@ -325,6 +325,13 @@ def test_a_training_that_diverged_is_said_to_have(kind: Any, y: Any) -> None:
         small(kind, dropout=0.8, epochs=1, batch_size=8).fit(X, y)
         noise = np.random.default_rng(0).permutation(y)
         small(kind, epochs=60, learning_rate=0.05).fit(X, noise)
+        # A few rows with nearly all of the loss, which a sample may miss.
+        many, rare = np.random.default_rng(0).normal(size=(5_000, 2)), np.zeros(5_000)
+        rare[[13, 14]] = 1.0
+        if kind is Classifier:
+            small(kind, class_weight="balanced", epochs=1).fit(many, rare.astype(int))
+        else:
+            small(kind, cost="absolute", epochs=2).fit(many, many[:, 0] + 1e6 * rare)
 
 
 # ------------------------------------------------------------------------------------------- nothing half-done

@@ -177,6 +177,25 @@ def test_returns_are_exact_beyond_float32() -> None:
         assert evaluate_policy(agent, lambda: Rich(n=2, length=1), 3).returns.tolist() == [16_777_217.0] * 3
 
 
+def test_a_rich_episode_leaves_nothing_in_the_returns_of_the_next_ones() -> None:
+    """One sum over a whole rollout would: 1e17 + 1 is 1e17."""
+
+    class Cycle(Identity):
+        episodes = 0
+
+        def step(self, action: Any) -> Any:
+            observation, _, terminated, truncated, info = super().step(action)
+            reward = 1e16 if self.episodes % 3 == 0 else 1.0
+            self.episodes += terminated or truncated
+            return observation, reward, terminated, truncated, info
+
+    for method in METHODS.values():
+        agent = PolicyGradient(lambda: Cycle(n=2, length=10), method, hidden=(4,), num_envs=1).learn(90)
+        assert agent._collector is not None
+        finished = list(agent._collector.finished)[:9]
+        assert finished == [(1e17, 10), (10.0, 10), (10.0, 10)] * 3
+
+
 # ------------------------------------------------------------------------------------------------------ dead workers
 
 REMEDY = r"env: the worker process of environment 1 ended with exit code 7.*make"

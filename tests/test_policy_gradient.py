@@ -269,6 +269,13 @@ def test_a_file_s_environment_is_shown_before_it_is_made(tmp_path: Path) -> None
     checkpoint.save(tmp_path / "b", "PolicyGradient", config, tensors)
     with pytest.raises(UserWarning, match="that the file names: 'some.module:CartPole-v1' with env_kwargs {}"):
         PolicyGradient.load(tmp_path / "b").learn(1)
+    PolicyGradient("CartPole-v1", evaluation=Evaluation(every=1)).save(tmp_path / "c")
+    config, tensors = checkpoint.load(tmp_path / "c", "PolicyGradient")
+    config["evaluation"]["env"] = "some.module:CartPole-v1"  # evaluating would import it
+    checkpoint.save(tmp_path / "d", "PolicyGradient", config, tensors)
+    with pytest.raises(UserWarning, match="that the file names: 'CartPole-v1', 'some.module:CartPole-v1' with"):
+        PolicyGradient.load(tmp_path / "d").learn(1)
+    PolicyGradient.load(tmp_path / "d", evaluation=Evaluation(every=1)).learn(1)  # the caller's own: no warning
 
 
 def test_the_same_seed_fixes_a_network_factory_too() -> None:

@@ -25,7 +25,7 @@ class Saved(NamedTuple):
     """Takes the place of the environment in a loaded agent, until `learn` makes it."""
 
     env: EnvLike | None  # None if the saved environment was not an id
-    from_file: bool  # true if env comes from the file, false if from the caller
+    from_file: tuple[str, ...]  # the environments that the file names, not the caller: to learn in and to evaluate in
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
 
@@ -56,13 +56,18 @@ def load(
         observed, action = (spaces.from_json(config[f"{name}_space"], most) for name in ("observation", "action"))
         if network is None:
             _check_widths(observed, action, settings["hidden"], tensors)
+        named = [] if env is not None else [config["env"]]
+        if evaluation is None:
+            evaluation = Evaluation.from_json(config["evaluation"])
+            named += [] if evaluation is None else [evaluation.env]
+        from_file = tuple(name for name in named if isinstance(name, str))
         agent = kind(
-            Saved(config["env"] if env is None else env, env is None, observed, action),
+            Saved(config["env"] if env is None else env, from_file, observed, action),
             methods.from_json(config["method"]) if method is None else method,
             num_envs=config["num_envs"],
             network=network,
             optimization=Optimization(**config["optimization"]),
-            evaluation=Evaluation.from_json(config["evaluation"]) if evaluation is None else evaluation,
+            evaluation=evaluation,
             device=device,
             **settings,
         )

@@ -111,7 +111,7 @@ class PolicyGradient:
         self.method = methods.named(method) if isinstance(method, str) else method
         saved = env if isinstance(env, Saved) else None
         self._env: EnvLike | None = cast(EnvLike, env) if saved is None else saved.env
-        self._env_from_file = saved is not None and saved.from_file
+        self._from_file = () if saved is None else saved.from_file
         if evaluation is not None and evaluation.env is None and isinstance(self._env, VectorEnv):
             raise ValueError("evaluation.env is needed if env is a VectorEnv, which cannot be made twice")
         environments.check_request(num_envs, vectorization)
@@ -235,10 +235,17 @@ class PolicyGradient:
         check("total_timesteps", total_timesteps, total_timesteps >= 1, "be at least 1")
         if self.method.weight is methods.absent:
             raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
+        env_kwargs = self._settings["env_kwargs"]
+        if self._from_file and (env_kwargs or any(":" in name for name in self._from_file)):
+            warnings.warn(
+                f"learn makes the environment that the file names: {', '.join(map(repr, self._from_file))} with "
+                f"env_kwargs {env_kwargs}; pass env, env_kwargs and evaluation to load() to choose them",
+                stacklevel=2,
+            )
+            self._from_file = ()  # once is enough
         collector = self._ready_collector()
         tracker, end, config = self.trainer.tracker, self.steps + int(total_timesteps), self._config()
         try:
-            env_kwargs = self._settings["env_kwargs"]
             with monitored(self, self.evaluation, self._env, env_kwargs, self._evaluation_seeds) as monitor:
                 tracker.open(after_step=self.steps)
                 tracker.config({**config, "vectorization": self.vectorization})
@@ -426,6 +433,7 @@ class PolicyGradient:
         trainer.load_state_dict(tensors)
         for name in ("steps", "rounds", "updates"):
             check_whole(name, state[name], least=0)
+            check(name, state[name], state[name] < 2**63, "be below 2^63")
         if horizon is not None:
             check_whole("horizon", horizon)
         check_number("plateau_factor", state["plateau_factor"], lambda factor: 0 < factor <= 1, "lie in (0, 1]")
@@ -462,12 +470,6 @@ class PolicyGradient:
         if groups and not isinstance(self._env, VectorEnv):
             # Each copy plays one episode, from a seed that it shares with the other copies of its group.
             self.num_envs, vectorization = self.method.episodes or self.num_envs, vectorization or "sync"
-        if self._env_from_file and isinstance(self._env, str) and (settings["env_kwargs"] or ":" in self._env):
-            warnings.warn(
-                f"learn makes the environment that the file names: {self._env!r} with env_kwargs "
-                f"{settings['env_kwargs']}; pass env and env_kwargs to load() to choose them",
-                stacklevel=4,
-            )
         assert self._env is not None
         made = environments.make_environments(self._env, self.num_envs, settings["env_kwargs"], vectorization)
         envs, self.vectorization = made

@@ -189,13 +189,13 @@ class Collector:
         for name in ("observation", "reward", "next_observation"):
             self._check_finite(f"environment's {name}", getattr(rollout, name))
         self.steps_taken += int(rollout.valid.sum())
-        total = np.cumsum(rollout.reward, axis=0)
-        total += self._return_so_far
+        begin = np.zeros(self.environments.n, np.int64)
         for t, i in np.argwhere(rollout.terminated | rollout.truncated):
-            episode_return = float(total[t, i])
-            self.finished.append((episode_return, int(rollout.time[t, i]) + 1))
-            total[t:, i] -= episode_return
-        self._return_so_far = total[-1]
+            total = self._return_so_far[i] + rollout.reward[begin[i] : t + 1, i].sum()
+            self.finished.append((float(total), int(rollout.time[t, i]) + 1))
+            begin[i], self._return_so_far[i] = t + 1, 0.0
+        for i, t in enumerate(begin):
+            self._return_so_far[i] += rollout.reward[t:, i].sum()
         return rollout
 
     def _allocate(self, length: int) -> Rollout:

@@ -417,10 +417,7 @@ class _Run:
         try:
             if task.prepare is not None:
                 task.prepare(network)
-            with evaluation_mode(network), torch.no_grad():
-                some = _every(task.batch, slice(None, None, 1 + count // 1_000))
-                loss, scalars = task.step(network, some, torch.Generator())
-                self.loss_before = float(scalars.get(task.watched_in_training, loss))
+            self.loss_before = self._sample_loss()
             self.trainer.fit(
                 epochs(),
                 self.loss,
@@ -438,13 +435,20 @@ class _Run:
             network.eval()
         return value if monitor.maximize else -value
 
+    def _sample_loss(self) -> float:
+        """The loss of the network on about a thousand training rows, always the same ones."""
+        with evaluation_mode(self.start.network), torch.no_grad():
+            some = _every(self.task.batch, slice(None, None, 1 + len(self.task.batch.target) // 1_000))
+            loss, scalars = self.task.step(self.start.network, some, torch.Generator())
+            return float(scalars.get(self.task.watched_in_training, loss))
+
     def warn_if_diverged(self) -> None:
-        """Warn if the last epoch's loss is more than 1 above twice the loss before training."""
-        last = self.history[-1][self.task.watched_in_training]
-        if last > 2.0 * abs(self.loss_before) + 1.0:
+        """Warn if the loss on the sample is more than 1 above twice that before training."""
+        after = self._sample_loss()
+        if not after <= 2.0 * abs(self.loss_before) + 1.0:
             warnings.warn(
-                f"training diverged: its loss was {self.loss_before:.3g} before and {last:.3g} in the last epoch; "
-                "use a smaller learning_rate",
+                f"training diverged: its loss was {self.loss_before:.3g} before and is {after:.3g} now; use a smaller "
+                "learning_rate",
                 ConvergenceWarning,
                 stacklevel=5,
             )
