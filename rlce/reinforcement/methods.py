@@ -147,7 +147,8 @@ class Method:
             )
         rule = f"{self.name}: its weight rule {self.rule.name}"
         if self.takes("episode") and self.episodes is None:
-            raise ValueError(f"{rule} names episode, which needs whole episodes: set episodes, not fixed steps")
+            got = f"got fixed steps (steps={self.steps})"
+            raise ValueError(f"{rule} names episode, which needs whole episodes: set episodes, {got}")
         if self.takes("value") and not self.critic:
             raise ValueError(f"{rule} names value, but the method has no critic")
 

@@ -445,7 +445,7 @@ class _Run:
     def warn_if_diverged(self) -> None:
         """Warn if the loss on the sample is more than 1 above twice that before training."""
         after = self._sample_loss()
-        if not after <= 2.0 * abs(self.loss_before) + 1.0:
+        if after > 2.0 * abs(self.loss_before) + 1.0:
             warnings.warn(
                 f"training diverged: its loss was {self.loss_before:.3g} before and is {after:.3g} now; use a smaller "
                 "learning_rate",
