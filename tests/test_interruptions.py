@@ -226,12 +226,21 @@ def test_an_error_in_a_worker_is_raised_and_learning_goes_on_in_new_environments
         agent.close()
 
 
+def with_workers() -> PolicyGradient:
+    return PolicyGradient(lambda: Fails(0), METHODS["steps"], hidden=(4,), num_envs=2, vectorization="async")
+
+
+def its_workers(agent: PolicyGradient) -> Any:
+    """The vector environment whose processes a test interrupts or kills."""
+    assert agent._collector is not None
+    return agent._collector.environments.envs
+
+
 def test_workers_interrupted_while_they_step_are_replaced() -> None:
     with at_most(60):
-        agent = PolicyGradient(lambda: Fails(0), METHODS["steps"], hidden=(4,), num_envs=2, vectorization="async")
+        agent = with_workers()
         agent.learn(64)
-        assert agent._collector is not None
-        envs: Any = agent._collector.environments.envs
+        envs = its_workers(agent)
         envs.step_async(np.zeros(2, np.int64))  # as if Ctrl-C had come while it waited
         with pytest.raises(gymnasium.error.AlreadyPendingCallError):
             agent.learn(64)
@@ -242,11 +251,10 @@ def test_workers_interrupted_while_they_step_are_replaced() -> None:
 def test_ctrl_c_that_reaches_the_workers_between_rounds() -> None:
     """The terminal interrupts all processes; the workers' interrupts must not come out of the next call."""
     with at_most(60):
-        agent = PolicyGradient(lambda: Fails(0), METHODS["steps"], hidden=(4,), num_envs=2, vectorization="async")
+        agent = with_workers()
 
         def interrupt(progress: Progress) -> None:
-            assert agent._collector is not None
-            envs: Any = agent._collector.environments.envs
+            envs = its_workers(agent)
             for process in envs.processes:
                 os.kill(process.pid, signal.SIGINT)
             raise KeyboardInterrupt
@@ -259,15 +267,14 @@ def test_ctrl_c_that_reaches_the_workers_between_rounds() -> None:
 
 def test_a_worker_that_dies_between_two_calls_is_noticed() -> None:
     with at_most(60):
-        agent = PolicyGradient(lambda: Fails(0), METHODS["steps"], hidden=(4,), num_envs=2, vectorization="async")
+        agent = with_workers()
         agent.learn(64)
-        assert agent._collector is not None
-        envs: Any = agent._collector.environments.envs
+        envs = its_workers(agent)
         envs.processes[1].kill()
         envs.processes[1].join()
         agent.close()  # used to raise BrokenPipeError
         assert_return_is_length(agent)
-        envs = agent._collector.environments.envs
+        envs = its_workers(agent)
         envs.processes[0].kill()
         envs.processes[0].join()
         with pytest.raises(RuntimeError, match="worker process of environment 0 ended with exit code -9"):
