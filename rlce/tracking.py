@@ -10,9 +10,14 @@ scalar                          what it is
 ==============================  ==================================================================================
 ``rollout/ep_rew_mean``         mean undiscounted, unscaled return of the last 100 finished training episodes
 ``rollout/ep_len_mean``         mean length of the same episodes, in steps
+``rollout/success_rate``        share of successes in the last 100 finished training episodes whose last info has
+                                ``is_success``
 ``eval/mean_reward``            mean return of the evaluation episodes, greedy or sampled as configured
 ``eval/std_reward``             their standard deviation
+``eval/min_reward``             the lowest of their returns
+``eval/max_reward``             the highest of their returns
 ``eval/mean_ep_length``         their mean length
+``eval/success_rate``           share of successes among those whose last info has ``is_success``
 ``time/fps``                    environment steps (or samples) a second since `learn` (or `fit`) began
 ``train/loss``                  the loss: the policy's objective plus ``value_weight`` times the critic's. With signed
                                 weights, an entropy bonus or a penalty its value is no measure of progress
@@ -23,6 +28,13 @@ scalar                          what it is
 ``train/reference_kl``          mean KL(π‖reference), nats, for methods with a ``kl_weight``
 ``train/clip_fraction``         share of rows whose weight the rule set to zero although the advantage was not zero
 ``train/explained_variance``    1 − Var(target − V) / Var(target) over the round, before its gradient steps
+``train/value_mean``            mean V(s) over the round, before its gradient steps, in the critic's unit: that of the
+                                rewards after ``scale_rewards``
+``train/return_mean``           mean target of the critic over the round, in the same unit
+``train/advantage_mean``        mean advantage over the round, before it is standardised
+``train/action_std``            mean standard deviation of the actions of a Gaussian policy while it gathered the round,
+                                before they are clipped or rescaled
+``train/n_updates``             the number of gradient steps so far
 ``train/learning_rate``         the optimiser's step size in the round
 ``train/gradient_norm``         mean Euclidean norm of the gradient before clipping
 ``train/accuracy``              share of training rows classified correctly during the epoch
@@ -90,11 +102,18 @@ class Tracker:
         self._write({"file_version": "brain.Event:2"}, {"session_log": SessionLog(status=SessionLog.START)}, step=step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Write named numbers at an x-axis position."""
+        """Write named numbers at an x-axis position.
+
+        Raises:
+            TypeError: a value that is no number; the message names it.
+        """
         if self._file is not None:
             from tensorboard.compat.proto.summary_pb2 import Summary
 
-            numbers = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+            try:
+                numbers = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"scalars to log must be numbers, got {dict(values)}") from error
             self._write({"summary": Summary(value=numbers)}, step=step)
 
     def config(self, config: Mapping[str, Any]) -> None:

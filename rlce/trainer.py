@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ class Round(NamedTuple):
         batches: an iterable of batches.
         step: the position on the x-axis where the round ends: environment steps, or samples.
         scalars: more to log.
+        episodes: what ended while the round was gathered, for the callback; the loop does not look at it.
 
     Example:
         >>> Round(batches=[torch.ones(2, 1)], step=2).scalars
@@ -41,6 +42,7 @@ class Round(NamedTuple):
     batches: Iterable[Any]
     step: int
     scalars: Mapping[str, float] = {}
+    episodes: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ class Progress:
         rounds: the number of rollouts or epochs so far.
         updates: the number of gradient steps so far.
         seconds: since this call began.
-        scalars: logged for this round.
+        scalars: logged for this round, after the callback; what the callback adds is logged too.
+        episodes: the episodes that ended in this round, each an `rlce.rollout.Episode` with return, length and the info
+            of its last step. Empty for supervised learning.
 
     Example:
         >>> stop_after_ten_rounds = lambda progress: progress.rounds >= 10
@@ -129,6 +133,7 @@ class Progress:
     updates: int = 0
     seconds: float = 0.0
     scalars: dict[str, float] = field(default_factory=dict)
+    episodes: Sequence[Any] = ()
 
 
 Callback = Callable[[Progress], bool | None]
@@ -205,7 +210,8 @@ class Trainer:
                 ``schedule_timesteps``. A schedule keeps the total of the first call.
             monitor: the scalar to watch, for stop conditions, "plateau" and the best parameters.
             stopping: stop conditions.
-            callback: called at the end of each round, after evaluation; training stops if it returns True.
+            callback: called at the end of each round, after evaluation and before its scalars are logged; training
+                stops if it returns True.
             progress_bar: show steps, speed and the monitored value on standard error.
 
         Returns:
@@ -244,15 +250,18 @@ class Trainer:
                 progress.step = round_.step
                 progress.seconds = time.perf_counter() - began
                 speed = (progress.step - first_step) / max(progress.seconds, 1e-9)
-                progress.scalars = {**round_.scalars, **_means(logged)}
+                progress.scalars = {**round_.scalars, **_means(logged), "train/n_updates": progress.updates}
                 progress.scalars |= {"train/learning_rate": learning_rate, "time/fps": speed}
+                progress.episodes = round_.episodes
                 stop = monitor is not None and self._watch(monitor, stopping)
-                self.tracker.scalars(progress.scalars, progress.step)
                 if stopping.smallest_step and before is not None and logged:  # an empty round moves nothing
                     moved = torch.linalg.vector_norm(self.flat.value - before)
                     stop |= bool(moved < stopping.smallest_step * torch.linalg.vector_norm(before))
-                if callback is not None and callback(progress):
-                    stop = True
+                try:
+                    if callback is not None and callback(progress):
+                        stop = True
+                finally:  # with what the callback added, and also if it was interrupted
+                    self.tracker.scalars(progress.scalars, progress.step)
                 if bar is not None:
                     bar.update(progress.step - bar.n)
                     if monitor is not None and monitor.name in progress.scalars:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlce import PolicyGradient, evaluate_policy
+from rlce import PolicyGradient, evaluate_policy, methods
+from rlce.reinforcement import evaluation
 from rlce.reinforcement.evaluation import Evaluation
 
 
@@ -69,7 +73,77 @@ def test_time_limits_end_episodes() -> None:
     assert set(returns.tolist()) == {3.0}
 
 
+class Stuck(ShortOrLong):
+    """Episodes of 3 steps, or without an end, with equal probability."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.left = int(self.np_random.choice([3, -1]))
+        return np.zeros(1, np.float32), {}
+
+
+@pytest.mark.parametrize("episodes", [1, 4, 30])
+def test_an_episode_without_an_end_is_cut_and_counted(episodes: int) -> None:
+    """The same in every autoreset mode; a copy's other episodes begin from a reset, not where it was cut."""
+    results = []
+    for mode in AutoresetMode:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            results.append(
+                evaluate_policy(Anything(), SyncVectorEnv([Stuck] * 4, autoreset_mode=mode), episodes, max_steps=7)
+            )
+        returns, lengths = results[-1]
+        np.testing.assert_array_equal(returns, lengths)
+        assert len(lengths) == episodes
+        assert set(lengths.tolist()) <= {3, 7}
+        cut = int((lengths == 7).sum())
+        messages = [str(each.message) for each in caught]
+        assert len(messages) == (cut > 0)
+        if cut:
+            assert f"{cut} of {episodes} episodes had not ended after 7 steps, were cut there" in messages[0]
+            assert "max_steps sets how long to wait" in messages[0]
+            assert caught[0].filename == __file__
+    for result in results[1:]:  # ghost steps change the order
+        np.testing.assert_array_equal(sorted(result.lengths), sorted(results[0].lengths))
+    if episodes == 30:
+        assert {3, 7} == set(results[0].lengths.tolist())
+
+
+def test_cut_episodes_leave_the_others_their_shares() -> None:
+    """Half of all episodes are short, whichever copy plays them: with 400, a deviation of 4 standard errors is 0.1."""
+    with pytest.warns(UserWarning, match="were cut there"):
+        lengths = evaluate_policy(Anything(), SyncVectorEnv([Stuck] * 8), episodes=400, max_steps=5).lengths
+    assert np.mean(lengths == 3) == pytest.approx(0.5, abs=0.1)
+
+
+def test_without_a_limit_of_the_task_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "ENOUGH_STEPS", 6)
+    with pytest.warns(UserWarning, match="2 of 2 episodes had not ended after 6 steps"):
+        assert set(evaluate_policy(Anything(), "CliffWalking-v1", 2).lengths.tolist()) == {6}
+    limited = partial(gymnasium.wrappers.TimeLimit, Stuck(), 20)
+    for env, kwargs in (("CliffWalking-v1", {"max_episode_steps": 9}), (limited, None), ("Taxi-v4", None)):
+        longest = evaluate_policy(Anything(), env, 4, env_kwargs=kwargs).lengths.max()
+        assert longest in (9, 20, 200)
+    with pytest.warns(UserWarning, match="had not ended after 6 steps"):
+        evaluate_policy(Anything(), "Taxi-v4", 1, env_kwargs={"max_episode_steps": -1})
+    with pytest.warns(UserWarning, match="1 of 1 episodes had not ended after 4 steps"):
+        assert evaluate_policy(Anything(), "Taxi-v4", 1, max_steps=4).lengths.tolist() == [4]
+
+
+def test_evaluations_in_training_are_cut_too(tmp_path: Path) -> None:
+    settings = Evaluation(every=1, episodes=2, max_steps=8)
+    agent = PolicyGradient("CliffWalking-v1", methods.ppo(steps=8), num_envs=2, evaluation=settings)
+    with pytest.warns(UserWarning, match="of 2 episodes had not ended after 8 steps"):
+        agent.learn(16)
+    assert agent.trainer.progress.scalars["eval/mean_ep_length"] == 8.0
+    agent.save(tmp_path / "agent")
+    assert PolicyGradient.load(tmp_path / "agent").evaluation == settings
+
+
 def test_bad_input() -> None:
+    for make in (lambda: evaluate_policy(Anything(), "CartPole-v1", 1, max_steps=0), lambda: Evaluation(max_steps=0)):
+        with pytest.raises(ValueError, match="max_steps must be a whole number of at least 1, or None, got 0"):
+            make()
     with pytest.raises(ValueError, match="episodes must be a whole number of at least 1, got 0"):
         evaluate_policy(Anything(), "CartPole-v1", 0)
     with pytest.raises(ValueError, match="no environment"):

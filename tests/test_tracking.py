@@ -36,7 +36,10 @@ def test_policy_gradient_writes_documented_scalars_over_environment_steps(tmp_pa
     assert {
         f"train/{name}" for name in ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
     } <= written
-    assert {"train/explained_variance", "train/learning_rate"} <= written
+    assert {
+        f"train/{name}" for name in ("value_mean", "return_mean", "advantage_mean", "n_updates", "learning_rate")
+    } <= written
+    assert {"train/explained_variance", "eval/min_reward", "eval/max_reward"} <= written
     last = events.Scalars("rollout/ep_rew_mean")[-1]
     assert last.step == agent.steps
     assert last.value == pytest.approx(agent.trainer.progress.scalars["rollout/ep_rew_mean"])

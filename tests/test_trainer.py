@@ -536,7 +536,8 @@ def test_scalars_are_means_over_the_gradient_steps_of_a_round() -> None:
     assert first["own"] == pytest.approx(3.0)
     assert first["train/gradient_norm"] == pytest.approx(3.0)
     assert first["given"] == 7.0
-    assert empty.keys() == {"train/learning_rate", "time/fps"}
+    assert empty.keys() == {"train/n_updates", "train/learning_rate", "time/fps"}
+    assert [each["train/n_updates"] for each in logged] == [3, 3, 4]
     assert last["own"] == 1.0
     assert "given" not in last
 

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
+from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
 from rlce.optimization import check_choice, check_whole
@@ -131,6 +132,7 @@ class Step(NamedTuple):
     terminated: NDArray[np.bool_]  # [N]
     truncated: NDArray[np.bool_]  # [N]
     done: NDArray[np.bool_]  # [N] terminated or truncated
+    info: Any  # as the vector environment gave it; `info_of` reads it
 
 
 _LAST_RESET_BY: WeakKeyDictionary[VectorEnv[Any, Any, Any], Environments] = WeakKeyDictionary()
@@ -142,6 +144,7 @@ class Environments:
     Attributes:
         envs: the vector environment.
         n: number of copies.
+        has_time_limit: true if the task is known to end every episode after some number of steps.
         observation: what to act on next, ``[N, D]``.
         raw_observation: the same as the environment returned it, for `predict`.
         real: ``[N]``, true if the next step of a copy is a step of its task. False on the ghost step that NEXT_STEP
@@ -166,6 +169,7 @@ class Environments:
                 "the start of the next one"
             ) from None
         self.envs, self.n = envs, envs.num_envs
+        self.has_time_limit = has_time_limit(envs)
         self.action_space = envs.single_action_space
         self.space = masks.input_space(envs.single_observation_space, self.action_space)
         self._mask_in_observation = masks.in_observation(envs.single_observation_space)
@@ -213,7 +217,7 @@ class Environments:
         except _LOST_WORKER:
             _check_workers(self.envs, timeout=5.0)
             raise
-        mask = self._read_mask(info)
+        last_info, mask = info, self._read_mask(info)
         observation = successor = flatten_batch(self.space, self.raw_observation)
         done = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
@@ -233,7 +237,7 @@ class Environments:
         self.observation = observation
         self._steps += 1
         self.mask = self._checked(mask)
-        return Step(successor, reward, terminated, truncated, done)
+        return Step(successor, reward, terminated, truncated, done, last_info)
 
     def _read_mask(self, info: Mapping[str, Any]) -> Mask | None:
         if self._mask_in_observation:
@@ -266,6 +270,84 @@ class Environments:
         else:
             successor[done] = flatten_batch(self.space, final)[done]
         return successor
+
+
+def info_of(info: Any, i: int, n: int) -> dict[str, Any]:
+    """The info that copy i of n gave in a step; at the end of an episode, the info of the episode's last step.
+
+    Vector environments gather infos by key: ``info[key][i]`` is copy i's, and ``info["_" + key][i]`` tells whether copy
+    i gave any. Without that second array, every copy did. SAME_STEP autoreset puts the last step's info under
+    "final_info", because the rest is that of the next episode's reset.
+
+    Args:
+        info: what a vector environment's ``step`` returned: a mapping, or a list of one mapping per copy.
+        i: the copy.
+        n: number of copies.
+
+    Returns:
+        A new dict. Numbers are Python's; arrays are copies.
+
+    Example:
+        >>> info = {"speed": np.array([1.5, 0.0]), "_speed": np.array([True, False]), "lives": np.array([3, 2])}
+        >>> info_of(info, 0, 2), info_of(info, 1, 2)
+        ({'speed': 1.5, 'lives': 3}, {'lives': 2})
+    """
+    if isinstance(info, Mapping) and "final_info" in info and info.get("_final_info", np.ones(n, bool))[i]:
+        info = info["final_info"]
+    if not isinstance(info, Mapping):
+        return dict(_plain(info[i] or {}))
+    own = {}
+    for key, value in info.items():
+        tells_who = isinstance(key, str) and key.startswith("_") and key[1:] in info
+        if not tells_who and (f"_{key}" not in info or info[f"_{key}"][i]):
+            own[key] = _entry(value, i, n)
+    return own
+
+
+def _entry(value: Any, i: int, n: int) -> Any:
+    if isinstance(value, Mapping):
+        return info_of(value, i, n)
+    shape = (len(value),) if isinstance(value, list | tuple) else getattr(value, "shape", ())
+    if tuple(shape[:1]) == (n,):
+        value = value[i]
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.copy()  # a view would keep the numbers of all copies
+    return value.item() if isinstance(value, np.number | np.bool_) else value
+
+
+def success(info: Mapping[str, Any]) -> float | None:
+    """Whether the episode was a success (1 or 0), if its last info tells it under "is_success"."""
+    value = info.get("is_success")
+    return float(value) if isinstance(value, bool | int | float) else None
+
+
+def has_time_limit(envs: VectorEnv[Any, Any, Any]) -> bool:
+    """True if the task is known to end every episode after some number of steps.
+
+    Gymnasium knows the limit of an id; elsewhere, a wrapper `gymnasium.wrappers.TimeLimit` or the spec tells.
+    """
+    spec = envs.spec
+    if spec is not None:  # of an id; its keyword arguments may replace or remove (-1) the limit
+        limit = spec.kwargs.get("max_episode_steps", spec.max_episode_steps)
+        return limit is not None and limit != -1
+    copies = envs.unwrapped
+    return isinstance(copies, SyncVectorEnv) and all(map(_single_has_time_limit, copies.envs))
+
+
+def _single_has_time_limit(env: gymnasium.Env[Any, Any]) -> bool:
+    if env.spec is not None and env.spec.max_episode_steps is not None:
+        return True
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, TimeLimit):
+            return True
+        env = env.env
+    return False
 
 
 def episode_shares(count: int, n: int) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 
 from rlce.optimization import check_number, check_whole
 from rlce.reinforcement import environments
-from rlce.reinforcement.environments import Environments, EnvLike
+from rlce.reinforcement.environments import Environments, EnvLike, info_of, success
+from rlce.reinforcement.rollout import Episode
 from rlce.trainer import Monitor
+
+ENOUGH_STEPS = 10_000  # of an episode, where the task has no time limit
 
 _FOREIGN = "(an environment that was no id)"
 
@@ -38,14 +42,6 @@ class EpisodeResults(NamedTuple):
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
 
-    def scalars(self) -> dict[str, float]:
-        """Mean and standard deviation under the names that TensorBoard shows."""
-        return {
-            "eval/mean_reward": float(self.returns.mean()),
-            "eval/std_reward": float(self.returns.std()),
-            "eval/mean_ep_length": float(self.lengths.mean()),
-        }
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -57,18 +53,21 @@ class Evaluation:
         deterministic: greedy (True) or sampled actions.
         env: another environment than the training one; needed if training was given a VectorEnv, which cannot be made
             twice.
+        max_steps: as in `evaluate_policy`.
 
     Raises:
-        ValueError: ``every`` or ``episodes`` below 1.
+        ValueError: ``every``, ``episodes`` or ``max_steps`` below 1.
     """
 
     every: int = 10_000
     episodes: int = 20
     deterministic: bool = True
     env: EnvLike | None = None
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
         check_whole("episodes", self.episodes)
+        _check_max_steps(self.max_steps)
         check_number("every", self.every, lambda every: every >= 1, "be at least 1")
 
     def to_json(self) -> dict[str, Any]:
@@ -91,6 +90,7 @@ def evaluate_policy(
     seed: int | np.random.SeedSequence = 0,
     *,
     env_kwargs: Mapping[str, Any] | None = None,
+    max_steps: int | None = None,
 ) -> EpisodeResults:
     """Play whole episodes and return the return and length of each.
 
@@ -105,15 +105,20 @@ def evaluate_policy(
         deterministic: greedy (True) or sampled actions.
         seed: of the environments and the sampled actions.
         env_kwargs: keyword arguments of the environment, for an id.
+        max_steps: an episode that has not ended after this many steps is cut there; its return and length so far count.
+            None: no episode is cut if the task has a time limit, else 10,000 steps.
 
     Returns:
         ``(returns, lengths)``, both ``[episodes]``.
 
     Raises:
-        ValueError: fewer than one episode, an unknown environment, a bad seed, a VectorEnv without an autoreset mode,
-            or an action mask that forbids every action.
+        ValueError: fewer than one episode or step, an unknown environment, a bad seed, a VectorEnv without an autoreset
+            mode, or an action mask that forbids every action.
         FloatingPointError: a reward is NaN or infinite.
         RuntimeError: a worker process of an `AsyncVectorEnv` died; all its workers are closed.
+
+    Warns:
+        UserWarning: episodes were cut; the message says how many of how many.
 
     Source:
         The bias: episode lengths 10 or 500 with mean 255 measure 78 if the first 16 of 16 environments count.
@@ -127,34 +132,81 @@ def evaluate_policy(
         True
     """
     check_whole("episodes", episodes)
+    _check_max_steps(max_steps)
     seeds = seed if isinstance(seed, np.random.SeedSequence) else environments.seed_sequence(seed)
+    with _opened(env, episodes, env_kwargs) as copies:
+        played = _play(agent, copies, episodes, deterministic, seeds, max_steps)
+    return EpisodeResults(*(np.array(numbers) for numbers in zip(*(each[:2] for each in played), strict=True)))
+
+
+def _check_max_steps(max_steps: int | None) -> None:
+    if max_steps is not None:
+        check_whole("max_steps", max_steps, ", or None")
+
+
+def _play(
+    agent: Agent,
+    copies: Environments,
+    episodes: int,
+    deterministic: bool,
+    seeds: np.random.SeedSequence,
+    max_steps: int | None,
+) -> list[Episode]:
+    """Whole episodes, a fixed share of them in each copy, in the order in which they ended."""
     reset_seeds, action_seeds = seeds.spawn(2)
     generator = np.random.Generator(np.random.PCG64(action_seeds))
     takes_masks = "mask" in inspect.signature(agent.predict).parameters
-    returns: list[float] = []
-    lengths: list[int] = []
-    with _opened(env, episodes, env_kwargs) as copies:
-        copies.reset(reset_seeds)
-        missing = environments.episode_shares(episodes, copies.n)
-        total, length = np.zeros(copies.n), np.zeros(copies.n, np.int64)
-        while missing.any():
-            counted, mask = copies.real & (missing > 0), copies.mask
-            masks = {"mask": mask} if takes_masks and mask is not None else {}
-            observation = copies.raw_observation
-            action = agent.predict(observation, deterministic=deterministic, generator=generator, **masks)
-            step = copies.step(action)
-            total += np.where(counted, step.reward, 0.0)
-            length += counted
-            ended = step.done & counted
-            if ended.any():
-                missing -= ended
-                if not np.isfinite(total[ended]).all():
-                    raise FloatingPointError(f"an episode's return is not finite: {total[ended]}")
-                returns.extend(total[ended].tolist())
-                lengths.extend(length[ended].tolist())
-                total[ended] = 0.0
-                length[ended] = 0
-    return EpisodeResults(np.array(returns), np.array(lengths))
+    if max_steps is None and not copies.has_time_limit:
+        max_steps = ENOUGH_STEPS
+    played: list[Episode] = []
+    copies.reset(reset_seeds)
+    missing, cut = environments.episode_shares(episodes, copies.n), 0
+    waiting = np.zeros(copies.n, bool)  # its episode was cut, and no single copy can be reset
+    total, length = np.zeros(copies.n), np.zeros(copies.n, np.int64)
+    while missing.any():
+        counted, mask = copies.real & (missing > 0) & ~waiting, copies.mask
+        masks = {"mask": mask} if takes_masks and mask is not None else {}
+        observation = copies.raw_observation
+        action = agent.predict(observation, deterministic=deterministic, generator=generator, **masks)
+        step = copies.step(action)
+        total += np.where(counted, step.reward, 0.0)
+        length += counted
+        ended = step.done & counted
+        if max_steps is not None:
+            late = counted & ~ended & (length >= max_steps)
+            waiting, cut, ended = waiting | late, cut + int(late.sum()), ended | late
+        if ended.any():
+            missing -= ended
+            if not np.isfinite(total[ended]).all():
+                raise FloatingPointError(f"an episode's return is not finite: {total[ended]}")
+            for i in np.flatnonzero(ended).tolist():
+                played.append(Episode(float(total[i]), int(length[i]), info_of(step.info, i, copies.n)))
+            total[ended], length[ended] = 0.0, 0
+            if waiting[missing > 0].all() and missing.any():
+                copies.reset(reset_seeds.spawn(1)[0])
+                waiting[:] = False
+    if cut:
+        warnings.warn(
+            f"{cut} of {episodes} episodes had not ended after {max_steps:,} steps, were cut there and count as they "
+            "were; the agent may be stuck, or the task needs a time limit (gymnasium.wrappers.TimeLimit). max_steps "
+            "sets how long to wait",
+            stacklevel=3,
+        )
+    return played
+
+
+def _scalars(played: list[Episode]) -> dict[str, float]:
+    """What to log of evaluated episodes."""
+    returns, lengths, infos = zip(*played, strict=True)
+    scalars = {
+        "eval/mean_reward": float(np.mean(returns)),
+        "eval/std_reward": float(np.std(returns)),
+        "eval/min_reward": float(min(returns)),
+        "eval/max_reward": float(max(returns)),
+        "eval/mean_ep_length": float(np.mean(lengths)),
+    }
+    successes = [each for each in map(success, infos) if each is not None]
+    return scalars | ({"eval/success_rate": float(np.mean(successes))} if successes else {})
 
 
 @contextlib.contextmanager
@@ -187,8 +239,8 @@ def monitored(
     with _opened(where, settings.episodes, kwargs) as copies:
 
         def evaluate() -> dict[str, float]:
-            how = settings.episodes, settings.deterministic, seeds.spawn(1)[0]
-            return evaluate_policy(agent, copies.envs, *how).scalars()
+            how = settings.episodes, settings.deterministic, seeds.spawn(1)[0], settings.max_steps
+            return _scalars(_play(agent, copies, *how))
 
         yield Monitor("eval/mean_reward", evaluate=evaluate, every=settings.every)
 

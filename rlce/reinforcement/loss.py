@@ -153,14 +153,15 @@ def prepare(
     credit = method.credit(experience)
     _check_credit(credit, experience, method)
     advantage = credit.advantage[valid]
+    scalars = {"train/advantage_mean": float(advantage.mean())}
     if method.standardize:
         advantage = returns.standardized(advantage)
-    scalars: dict[str, float] = {}
     if credit.target is not None and value is not None:
-        target = credit.target[valid]
+        target, predicted = credit.target[valid], value[valid]
+        scalars |= {"train/value_mean": float(predicted.mean()), "train/return_mean": float(target.mean())}
         variance = float(target.var())
         if variance > 0:
-            scalars["train/explained_variance"] = 1.0 - float((target - value[valid]).var()) / variance
+            scalars["train/explained_variance"] = 1.0 - float((target - predicted).var()) / variance
 
     def kept(array: NDArray[Any] | None) -> Tensor:
         return learner.tensor(np.empty(0) if array is None else array[valid])

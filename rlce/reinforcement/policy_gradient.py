@@ -217,7 +217,8 @@ class PolicyGradient:
 
         Args:
             total_timesteps: environment steps of this call.
-            callback: called at the end of every round with `rlce.trainer.Progress`; if it returns True, training stops.
+            callback: called at the end of every round with `rlce.trainer.Progress`, which has the episodes that ended
+                in it; what it adds to ``progress.scalars`` is logged. If it returns True, training stops.
             stopping: stop conditions on the mean return of evaluations (without evaluation, of training episodes).
             progress_bar: show steps, speed and return.
 
@@ -296,12 +297,12 @@ class PolicyGradient:
             if not rollout.valid.any():
                 continue  # a single step that fell on ghost steps alone
             rows, scalars = self._prepare(rollout)
-            if collector.finished:
-                returns, lengths = zip(*collector.finished, strict=True)
-                scalars["rollout/ep_rew_mean"] = float(np.mean(returns))
-                scalars["rollout/ep_len_mean"] = float(np.mean(lengths))
+            scalars |= collector.scalars()
+            if isinstance(self.policy, WithLogStd):
+                scalars["train/action_std"] = float(self.policy.log_std.detach().exp().mean())
             self._unseen = rollout.observation[rollout.valid]
-            yield Round(loss.batches(rows, method, self._minibatch_generator), self.steps, scalars)
+            batches = loss.batches(rows, method, self._minibatch_generator)
+            yield Round(batches, self.steps, scalars, collector.ended)
 
     def _prepare(self, rollout: Rollout) -> tuple[loss.Transitions, dict[str, float]]:
         """Rows of this round and of the earlier rounds that the method uses again."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlce.reinforcement import masks
-from rlce.reinforcement.environments import Environments, episode_shares
+from rlce.reinforcement.environments import Environments, episode_shares, info_of, success
 from rlce.reinforcement.masks import Mask
 from rlce.reinforcement.spaces import Actions, Observations
 
@@ -32,6 +32,14 @@ class Rollout(NamedTuple):
     valid: NDArray[np.bool_]  # [T, N] false on ghost steps and padding, which no estimate may use
     time: NDArray[np.int64]  # [T, N] steps since the episode began
     mask: Mask | None = None  # [T, N, K] true where the environment allows a class; None without masks
+
+
+class Episode(NamedTuple):
+    """An episode that ended."""
+
+    episode_return: float  # undiscounted and unscaled
+    length: int  # in steps
+    info: dict[str, Any]  # of its last step, as that one environment gave it
 
 
 class ActionStreams:
@@ -82,6 +90,7 @@ class Collector:
         environments: where to act; may be replaced by others of the same kind and number.
         steps_taken: real environment steps of all rollouts so far; ghost steps and dropped extras do not count.
         finished: (return, length) of the last 100 finished episodes; returns are undiscounted and unscaled.
+        ended: the episodes that ended in the last rollout.
 
     Raises:
         FloatingPointError: while collecting, a reward, an observation or a continuous action is NaN or infinite; the
@@ -95,10 +104,23 @@ class Collector:
         self._streams = ActionStreams(environments.n, action_seeds, actions.head.target_shape)
         self.steps_taken = 0
         self.finished: deque[tuple[float, int]] = deque(maxlen=100)
+        self.ended: list[Episode] = []
+        self._successes: deque[float] = deque(maxlen=100)
         self._goes_on = False  # the next rollout may continue where the last one stopped
         self._masks: list[Mask | None] = []  # one per step of the rollout that is being gathered
+        self._infos: dict[tuple[int, int], dict[str, Any]] = {}  # of the steps (t, i) in it that ended an episode
         self._time = np.zeros(environments.n, np.int64)
         self._return_so_far = np.zeros(environments.n)
+
+    def scalars(self) -> dict[str, float]:
+        """Means over the last 100 finished episodes, to log."""
+        found: dict[str, float] = {}
+        if self.finished:
+            returns, lengths = zip(*self.finished, strict=True)
+            found |= {"rollout/ep_rew_mean": float(np.mean(returns)), "rollout/ep_len_mean": float(np.mean(lengths))}
+        if self._successes:
+            found["rollout/success_rate"] = float(np.mean(self._successes))
+        return found
 
     def steps(self, act: Act, length: int) -> Rollout:
         """``length`` steps of every environment, from where the last rollout stopped.
@@ -151,7 +173,7 @@ class Collector:
 
     def _reset(self, group_size: int = 1) -> None:
         self.environments.reset(self._reset_seeds.spawn(1)[0], group_size)
-        self._masks = []
+        self._masks, self._infos = [], {}
         self._time[:] = 0
         self._return_so_far[:] = 0.0
 
@@ -166,6 +188,7 @@ class Collector:
         if action.dtype.kind == "f":  # before it reaches the environment, which may do anything with a NaN
             self._check_finite("environment's observation", observation[None], len(self._masks))
             self._check_finite("policy's action", action[None], len(self._masks))
+        row = len(self._masks)
         self._masks.append(mask)
         rollout.observation[t] = observation
         rollout.action[t] = action
@@ -176,6 +199,9 @@ class Collector:
         rollout.reward[t] = step.reward
         rollout.terminated[t] = step.terminated
         rollout.truncated[t] = step.truncated
+        if step.info and step.done.any():
+            for i in np.flatnonzero(step.done & counted).tolist():
+                self._infos[row, i] = info_of(step.info, i, environments.n)
         self._time += counted
         self._time[step.done] = 0
         return step.done
@@ -183,16 +209,20 @@ class Collector:
     def _finished(self, rollout: Rollout) -> Rollout:
         """Zero the rows that do not count, check the others, and update the episode statistics."""
         rollout = rollout._replace(mask=masks.stacked(self._masks))
-        self._masks = []
+        infos, self._masks, self._infos = self._infos, [], {}
         for field in (rollout.reward, rollout.terminated, rollout.truncated):
             field[~rollout.valid] = 0
         for name in ("observation", "reward", "next_observation"):
             self._check_finite(f"environment's {name}", getattr(rollout, name))
         self.steps_taken += int(rollout.valid.sum())
-        begin = np.zeros(self.environments.n, np.int64)
+        self.ended, begin = [], np.zeros(self.environments.n, np.int64)
         for t, i in np.argwhere(rollout.terminated | rollout.truncated):
             total = self._return_so_far[i] + rollout.reward[begin[i] : t + 1, i].sum()
-            self.finished.append((float(total), int(rollout.time[t, i]) + 1))
+            episode = Episode(float(total), int(rollout.time[t, i]) + 1, infos.get((t, i), {}))
+            self.ended.append(episode)
+            self.finished.append(episode[:2])
+            if (succeeded := success(episode.info)) is not None:
+                self._successes.append(succeeded)
             begin[i], self._return_so_far[i] = t + 1, 0.0
         for i, t in enumerate(begin):
             self._return_so_far[i] += rollout.reward[t:, i].sum()
