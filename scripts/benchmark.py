@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,30 +56,47 @@ def held_solve(evaluations: list[Evaluated]) -> Evaluated | None:
     return evaluations[first] if len(solved) - first >= 3 else None
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """How a run is evaluated: where, about how often in environment steps, and on how many episodes each way."""
+
+    env: str = "CartPole-v1"
+    env_kwargs: Mapping[str, Any] | None = None
+    every: int = EVALUATE_EVERY
+    episodes: int = 100
+
+
 class Stopwatch:
-    """Evaluates after the first update past each 2,048 steps. Its clock stops during evaluations.
+    """Evaluates after the first update past each multiple of ``protocol.every``. Its clock stops during evaluations.
 
     Args:
         agent: the agent to evaluate.
         seed: the seed of the evaluations, which have their own generators.
+        protocol: where, how often and on how many episodes.
     """
 
-    def __init__(self, agent: Any, seed: int) -> None:
-        self.agent, self.seeds = agent, np.random.SeedSequence([seed, 475])
+    def __init__(self, agent: Any, seed: int, protocol: Protocol = Protocol()) -> None:
+        self.agent, self.protocol, self.seeds = agent, protocol, np.random.SeedSequence([seed, 475])
         self.evaluations: list[Evaluated] = []
         self.cpu_seconds, self._since = 0.0, time.process_time()
 
     def boundary(self, steps: int) -> None:
         """Call after every update."""
         self.cpu_seconds += time.process_time() - self._since
-        last = self.evaluations[-1].steps if self.evaluations else 0
-        if steps // EVALUATE_EVERY > last // EVALUATE_EVERY:
-            greedy, sampled = (
-                evaluate_policy(self.agent, "CartPole-v1", 100, deterministic, seed).returns.mean()
-                for deterministic, seed in zip((True, False), self.seeds.spawn(2), strict=True)
-            )
-            self.evaluations.append(Evaluated(steps, self.cpu_seconds, float(greedy), float(sampled)))
+        last, every = self.evaluations[-1].steps if self.evaluations else 0, self.protocol.every
+        if steps // every > last // every:
+            greedy, sampled = self.evaluate(self.protocol.episodes)
+            self.evaluations.append(Evaluated(steps, self.cpu_seconds, greedy, sampled))
         self._since = time.process_time()
+
+    def evaluate(self, episodes: int) -> tuple[float, float]:
+        """Mean returns of this many greedy and of as many sampled episodes."""
+        env, env_kwargs = self.protocol.env, self.protocol.env_kwargs
+        greedy, sampled = (
+            evaluate_policy(self.agent, env, episodes, deterministic, seed, env_kwargs=env_kwargs).returns.mean()
+            for deterministic, seed in zip((True, False), self.seeds.spawn(2), strict=True)
+        )
+        return float(greedy), float(sampled)
 
 
 def train_ours(recipe: str, seed: int, timesteps: int) -> list[Evaluated]:
@@ -91,18 +108,48 @@ def train_ours(recipe: str, seed: int, timesteps: int) -> list[Evaluated]:
     return stopwatch.evaluations
 
 
+class StableBaselines3Agent:
+    """A model of Stable-Baselines3 as `evaluate_policy` takes it; ``normalize`` prepares its observations."""
+
+    def __init__(self, model: Any, normalize: Callable[[Any], Any] = lambda observation: observation) -> None:
+        self.model, self.normalize = model, normalize
+
+    def predict(
+        self, observation: Any, deterministic: bool = False, *, generator: np.random.Generator | None = None
+    ) -> Any:
+        """Actions for a batch of observations."""
+        assert generator is not None
+        with torch.random.fork_rng(devices=[]):  # sampling must not disturb the training run
+            torch.manual_seed(int(generator.integers(2**62)))
+            return self.model.predict(self.normalize(observation), deterministic=deterministic)[0]
+
+
+def stable_baselines3_callback(stopwatch: Stopwatch, timesteps: float) -> Any:
+    """A callback of Stable-Baselines3 that calls the stopwatch after every update and ends the run at this step."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Watch(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            stopwatch.boundary(self.num_timesteps)
+
+        def _on_step(self) -> bool:
+            return self.num_timesteps < timesteps
+
+    return Watch()
+
+
+def falling(start: float, end: float = 0.0) -> Callable[[float], float]:
+    """A linear schedule as Stable-Baselines3 takes it: a function of the remaining fraction of the run."""
+    return lambda remaining: end + (start - end) * remaining
+
+
 def train_stable_baselines3(schedule: str, seed: int, timesteps: int) -> list[Evaluated]:
     """Train Stable-Baselines3's PPO with the settings that RL Zoo publishes for CartPole-v1."""
     from stable_baselines3 import PPO
-    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
     # The published schedule falls to zero at 100,000 steps; "floor" falls to a tenth at the end of this run.
     floor, horizon = (0.1, timesteps) if schedule == "sb3-ppo-floor" else (0.0, 100_000)
-
-    def falling(start: float) -> Callable[[float], float]:
-        return lambda remaining: start * (floor + (1 - floor) * remaining)
-
     model = PPO(
         "MlpPolicy",
         make_vec_env("CartPole-v1", n_envs=8, seed=seed),
@@ -112,31 +159,13 @@ def train_stable_baselines3(schedule: str, seed: int, timesteps: int) -> list[Ev
         gamma=0.98,
         n_epochs=20,
         ent_coef=0.0,
-        learning_rate=falling(1e-3),
-        clip_range=falling(0.2),
+        learning_rate=falling(1e-3, 1e-3 * floor),
+        clip_range=falling(0.2, 0.2 * floor),
         seed=seed,
         device="cpu",
     )
-
-    class Agent:
-        def predict(
-            self, observation: Any, deterministic: bool = False, *, generator: np.random.Generator | None = None
-        ) -> Any:
-            assert generator is not None
-            with torch.random.fork_rng(devices=[]):  # sampling must not disturb the training run
-                torch.manual_seed(int(generator.integers(2**62)))
-                return model.predict(observation, deterministic=deterministic)[0]
-
-    stopwatch = Stopwatch(Agent(), seed)
-
-    class Watch(BaseCallback):
-        def _on_rollout_start(self) -> None:
-            stopwatch.boundary(self.num_timesteps)
-
-        def _on_step(self) -> bool:
-            return self.num_timesteps < timesteps
-
-    model.learn(horizon, callback=Watch())
+    stopwatch = Stopwatch(StableBaselines3Agent(model), seed)
+    model.learn(horizon, callback=stable_baselines3_callback(stopwatch, timesteps))
     return stopwatch.evaluations
 
 
