@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
-.PHONY: cartpole classify test check lowest mutants tensorboard peers
+.PHONY: cartpole classify test check lowest mutants results tensorboard peers
 
 cartpole: $(READY)          ## train PPO on CartPole-v1, then evaluate the saved agent
 	$(RUN) -m scripts.train_cartpole --log-dir runs/cartpole
@@ -28,6 +28,11 @@ lowest: .venv-lowest/.installed  ## every test at the lowest versions that pypro
 mutants: $(READY)           ## break the library on purpose: do the tests notice? (minutes; not part of CI)
 	$(RUN) -m scripts.mutants
 
+results: $(READY) peers     ## run the table of results (hours; a rerun goes on), then write docs/results.md
+	$(RUN) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[mujoco]'
+	$(RUN) -m scripts.results run a a-other b c d sb3 zoo
+	$(RUN) -m scripts.results write
+
 tensorboard: $(READY)       ## look at the curves
 	$(RUN) -m tensorboard.main --logdir runs
 
@@ -49,5 +54,5 @@ $(READY): pyproject.toml constraints.txt
 # What benchmarks compare with lives in an environment of its own.
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e . stable-baselines3==2.9.2 skorch==1.4.0
+	.venv-peers/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[box2d]' stable-baselines3==2.9.2 skorch==1.4.0
 	touch $@
