@@ -23,7 +23,11 @@ _OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], set[str]]] = 
     "rmsprop": (torch.optim.RMSprop, {"step", "square_avg"}),
 }
 # Adam's other numbers, as in torch.optim.Adam.
-_ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
+_ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "amsgrad": False, "maximize": False}
+_A_FUNCTION = "(a function)"  # in a file, in place of a schedule that JSON cannot hold
+
+# A number, a pair (start, end) between which it goes linearly, or a function of the fraction of training done.
+Scheduled = float | tuple[float, float] | Callable[[float], float]
 
 
 def check(name: str, value: Any, holds: Any, wanted: str) -> None:
@@ -54,6 +58,35 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     check(name, value, isinstance(value, str) and value in choices, f"be one of {', '.join(choices)}")
 
 
+def scheduled(name: str, number: Scheduled, progress: float, least: float = -math.inf) -> float:
+    """The value of a number that may follow a schedule.
+
+    Args:
+        name: of the argument, for messages.
+        number: a number, a pair (start, end), or a function of ``progress``.
+        progress: the fraction of training done, in [0, 1].
+        least: the smallest value allowed.
+
+    Raises:
+        ValueError: the value is not a finite number of at least ``least``.
+
+    Example:
+        >>> scheduled("clip", (0.2, 0.1), 0.5), scheduled("clip", lambda done: 0.2 * (1.0 - done), 0.5)
+        (0.15000000000000002, 0.1)
+    """
+    value: Any = number
+    if isinstance(number, tuple | list) and len(number) == 2:
+        for end in number:
+            scheduled(name, end, progress, least)
+        value = (1.0 - progress) * number[0] + progress * number[1]
+    elif callable(number):
+        value = number(progress)
+    bound = "" if least == -math.inf else f" of at least {least:g}"
+    wanted = f"give a finite number{bound} at progress {progress:.4g} (a number, a pair (start, end), or a function)"
+    check_number(name, value, lambda value: math.isfinite(value) and value >= least, wanted)
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Optimization:
     """Optimiser, learning-rate schedule and clipping.
@@ -62,19 +95,25 @@ class Optimization:
         optimizer: "adam", "sgd", "adadelta" or "rmsprop", as in torch.optim.
         learning_rate: the step size at the start; "adadelta" works with about 1.
         schedule: "constant"; "linear" or "cosine", which fall to ``floor`` × ``learning_rate``; "plateau", which
-            divides by 10 whenever the monitored value has not improved for ``plateau_patience`` evaluations.
+            divides by 10 whenever the monitored value has not improved for ``plateau_patience`` evaluations; or a
+            function: fraction of training done, in [0, 1] → factor of ``learning_rate`` >= 0. A file cannot hold a
+            function: a loaded object predicts, and needs the optimization again to train.
         floor: where "linear" and "cosine" end, as a fraction of ``learning_rate``.
-        schedule_timesteps: where they end, in environment steps or samples; None means the total of the first call.
+        schedule_timesteps: None: each call that trains has a schedule of its own, from its start to its end. A number:
+            one schedule over all calls, from the first step to this one, in environment steps or samples; from then on
+            the rate stays where the schedule ended.
         plateau_patience: for "plateau".
         max_gradient_norm: a longer gradient is scaled down to this Euclidean norm; None for no clipping.
         momentum: for "sgd"; the final momentum if it rises.
         momentum_schedule: for "sgd": "constant", or "rising" as in `momentum_at`.
         nesterov: for "sgd": Nesterov's momentum, in the form of torch.optim.SGD.
+        epsilon: added to the root of the mean square gradient; None for torch's: 1e-8 for "adam" and "rmsprop", 1e-6
+            (within the root) for "adadelta".
         weight_decay: L2 penalty: this times the parameter is added to the gradient (AdamW's decay is another one).
 
     Raises:
-        ValueError: for an unknown name, a number out of range, ``nesterov`` without momentum, or ``nesterov`` or a
-            momentum schedule with another optimiser than "sgd".
+        ValueError: for an unknown name, a number out of range, ``nesterov`` without momentum, ``nesterov`` or a
+            momentum schedule with another optimiser than "sgd", or ``epsilon`` with "sgd".
 
     Example:
         >>> Optimization("sgd", learning_rate=0.1, schedule="cosine").momentum
@@ -83,7 +122,7 @@ class Optimization:
 
     optimizer: Literal["adam", "sgd", "adadelta", "rmsprop"] = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "plateau"] | Callable[[float], float] = "constant"
     floor: float = 0.0
     schedule_timesteps: int | None = None
     plateau_patience: int = 10
@@ -92,10 +131,12 @@ class Optimization:
     weight_decay: float = 0.0
     momentum_schedule: Literal["constant", "rising"] = "constant"
     nesterov: bool = False
+    epsilon: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, _OPTIMIZERS)
-        check_choice("schedule", self.schedule, ("constant", "linear", "cosine", "plateau"))
+        if not callable(self.schedule):
+            check_choice("schedule", self.schedule, ("constant", "linear", "cosine", "plateau"))
         check_choice("momentum_schedule", self.momentum_schedule, ("constant", "rising"))
         check_number("learning_rate", self.learning_rate, lambda x: 0 < x < math.inf, "be positive and finite")
         check_number("weight_decay", self.weight_decay, lambda x: 0 <= x < math.inf, "be at least 0 and finite")
@@ -107,6 +148,10 @@ class Optimization:
             check_whole("schedule_timesteps", self.schedule_timesteps, ", or None")
         if self.max_gradient_norm is not None:
             check_number("max_gradient_norm", self.max_gradient_norm, lambda x: x > 0, "be positive or None")
+        if self.epsilon is not None:
+            check_number("epsilon", self.epsilon, lambda x: 0 < x < math.inf, "be positive and finite, or None")
+            if self.optimizer == "sgd":
+                raise ValueError('epsilon works only with optimizer "adam", "rmsprop" or "adadelta", got "sgd"')
         for name, used in (("nesterov", self.nesterov), ("momentum_schedule", self.momentum_schedule != "constant")):
             if used and self.optimizer != "sgd":
                 raise ValueError(f'{name} works only with optimizer "sgd", got {self.optimizer!r}')
@@ -114,13 +159,18 @@ class Optimization:
             raise ValueError(f"nesterov needs a positive momentum, got {self.momentum}")
 
     def factor(self, progress: float) -> float:
-        """The factor on the learning rate when this fraction of the schedule is done.
+        """The factor on the learning rate when this fraction of training is done.
+
+        Raises:
+            ValueError: ``schedule`` is a function, and gives no finite number of at least 0.
 
         Example:
             >>> Optimization(schedule="linear", floor=0.1).factor(0.5)
             0.55
         """
         progress = min(max(progress, 0.0), 1.0)
+        if callable(self.schedule):
+            return scheduled("schedule", self.schedule, progress, least=0.0)
         if self.schedule == "linear":
             return 1.0 - (1.0 - self.floor) * progress
         if self.schedule == "cosine":
@@ -142,6 +192,26 @@ class Optimization:
         if self.momentum_schedule == "constant":
             return self.momentum
         return min(1.0 - 0.5 / (step // 250 + 1), self.momentum)
+
+    @property
+    def needs_end(self) -> bool:
+        """True if the schedule must know where training ends."""
+        return self.schedule not in ("constant", "plateau")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings in JSON's types; a schedule that is a function becomes a note that there was one."""
+        return {**vars(self), "schedule": _A_FUNCTION if callable(self.schedule) else self.schedule}
+
+    @staticmethod
+    def from_json(saved: Mapping[str, Any]) -> Optimization:
+        """The settings that `to_json` described; a schedule that was a function raises when it is used."""
+        absent = {"schedule": _absent} if saved.get("schedule") == _A_FUNCTION else {}
+        return Optimization(**{**saved, **absent})
+
+
+def _absent(progress: float) -> float:
+    """Takes the place of a saved schedule that was a function, until it is passed again."""
+    raise ValueError("optimization: its schedule is a function, which the file does not hold; pass optimization again")
 
 
 class FlatParameters:
@@ -222,6 +292,8 @@ class Optimizer:
         numbers: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         if settings.optimizer == "sgd":
             numbers |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
+        elif settings.epsilon is not None:
+            numbers["eps"] = settings.epsilon
         self._optimizer = _OPTIMIZERS[settings.optimizer][0]([parameter], foreach=False, **numbers)
         self.state = self._optimizer.state[parameter]
         if self._rising:
@@ -240,7 +312,8 @@ class Optimizer:
         flat, state = self._flat, self.state
         state["step"] += 1
         tensors: Any = [flat.value], [flat.gradient], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]]
-        torch._fused_adam_(*tensors, lr=learning_rate, weight_decay=self._settings.weight_decay, **_ADAM)
+        decay, epsilon = self._settings.weight_decay, self._settings.epsilon or 1e-8
+        torch._fused_adam_(*tensors, lr=learning_rate, weight_decay=decay, eps=epsilon, **_ADAM)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Restore a saved state. The state of another optimiser is ignored: training then starts with a fresh one.

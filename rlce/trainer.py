@@ -180,7 +180,7 @@ class Trainer:
         self.flat = FlatParameters(module)
         self.optimizer = Optimizer(self.flat, self.optimization)
         self.progress = Progress()
-        self.horizon: int | None = self.optimization.schedule_timesteps
+        self._schedule: tuple[int, int | None] = 0, self.optimization.schedule_timesteps
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.plateau_factor = 1.0
         self._best_score = _WORST
@@ -206,8 +206,8 @@ class Trainer:
             rounds: the source of data.
             loss: batch → (scalar to minimise, detached tensors to log by name: scalars, or one number per row). Their
                 means over the round are logged; a batch counts by the length of its first tensor.
-            total: the position on the x-axis where ``rounds`` will end, for the progress bar and for a schedule without
-                ``schedule_timesteps``. A schedule keeps the total of the first call.
+            total: the position on the x-axis where ``rounds`` will end, for the progress bar and for the schedule,
+                which goes from the start of this call to there unless there are ``schedule_timesteps``.
             monitor: the scalar to watch, for stop conditions, "plateau" and the best parameters.
             stopping: stop conditions.
             callback: called at the end of each round, after evaluation and before its scalars are logged; training
@@ -218,8 +218,9 @@ class Trainer:
             The state of training.
 
         Raises:
-            ValueError: for a stop condition or the plateau schedule without a monitor, a falling schedule without an
-                end, or a module that was moved or given to another trainer.
+            ValueError: for a stop condition or the plateau schedule without a monitor, a schedule without an end, one
+                whose function gives no finite number of at least 0, or a module that was moved or given to another
+                trainer.
             TypeError: if the loss does not return a pair.
             FloatingPointError: if a loss or a gradient is NaN or infinite. The message names where this began; the
                 parameters are those before the step.
@@ -231,9 +232,11 @@ class Trainer:
             raise ValueError("stopping: target and patience need a monitor to watch")
         if monitor is None and schedule == "plateau":
             raise ValueError("the plateau schedule needs a monitor to watch")
-        self.horizon = total if self.horizon is None else self.horizon
-        if self.horizon is None and schedule in ("linear", "cosine"):
+        if self.optimization.schedule_timesteps is None:
+            self._schedule = first_step, total
+        if self._schedule[1] is None and self.optimization.needs_end:
             raise ValueError(f"total or schedule_timesteps is needed by the {schedule} schedule")
+        self._learning_rate()  # a function that fails should fail before the first round
         if not self.flat.intact:
             raise ValueError("module: its parameters are not this trainer's; was it moved, or given to another one?")
         if monitor is not None and (monitor.name, monitor.maximize) != self._monitored:
@@ -307,9 +310,17 @@ class Trainer:
         for name, companion in self.companions.items():
             companion.load_state_dict(section(state, f"{name}."))
 
+    @property
+    def fraction(self) -> float:
+        """The fraction of training done when the round began, in [0, 1]; 0 if the end is not known.
+
+        Training is the present or last call of `fit`, or all steps from 0 to ``schedule_timesteps``.
+        """
+        start, end = self._schedule
+        return 0.0 if end is None else min(max((self.progress.step - start) / max(end - start, 1), 0.0), 1.0)
+
     def _learning_rate(self) -> float:
-        done = self.progress.step / self.horizon if self.horizon else 0.0
-        return self.optimization.learning_rate * self.optimization.factor(done) * self.plateau_factor
+        return self.optimization.learning_rate * self.optimization.factor(self.fraction) * self.plateau_factor
 
     def _step(self, batch: Any, loss: Loss, learning_rate: float) -> tuple[int, dict[str, Tensor]]:
         """Take one gradient step; return the number of rows in the batch and the tensors to log."""

@@ -413,6 +413,19 @@ def test_schedules_over_calls_of_partial_fit(kind: Any, y: Any) -> None:
 
 
 @both
+def test_a_schedule_that_is_a_function_must_be_passed_again(kind: Any, y: Any, tmp_path: Path) -> None:
+    fitted = small(kind, optimizer=Optimization(schedule=lambda done: 1.0 - done), learning_rate=0.01).fit(X, y)
+    rates = [epoch["train/learning_rate"] for epoch in fitted.history_]
+    np.testing.assert_allclose(rates, 0.01 * np.linspace(1.0, 0.0, len(rates), endpoint=False))
+    fitted.save(tmp_path / "file")
+    loaded = kind.load(tmp_path / "file")
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    with pytest.raises(ValueError, match="its schedule is a function, which the file does not hold"):
+        loaded.fit(X, y)
+    loaded.set_params(optimizer="adam").fit(X, y)
+
+
+@both
 def test_a_loaded_estimator_goes_on_as_the_saved_one(kind: Any, y: Any, tmp_path: Path) -> None:
     fitted = small(kind, optimizer=Optimization("sgd", 0.01, momentum=0.0), learning_rate=None, batch_size=200).fit(
         X, y

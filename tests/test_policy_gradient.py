@@ -107,14 +107,55 @@ def test_learning_in_two_calls_is_learning_in_one() -> None:
     assert torch.equal(parameters(whole), parameters(parts))
 
 
-def test_the_schedule_follows_the_first_call() -> None:
-    agent = PolicyGradient("CartPole-v1", optimization=Optimization(learning_rate=1e-3, schedule="linear", floor=0.1))
+def learning_rates(agent: PolicyGradient, steps: int) -> list[float]:
     rates: list[float] = []
-    for _ in range(2):
-        agent.learn(1_000, callback=lambda progress: rates.append(progress.scalars["train/learning_rate"]))
-    assert rates[0] == 1e-3
-    assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
-    assert rates[-1] == pytest.approx(1e-4)
+    agent.learn(steps, callback=lambda progress: rates.append(progress.scalars["train/learning_rate"]))
+    return rates
+
+
+def test_each_call_has_a_schedule_of_its_own(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"method": methods.ppo(steps=32, epochs=1), "num_envs": 8, "hidden": (4,)}
+    linear = Optimization(learning_rate=1e-3, schedule="linear", floor=0.1)
+    agent = PolicyGradient("CartPole-v1", optimization=linear, **settings)
+    first = learning_rates(agent, 1_000)
+    assert first[0] == 1e-3
+    assert 1e-4 < first[-1] < 4e-4
+    assert all(later < earlier for earlier, later in itertools.pairwise(first))
+    assert learning_rates(agent, 1_000)[0] == 1e-3
+    agent.save(tmp_path / "a")
+    assert learning_rates(PolicyGradient.load(tmp_path / "a"), 1_000)[0] == 1e-3
+
+
+def test_schedule_timesteps_count_over_calls_and_files_and_their_end_is_told_once(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"method": methods.ppo(steps=32, epochs=1), "num_envs": 8, "hidden": (4,)}
+    linear = Optimization(learning_rate=1e-3, schedule="linear", floor=0.1, schedule_timesteps=2_000)
+    agent = PolicyGradient("CartPole-v1", optimization=linear, **settings)
+    first = learning_rates(agent, 1_000)
+    agent.save(tmp_path / "a")
+    again = PolicyGradient.load(tmp_path / "a")
+    second = learning_rates(again, 1_500)
+    done = agent.steps / 2_000
+    assert second[0] == pytest.approx(1e-3 * (1.0 - 0.9 * done))
+    assert second[0] < first[-1]
+    assert second[-1] == pytest.approx(1e-4)
+    with pytest.warns(UserWarning, match="schedule_timesteps=2000 is over, and learn goes on at 0.1 times") as caught:
+        again.learn(300)
+    assert [Path(warning.filename).name for warning in caught] == [Path(__file__).name]
+    assert learning_rates(again, 300)[0] == pytest.approx(1e-4)  # and no second warning, which would be an error
+
+
+def test_a_schedule_that_is_a_function_must_be_passed_again(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"method": methods.ppo(steps=32, epochs=1), "num_envs": 8, "hidden": (4,)}
+    agent = PolicyGradient("CartPole-v1", optimization=Optimization(schedule=lambda done: 1.0 - done), **settings)
+    agent.learn(300)
+    agent.save(tmp_path / "a")
+    loaded = PolicyGradient.load(tmp_path / "a")
+    seen = np.ones(4, np.float32)
+    assert loaded.predict(seen, deterministic=True) == agent.predict(seen, deterministic=True)
+    with pytest.raises(ValueError, match="optimization: its schedule is a function, which the file does not hold"):
+        loaded.learn(300)
+    loaded.save(tmp_path / "b")
+    assert PolicyGradient.load(tmp_path / "b").steps == agent.steps
 
 
 @pytest.mark.parametrize("count", [4, 6])
@@ -215,7 +256,7 @@ def test_a_loaded_agent_learns_on(tmp_path: Path) -> None:
         assert torch.equal(moment, loaded.trainer.optimizer.state[name])
     loaded.learn(1_000)
     assert loaded.steps >= agent.steps + 1_000
-    assert loaded.trainer.progress.scalars["train/learning_rate"] == pytest.approx(2.5e-4)  # the schedule had ended
+    assert loaded.trainer.progress.scalars["train/learning_rate"] > 2.5e-4  # a schedule of its own
 
 
 def test_a_loaded_agent_knows_how_far_its_momentum_has_risen(tmp_path: Path) -> None:

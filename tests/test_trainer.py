@@ -340,10 +340,62 @@ def test_the_rate_that_is_logged_is_the_rate_of_the_steps() -> None:
     assert rates == [1.0, 0.75, 0.5, 0.25]
 
 
-def test_the_schedule_ends_where_the_first_call_said() -> None:
+def test_each_call_has_a_schedule_from_its_start_to_its_end() -> None:
     trainer = Trainer(one_weight(), Optimization("sgd", 1.0, "linear", floor=0.5))
-    assert learning_rates(trainer, rounds(2, size=10), total=40) == [1.0, 0.875]
-    assert learning_rates(trainer, rounds(4, size=10, first=3), total=1000) == [0.75, 0.625, 0.5, 0.5]
+    assert trainer.fraction == 0.0
+    assert learning_rates(trainer, rounds(4, size=10), total=40) == [1.0, 0.875, 0.75, 0.625]
+    assert trainer.fraction == 1.0
+    assert learning_rates(trainer, rounds(3, size=10, first=5), total=60) == [1.0, 0.75, 0.5]
+
+
+def test_schedule_timesteps_count_over_all_calls() -> None:
+    trainer = Trainer(one_weight(), Optimization("sgd", 1.0, "linear", floor=0.5, schedule_timesteps=40))
+    assert learning_rates(trainer, rounds(2, size=10), total=20) == [1.0, 0.875]
+    assert learning_rates(trainer, rounds(4, size=10, first=3), total=60) == [0.75, 0.625, 0.5, 0.5]
+
+
+def test_a_schedule_may_be_a_function() -> None:
+    """It gets the fraction of training done, which is known for a constant rate as well."""
+    asked: list[float] = []
+
+    def schedule(done: float) -> float:
+        asked.append(done)
+        return 2.0 - done
+
+    trainer = Trainer(one_weight(), Optimization("sgd", 0.5, schedule, momentum=0.0))
+    assert learning_rates(trainer, rounds(4, size=10), total=40) == [1.0, 0.875, 0.75, 0.625]
+    assert sorted(set(asked)) == [0.0, 0.25, 0.5, 0.75]
+    constant, fractions = Trainer(one_weight(), PLAIN), []
+    constant.fit(
+        rounds(4, size=10), lambda batch: (fractions.append(constant.fraction), slope_one(constant)(batch))[1], total=40
+    )
+    assert fractions == [0.0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf, "x", None, True])
+def test_a_schedule_that_gives_no_factor_is_named_when_it_is_used(wrong: Any) -> None:
+    settings = Optimization("sgd", 0.5, lambda done: wrong if done >= 0.5 else 1.0, momentum=0.0)
+    trainer = Trainer(one_weight(), settings)
+    message = r"schedule must give a finite number of at least 0 at progress 0\.5 .*, got "
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(rounds(4, size=10), slope_one(trainer), total=40)
+    assert trainer.progress.rounds == 2
+    with pytest.raises(ValueError, match="schedule must give a finite number of at least 0 at progress 0 "):
+        learning_rates(Trainer(one_weight(), Optimization(schedule=lambda done: wrong)), iter([]), total=40)  # no round
+
+
+def test_epsilon_is_that_of_the_optimiser() -> None:
+    """One step of Adam on a gradient g moves by rate × g / (|g| + ε), of RMSprop by rate × g / (√.01 |g| + ε)."""
+    for optimizer, expected in (("adam", 0.5 / (1.0 + 0.25)), ("rmsprop", 0.5 / (0.1 + 0.25))):
+        trainer = Trainer(one_weight(), Optimization(optimizer, 0.5, epsilon=0.25))  # type: ignore[arg-type]
+        trainer.fit(rounds(1), slope_one(trainer))
+        assert trainer.module.weight.item() == pytest.approx(-expected, rel=1e-6)
+    with pytest.raises(
+        ValueError, match='epsilon works only with optimizer "adam", "rmsprop" or "adadelta", got "sgd"'
+    ):
+        Optimization("sgd", epsilon=1e-8)
+    with pytest.raises(ValueError, match="epsilon must be positive and finite, or None, got 0"):
+        Optimization(epsilon=0)
 
 
 def test_plateau_divides_by_ten_each_time_patience_runs_out() -> None:

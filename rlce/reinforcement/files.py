@@ -66,7 +66,7 @@ def load(
             methods.from_json(config["method"]) if method is None else method,
             num_envs=config["num_envs"],
             network=network,
-            optimization=Optimization(**config["optimization"]),
+            optimization=Optimization.from_json(config["optimization"]),
             evaluation=evaluation,
             device=device,
             **settings,

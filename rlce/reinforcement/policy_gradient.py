@@ -172,7 +172,7 @@ class PolicyGradient:
         self.return_scale = ReturnScale() if self._settings["scale_rewards"] else None
         self._unseen: NDArray[np.float32] | None = None
         self._replay: deque[tuple[Rollout, NDArray[Any]]] = deque(maxlen=self.method.replay + 1)
-        self._steps_before = 0
+        self._steps_before, self._warned = 0, False
         # Last, because it makes the log directory, which bad input must not leave behind.
         scale = None if self.return_scale is None else self.return_scale.statistics
         statistics = {"normalizer": self.normalizer, "return_scale": scale}
@@ -209,8 +209,9 @@ class PolicyGradient:
     ) -> Self:
         """Train for at least this many more environment steps; the last round is completed.
 
-        A second call continues with the same parameters, optimiser, environments, counters and schedule. The schedule
-        ends at ``optimization.schedule_timesteps``, or at the total of the first call.
+        A second call continues with the same parameters, optimiser, environments and counters. Each call has a
+        learning-rate schedule of its own, from its start to its end; with ``optimization.schedule_timesteps`` one
+        schedule covers all calls, also those after `load`, and when it is over the rate stays where it ended.
 
         An error or an interrupt in the middle of a round discards the round: its steps do not count, and the next call
         begins new episodes (with "async" in new environments, after any error).
@@ -231,7 +232,8 @@ class PolicyGradient:
             RuntimeError: a worker process of the environments died.
 
         Warns:
-            UserWarning: after `load`, the environment is made from the id and keyword arguments in the file.
+            UserWarning: after `load`, the environment is made from the id and keyword arguments in the file; or the
+                whole schedule of ``optimization.schedule_timesteps`` is over before the call begins.
         """
         check("total_timesteps", total_timesteps, total_timesteps >= 1, "be at least 1")
         if self.method.weight is methods.absent:
@@ -244,6 +246,8 @@ class PolicyGradient:
                 stacklevel=2,
             )
             self._from_file = ()  # once is enough
+        self.optimization.factor(0.0)  # raises if the schedule is a function that the file does not hold
+        self._warn_if_schedule_is_over()
         collector = self._ready_collector()
         tracker, end, config = self.trainer.tracker, self.steps + int(total_timesteps), self._config()
         try:
@@ -271,6 +275,17 @@ class PolicyGradient:
         finally:
             tracker.close()
         return self
+
+    def _warn_if_schedule_is_over(self) -> None:
+        end = self.optimization.schedule_timesteps
+        if end is not None and self.steps >= end and self.optimization.needs_end and not self._warned:
+            factor = self.optimization.factor(1.0)
+            warnings.warn(
+                f"optimization.schedule_timesteps={end} is over, and learn goes on at {factor:g} times the learning "
+                "rate; pass a larger one to load(optimization=...), or None for a schedule of each call",
+                stacklevel=3,
+            )
+            self._warned = True
 
     def restore_best(self) -> float:
         """Restore the policy, with its statistics, that evaluated best in training, and return its mean return.
@@ -375,7 +390,6 @@ class PolicyGradient:
             "steps": self.steps,
             "rounds": progress.rounds,
             "updates": progress.updates,
-            "horizon": self.trainer.horizon,
             "plateau_factor": self.trainer.plateau_factor,
         }
         checkpoint.save(path, "PolicyGradient", {**self._config(), "state": state}, self.trainer.state_dict())
@@ -422,7 +436,7 @@ class PolicyGradient:
 
     def _restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Restore what `save` wrote."""
-        trainer, horizon = self.trainer, state["horizon"]
+        trainer = self.trainer
         if self.reference is None:
             tensors = {name: t for name, t in tensors.items() if not name.startswith("module.reference.")}
         else:  # if the file has no reference, take the saved policy
@@ -435,12 +449,10 @@ class PolicyGradient:
         for name in ("steps", "rounds", "updates"):
             check_whole(name, state[name], least=0)
             check(name, state[name], state[name] < 2**63, "be below 2^63")
-        if horizon is not None:
-            check_whole("horizon", horizon)
         check_number("plateau_factor", state["plateau_factor"], lambda factor: 0 < factor <= 1, "lie in (0, 1]")
         self._steps_before = trainer.progress.step = state["steps"]
         trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
-        trainer.horizon, trainer.plateau_factor = horizon, float(state["plateau_factor"])
+        trainer.plateau_factor = float(state["plateau_factor"])
         self._seed_generators(np.random.SeedSequence([self._settings["seed"], self.steps]).spawn(4))
 
     def _ready_collector(self) -> Collector:
@@ -496,7 +508,7 @@ class PolicyGradient:
             "num_envs": self.num_envs,
             "settings": self._settings,
             "method": methods.to_json(self.method),
-            "optimization": dataclasses.asdict(self.optimization),
+            "optimization": self.optimization.to_json(),
             "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
             "foreign_network": self._network_factory is not None,
             "observation_space": spaces.to_json(self.observation_space),

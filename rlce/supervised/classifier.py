@@ -150,7 +150,8 @@ class Classifier(ClassifierMixin, Estimator):
     ) -> Self:
         """Train one more epoch, on these rows.
 
-        Columns are standardised by all rows so far, and class frequencies are those of all rows so far.
+        Columns are standardised by all rows so far, and class frequencies are those of all rows so far. A learning-rate
+        schedule needs ``Optimization(schedule_timesteps=...)``; it counts the rows of all calls, also those of `fit`.
 
         Args:
             X: ``[N, D]``.

@@ -45,7 +45,9 @@ def _as_json(name: str, value: Any) -> Any:
             return [list(pair) for pair in value.items()]
         case ("hidden" | "quantiles", _) | ("prior", [*_] | np.ndarray()):
             return np.atleast_1d(np.asarray(value)).tolist()
-        case _, Optimization() | Stopping():
+        case _, Optimization():
+            return value.to_json()
+        case _, Stopping():
             return dataclasses.asdict(value)
     return value
 
@@ -59,7 +61,7 @@ def _from_json(name: str, value: Any) -> Any:
         case "hidden" | "quantiles", _:
             return tuple(value)
         case "optimizer", dict():
-            return Optimization(**value)
+            return Optimization.from_json(value)
         case "stopping", dict():
             return Stopping(**value)
     return value

@@ -114,7 +114,7 @@ def plan_of(parameters: Mapping[str, Any], once: bool = False) -> Plan:
     stopping = stopping if isinstance(stopping, Stopping) else Stopping(patience=stopping)
     if once:
         schedule = optimization.schedule
-        if schedule == "plateau" or (schedule != "constant" and optimization.schedule_timesteps is None):
+        if schedule == "plateau" or (optimization.needs_end and optimization.schedule_timesteps is None):
             raise ValueError(f"optimizer: partial_fit has no end, which the {schedule} schedule needs to know")
         parameters = {**parameters, "epochs": 1, "restarts": 1, "validation_split": 0.0}
         stopping = Stopping()

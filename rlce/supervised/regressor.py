@@ -293,7 +293,9 @@ class Regressor(RegressorMixin, Estimator):
 
         Columns and targets are standardised by running statistics of all rows so far, those of `fit` included. When
         the location or scale of the targets changes, the last layer is rescaled so that the predicted mean or median
-        does not change; predicted spreads follow the scale. (A network of your own adapts by training instead.)
+        does not change; predicted spreads follow the scale. (A network of your own adapts by training instead.) A
+        learning-rate schedule needs ``Optimization(schedule_timesteps=...)``: it counts the rows of all calls, those of
+        `fit` included.
 
         Args:
             X: ``[N, D]``.
