@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -153,6 +154,7 @@ class Trainer:
     Attributes:
         progress: the state of training over all calls of `fit`.
         best: the best monitored value and the model's state there; None before the first evaluation.
+        monitored: the name of the scalar of `best`, and True if more of it is better.
 
     Example:
         >>> network = nn.Linear(1, 1, bias=False)
@@ -186,7 +188,8 @@ class Trainer:
         self._best_score = _WORST
         self._without_improvement = 0  # over all calls, for the schedule
         self._patience_used = 0  # in this call, for stopping
-        self._monitored: tuple[str, bool] | None = None
+        self.monitored: tuple[str, bool] | None = None
+        self._told = False
         self._last_evaluation = 0
 
     def fit(
@@ -217,6 +220,9 @@ class Trainer:
         Returns:
             The state of training.
 
+        Warns:
+            UserWarning: once, if all of ``schedule_timesteps`` is over before the call begins.
+
         Raises:
             ValueError: for a stop condition or the plateau schedule without a monitor, a schedule without an end, one
                 whose function gives no finite number of at least 0, or a module that was moved or given to another
@@ -236,13 +242,22 @@ class Trainer:
             self._schedule = first_step, total
         if self._schedule[1] is None and self.optimization.needs_end:
             raise ValueError(f"total or schedule_timesteps is needed by the {schedule} schedule")
-        self._learning_rate()  # a function that fails should fail before the first round
+        rate = self._learning_rate()  # a function that fails should fail before the first round
+        if self.optimization.needs_end and self.fraction == 1.0 and not self._told:
+            self._told = True
+            warnings.warn(
+                f"optimization.schedule_timesteps={self._schedule[1]} is over before training begins: the learning "
+                f"rate stays at {rate:g}; use a larger number, or None for a schedule of each call",
+                stacklevel=3,
+            )
         if not self.flat.intact:
             raise ValueError("module: its parameters are not this trainer's; was it moved, or given to another one?")
-        if monitor is not None and (monitor.name, monitor.maximize) != self._monitored:
+        if monitor is not None and (monitor.name, monitor.maximize) != self.monitored:
             # The best value of another scalar cannot be compared.
-            self._monitored, self._best_score, self.best = (monitor.name, monitor.maximize), _WORST, None
+            self.monitored, self._best_score, self.best = (monitor.name, monitor.maximize), _WORST, None
             self._without_improvement = 0
+        if monitor is not None and self.best is not None and self._best_score == _WORST:  # `best` is from a file
+            self._best_score = self.best[0] if monitor.maximize else -self.best[0], math.inf  # a tie is no improvement
         self._patience_used = 0
         with _bar(total, first_step) if progress_bar else contextlib.nullcontext() as bar:
             for round_ in rounds:

@@ -138,7 +138,7 @@ def test_schedule_timesteps_count_over_calls_and_files_and_their_end_is_told_onc
     assert second[0] == pytest.approx(1e-3 * (1.0 - 0.9 * done))
     assert second[0] < first[-1]
     assert second[-1] == pytest.approx(1e-4)
-    with pytest.warns(UserWarning, match="schedule_timesteps=2000 is over, and learn goes on at 0.1 times") as caught:
+    with pytest.warns(UserWarning, match="schedule_timesteps=2000 is over .* rate stays at 0.0001") as caught:
         again.learn(300)
     assert [Path(warning.filename).name for warning in caught] == [Path(__file__).name]
     assert learning_rates(again, 300)[0] == pytest.approx(1e-4)  # and no second warning, which would be an error
@@ -212,6 +212,53 @@ def test_the_best_policy_comes_back_with_its_statistics() -> None:
     best = agent.restore_best()
     assert best == max(seen)
     assert agent.normalizer.count == seen[best]
+
+
+def test_the_best_policy_is_kept_in_the_file(tmp_path: Path) -> None:
+    """After `load` the last policy acts; the best comes back with value and statistics, and stays the one to beat."""
+    settings: dict[str, Any] = {"method": methods.ppo(steps=32), "hidden": (8,), "num_envs": 4, "scale_rewards": True}
+    agent = PolicyGradient(
+        "CartPole-v1", normalize_observations=True, evaluation=Evaluation(every=128, episodes=2), **settings
+    )
+    agent.learn(1_000)
+    assert agent.trainer.best is not None
+    # The best so far came early; nothing in the next calls may beat it.
+    agent.trainer.best = 1e6, agent.trainer.best[1]
+    agent.save(tmp_path / "a")
+    loaded = PolicyGradient.load(tmp_path / "a")
+    last = parameters(agent)
+    assert torch.equal(parameters(loaded), last)
+    loaded.learn(300)
+    loaded.save(tmp_path / "b")
+    again = PolicyGradient.load(tmp_path / "b")
+    assert torch.equal(parameters(again), parameters(loaded))
+    assert agent.restore_best() == again.restore_best() == 1e6
+    assert torch.equal(parameters(again), parameters(agent))
+    assert not torch.equal(parameters(again), last)
+    assert agent.normalizer is not None
+    assert again.normalizer is not None
+    assert agent.normalizer.count == again.normalizer.count > 0
+    np.testing.assert_array_equal(agent.normalizer.mean, again.normalizer.mean)
+    other_task = PolicyGradient.load(tmp_path / "a", env="CartPole-v1")
+    other_task.learn(300)
+    assert other_task.restore_best() < 1e6
+
+
+def test_load_takes_optimization_and_number_of_environments(tmp_path: Path) -> None:
+    agent = PolicyGradient("CartPole-v1", hidden=(8,), num_envs=4).learn(128)
+    agent.save(tmp_path / "a")
+    constant = Optimization(learning_rate=0.125)
+    loaded = PolicyGradient.load(tmp_path / "a", optimization=constant, num_envs=2)
+    assert (loaded.optimization, loaded.num_envs) == (constant, 2)
+    for name, moment in agent.trainer.optimizer.state.items():
+        assert torch.equal(moment, loaded.trainer.optimizer.state[name])
+    assert set(learning_rates(loaded, 64)) == {0.125}
+    assert loaded._collector is not None
+    assert loaded._collector.environments.n == 2
+    loaded.save(tmp_path / "b")
+    assert PolicyGradient.load(tmp_path / "b").optimization == constant
+    with pytest.raises(ValueError, match="num_envs must be"):
+        PolicyGradient.load(tmp_path / "a", num_envs=0)
 
 
 def test_stop_conditions_and_callback() -> None:

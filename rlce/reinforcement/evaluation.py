@@ -20,7 +20,7 @@ from rlce.reinforcement.rollout import Episode
 from rlce.trainer import Monitor
 
 ENOUGH_STEPS = 10_000  # of an episode, where the task has no time limit
-
+WATCHED = "eval/mean_reward", True  # the scalar of evaluations to watch; more is better
 _FOREIGN = "(an environment that was no id)"
 
 
@@ -242,7 +242,7 @@ def monitored(
             how = settings.episodes, settings.deterministic, seeds.spawn(1)[0], settings.max_steps
             return _scalars(_play(agent, copies, *how))
 
-        yield Monitor("eval/mean_reward", evaluate=evaluate, every=settings.every)
+        yield Monitor(*WATCHED, evaluate=evaluate, every=settings.every)
 
 
 @contextlib.contextmanager

@@ -1,21 +1,23 @@
-"""Loading agents from files. All sizes in a file are compared with its tensors before anything is made."""
+"""Saving and loading agents. All sizes in a file are compared with its tensors before anything is made."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
+import numpy as np
 import torch
 from torch import Tensor
 
 from rlce import checkpoint
 from rlce.network import NetworkFactory, check_layers
-from rlce.optimization import Optimization
+from rlce.optimization import Optimization, check, check_number, check_whole
 from rlce.reinforcement import masks, methods, spaces
 from rlce.reinforcement.environments import EnvLike
-from rlce.reinforcement.evaluation import Evaluation
+from rlce.reinforcement.evaluation import WATCHED, Evaluation
 
 # A file must have these, because with a default in their place the policy would act differently.
 _NEEDED = "hidden", "seed", "env_kwargs", "activation", "normalize_observations", "rescale_actions", "scale_rewards"
@@ -30,17 +32,34 @@ class Saved(NamedTuple):
     action_space: gymnasium.Space[Any]
 
 
+def save(agent: Any, path: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+    """Write an agent with this configuration; `rlce.PolicyGradient.save` documents it."""
+    trainer, tensors = agent.trainer, agent.trainer.state_dict()
+    state = {
+        "steps": agent.steps,
+        "rounds": trainer.progress.rounds,
+        "updates": trainer.progress.updates,
+        "plateau_factor": trainer.plateau_factor,
+    }
+    if trainer.best is not None:
+        state["best"], best = trainer.best
+        tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    checkpoint.save(path, "PolicyGradient", {**config, "state": state}, tensors)
+
+
 def load(
     kind: type[Any],
     path: str | os.PathLike[str],
     env: EnvLike | None,
     env_kwargs: Mapping[str, Any] | None,
     network: NetworkFactory | None,
-    method: methods.Method | None,
-    evaluation: Evaluation | None,
+    given: Mapping[str, Any],
     device: str | torch.device,
 ) -> Any:
-    """Load an agent of this class; `rlce.PolicyGradient.load` documents arguments and errors."""
+    """Load an agent of this class; `rlce.PolicyGradient.load` documents arguments and errors.
+
+    Of ``given``, arguments that are not None replace saved ones.
+    """
     config, tensors = checkpoint.load(path, "PolicyGradient")
     if config.get("foreign_network") and network is None:
         raise checkpoint.foreign_network(path)
@@ -57,6 +76,7 @@ def load(
         if network is None:
             _check_widths(observed, action, settings["hidden"], tensors)
         named = [] if env is not None else [config["env"]]
+        evaluation, method, optimization = given["evaluation"], given["method"], given["optimization"]
         if evaluation is None:
             evaluation = Evaluation.from_json(config["evaluation"])
             named += [] if evaluation is None else [evaluation.env]
@@ -64,15 +84,52 @@ def load(
         agent = kind(
             Saved(config["env"] if env is None else env, from_file, observed, action),
             methods.from_json(config["method"]) if method is None else method,
-            num_envs=config["num_envs"],
+            num_envs=config["num_envs"] if given["num_envs"] is None else given["num_envs"],
             network=network,
-            optimization=Optimization.from_json(config["optimization"]),
+            optimization=Optimization.from_json(config["optimization"]) if optimization is None else optimization,
             evaluation=evaluation,
             device=device,
             **settings,
         )
-        agent._restore(config["state"], tensors)
+        state = config["state"]
+        if optimization is not None:
+            state |= {"plateau_factor": 1.0}
+        _restore(agent, state, tensors)
+        if env is not None or given["evaluation"] is not None:
+            agent.trainer.monitored = None  # the next evaluations cannot be compared with the saved best
     return agent
+
+
+def _restore(agent: Any, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Restore what `save` wrote."""
+    trainer, last = agent.trainer, {name: t for name, t in tensors.items() if not name.startswith("best.")}
+    if state.get("best") is None:
+        last = dict(tensors)  # tensors of a best policy without its value are refused below
+    else:
+        check_number("best", state["best"], math.isfinite, "be a finite number")
+        best = _complete(agent, checkpoint.section(tensors, "best."), last)
+        trainer.best, trainer.monitored = (float(state["best"]), best), WATCHED
+        trainer.restore_best()  # raises if it does not fit; then the last policy takes its place
+    trainer.load_state_dict(_complete(agent, last, last))
+    for name in ("steps", "rounds", "updates"):
+        check_whole(name, state[name], least=0)
+        check(name, state[name], state[name] < 2**63, "be below 2^63")
+    check_number("plateau_factor", state["plateau_factor"], lambda factor: 0 < factor <= 1, "lie in (0, 1]")
+    agent._steps_before = trainer.progress.step = state["steps"]
+    trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
+    trainer.plateau_factor = float(state["plateau_factor"])
+    agent._seed_generators(np.random.SeedSequence([agent._settings["seed"], agent.steps]).spawn(4))
+
+
+def _complete(agent: Any, tensors: Mapping[str, Tensor], last: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with a reference if, and only if, the method has one: if the file has none, the last policy."""
+    policy = checkpoint.section(last, "module.policy.") if agent.reference is not None else {}
+    reference = {f"module.reference.{name}": tensor for name, tensor in policy.items()}
+    used = {name: t for name, t in tensors.items() if reference or not name.startswith("module.reference.")}
+    groups = {name.partition(".")[0] for name in used}
+    if unused := groups - {"module", "optimizer", *agent.trainer.companions}:
+        raise ValueError(f"it has tensors that its settings do not use: {sorted(unused)}")
+    return reference | used
 
 
 def _check_widths(

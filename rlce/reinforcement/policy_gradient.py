@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
 from rlce.heads import Gaussian
 from rlce.network import MLP, NetworkFactory, WithLogStd, build, checked_device, numpy_forward
-from rlce.optimization import Optimization, check, check_flag, check_number, check_whole
+from rlce.optimization import Optimization, check, check_flag
 from rlce.reinforcement import environments, files, loss, masks, methods, spaces
 from rlce.reinforcement.environments import Environments, EnvLike
 from rlce.reinforcement.evaluation import Evaluation, monitored
@@ -172,7 +172,7 @@ class PolicyGradient:
         self.return_scale = ReturnScale() if self._settings["scale_rewards"] else None
         self._unseen: NDArray[np.float32] | None = None
         self._replay: deque[tuple[Rollout, NDArray[Any]]] = deque(maxlen=self.method.replay + 1)
-        self._steps_before, self._warned = 0, False
+        self._steps_before = 0
         # Last, because it makes the log directory, which bad input must not leave behind.
         scale = None if self.return_scale is None else self.return_scale.statistics
         statistics = {"normalizer": self.normalizer, "return_scale": scale}
@@ -247,7 +247,6 @@ class PolicyGradient:
             )
             self._from_file = ()  # once is enough
         self.optimization.factor(0.0)  # raises if the schedule is a function that the file does not hold
-        self._warn_if_schedule_is_over()
         collector = self._ready_collector()
         tracker, end, config = self.trainer.tracker, self.steps + int(total_timesteps), self._config()
         try:
@@ -276,19 +275,11 @@ class PolicyGradient:
             tracker.close()
         return self
 
-    def _warn_if_schedule_is_over(self) -> None:
-        end = self.optimization.schedule_timesteps
-        if end is not None and self.steps >= end and self.optimization.needs_end and not self._warned:
-            factor = self.optimization.factor(1.0)
-            warnings.warn(
-                f"optimization.schedule_timesteps={end} is over, and learn goes on at {factor:g} times the learning "
-                "rate; pass a larger one to load(optimization=...), or None for a schedule of each call",
-                stacklevel=3,
-            )
-            self._warned = True
-
     def restore_best(self) -> float:
         """Restore the policy, with its statistics, that evaluated best in training, and return its mean return.
+
+        `save` keeps it in the file. After `load`, `learn` goes on comparing with it, unless ``env`` or ``evaluation``
+        was passed to `load`.
 
         Raises:
             ValueError: nothing was evaluated.
@@ -377,7 +368,9 @@ class PolicyGradient:
         return np.asarray(action[0]) if self.head.target_shape else action[0]  # a Box of no dimension wants an array
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write policy, critic, statistics and optimiser into one file, atomically; no pickle.
+        """Write the policy (the last and the best), critic, statistics and optimiser into one file, atomically.
+
+        The file holds no pickle. A loaded agent acts as the last policy; `restore_best` changes to the best one.
 
         Args:
             path: the file; an existing one is replaced.
@@ -385,14 +378,7 @@ class PolicyGradient:
         Raises:
             ValueError: the file cannot be written.
         """
-        progress = self.trainer.progress
-        state = {
-            "steps": self.steps,
-            "rounds": progress.rounds,
-            "updates": progress.updates,
-            "plateau_factor": self.trainer.plateau_factor,
-        }
-        checkpoint.save(path, "PolicyGradient", {**self._config(), "state": state}, self.trainer.state_dict())
+        files.save(self, path, self._config())
 
     @classmethod
     def load(
@@ -403,6 +389,8 @@ class PolicyGradient:
         *,
         method: Method | None = None,
         evaluation: Evaluation | None = None,
+        optimization: Optimization | None = None,
+        num_envs: int | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
         device: str | torch.device = "cpu",
@@ -419,6 +407,9 @@ class PolicyGradient:
             network: the factory; needed if the saved network is not the library's MLP.
             method: the method; needed for `learn` if the saved one is not the library's own.
             evaluation: replaces the saved one; needed for `learn` if the saved one's environment was not an id.
+            optimization: replaces the saved one; needed for `learn` if the saved schedule was a function. The same
+                optimiser keeps its moments.
+            num_envs: replaces the saved number of environments.
             env_kwargs: keyword arguments of ``env``, for an id.
             log_dir: TensorBoard directory.
             device: device of the networks.
@@ -430,30 +421,10 @@ class PolicyGradient:
             FileNotFoundError: there is no such file.
             ValueError: the file is of another kind or damaged, needs ``network``, or does not fit the other arguments.
         """
-        agent: Self = files.load(cls, path, env, env_kwargs, network, method, evaluation, checked_device(device))
+        given = {"method": method, "evaluation": evaluation, "optimization": optimization, "num_envs": num_envs}
+        agent: Self = files.load(cls, path, env, env_kwargs, network, given, checked_device(device))
         agent.trainer.tracker = Tracker(log_dir)
         return agent
-
-    def _restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `save` wrote."""
-        trainer = self.trainer
-        if self.reference is None:
-            tensors = {name: t for name, t in tensors.items() if not name.startswith("module.reference.")}
-        else:  # if the file has no reference, take the saved policy
-            policy = checkpoint.section(tensors, "module.policy.")
-            tensors = {f"module.reference.{name}": t for name, t in policy.items()} | dict(tensors)
-        groups = {name.partition(".")[0] for name in tensors}
-        if unused := groups - {"module", "optimizer", *trainer.companions}:
-            raise ValueError(f"it has tensors that its settings do not use: {sorted(unused)}")
-        trainer.load_state_dict(tensors)
-        for name in ("steps", "rounds", "updates"):
-            check_whole(name, state[name], least=0)
-            check(name, state[name], state[name] < 2**63, "be below 2^63")
-        check_number("plateau_factor", state["plateau_factor"], lambda factor: 0 < factor <= 1, "lie in (0, 1]")
-        self._steps_before = trainer.progress.step = state["steps"]
-        trainer.progress.rounds, trainer.progress.updates = state["rounds"], state["updates"]
-        trainer.plateau_factor = float(state["plateau_factor"])
-        self._seed_generators(np.random.SeedSequence([self._settings["seed"], self.steps]).spawn(4))
 
     def _ready_collector(self) -> Collector:
         """The collector; with new environments if there are none, or if the agent's own were closed."""
