@@ -58,12 +58,21 @@ def held_solve(evaluations: list[Evaluated]) -> Evaluated | None:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a run is evaluated: where, about how often in environment steps, and on how many episodes each way."""
+    """How a run is evaluated.
+
+    Attributes:
+        env: where.
+        env_kwargs: keyword arguments of the environment.
+        every: about how often, in environment steps.
+        episodes: on how many greedy and as many sampled episodes.
+        max_steps: an episode is cut here.
+    """
 
     env: str = "CartPole-v1"
     env_kwargs: Mapping[str, Any] | None = None
     every: int = EVALUATE_EVERY
     episodes: int = 100
+    max_steps: int | None = None
 
 
 class Stopwatch:
@@ -91,9 +100,9 @@ class Stopwatch:
 
     def evaluate(self, episodes: int) -> tuple[float, float]:
         """Mean returns of this many greedy and of as many sampled episodes."""
-        env, env_kwargs = self.protocol.env, self.protocol.env_kwargs
+        where = {"env_kwargs": self.protocol.env_kwargs, "max_steps": self.protocol.max_steps}
         greedy, sampled = (
-            evaluate_policy(self.agent, env, episodes, deterministic, seed, env_kwargs=env_kwargs).returns.mean()
+            evaluate_policy(self.agent, self.protocol.env, episodes, deterministic, seed, **where).returns.mean()
             for deterministic, seed in zip((True, False), self.seeds.spawn(2), strict=True)
         )
         return float(greedy), float(sampled)

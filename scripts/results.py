@@ -60,6 +60,7 @@ class Task:
         reach: the score to which contenders are timed.
         digits: decimal places of a score.
         episodes: episodes of an evaluation.
+        max_steps: an episode of an evaluation is cut here; for tasks that have no time limit.
     """
 
     env: str
@@ -72,6 +73,7 @@ class Task:
     reach: float | None = None
     digits: int = 1
     episodes: int = EPISODES
+    max_steps: int | None = None
 
 
 TASKS = {
@@ -88,7 +90,7 @@ TASKS = {
     "LunarLander-v3 continuous": Task(
         "LunarLander-v3", {"continuous": True}, "TRPO 262 (200k), PPO 271 (1 M)", 270, 500_000
     ),
-    "CliffWalking-v1": Task("CliffWalking-v1", {}, "optimum −13", -13, 300_000),
+    "CliffWalking-v1": Task("CliffWalking-v1", {}, "optimum −13", -13, 300_000, max_steps=1_000),
     # A hand's return has a deviation of .95: with 20 episodes, the average of ten seeds would be off by .04.
     "Blackjack-v1": Task("Blackjack-v1", {}, "optimum about −.05", -0.06, 300_000, digits=3, episodes=500),
     "BipedalWalker-v3": Task("BipedalWalker-v3", {}, "PPO 288, A2C 300 (5 M)", 290, 3_000_000),
@@ -281,7 +283,7 @@ def measure(contender: Contender, seed: int, timesteps: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     task, began = TASKS[contender.task], time.perf_counter()
     every = max(timesteps // EVALUATIONS, 1)
-    protocol = Protocol(task.env, task.env_kwargs, every, task.episodes)
+    protocol = Protocol(task.env, task.env_kwargs, every, task.episodes, task.max_steps)
     train = train_stable_baselines3 if contender.is_peer else train_ours
     steps, stopwatch = train(contender, seed, timesteps, protocol)
     cpu_seconds = stopwatch.cpu_seconds
@@ -693,8 +695,9 @@ INTRODUCTION = f"""\
 
 A run trains one agent for a fixed number of environment steps. About {EVALUATIONS} times in between, the agent plays
 {EPISODES} greedy and {EPISODES} sampled episodes (Blackjack: {TASKS["Blackjack-v1"].episodes} each, because one hand
-tells little), in environments and with generators of its own. The *score* of a run is the mean of its last three
-evaluations. A table shows:
+tells little), in environments and with generators of its own (CliffWalking has no time limit: an episode is cut after
+{TASKS["CliffWalking-v1"].max_steps:,} steps). The *score* of a run is the mean of its last three evaluations. A table
+shows:
 
 * greedy, sampled: the interquartile mean of the scores over seeds and its 95 % bootstrap interval. Three seeds have no
   quarters to leave out, so that their interquartile mean is the mean;
