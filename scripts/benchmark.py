@@ -100,7 +100,7 @@ class Stopwatch:
 
     def evaluate(self, episodes: int) -> tuple[float, float]:
         """Mean returns of this many greedy and of as many sampled episodes."""
-        where = {"env_kwargs": self.protocol.env_kwargs, "max_steps": self.protocol.max_steps}
+        where: dict[str, Any] = {"env_kwargs": self.protocol.env_kwargs, "max_steps": self.protocol.max_steps}
         greedy, sampled = (
             evaluate_policy(self.agent, self.protocol.env, episodes, deterministic, seed, **where).returns.mean()
             for deterministic, seed in zip((True, False), self.seeds.spawn(2), strict=True)

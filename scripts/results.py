@@ -219,13 +219,18 @@ def setting_of(contender: Contender) -> dict[str, Any]:
     if contender.is_peer:
         return stable_baselines3_setting(contender)
     agent = make(contender, seed=0)
+    setting = saved_setting(agent)
+    agent.close()
+    return setting
+
+
+def saved_setting(agent: PolicyGradient) -> dict[str, Any]:
+    """Every setting of an agent, as its file holds them."""
     with tempfile.TemporaryDirectory() as folder:
         agent.save(Path(folder) / "agent")
         config, _ = checkpoint.load(Path(folder) / "agent", "PolicyGradient")
-    agent.close()
     config.pop("state")
-    setting: dict[str, Any] = json.loads(json.dumps(config))
-    return setting
+    return dict(config)
 
 
 def stable_baselines3_setting(contender: Contender) -> dict[str, Any]:
@@ -477,9 +482,14 @@ def interval(scores: ArrayLike) -> NDArray[np.float64]:
     return np.array(resampled.confidence_interval)
 
 
+def final_score(evaluations: Sequence[Evaluated], way: str) -> float:
+    """The mean of the last three evaluations, "greedy" or "sampled"."""
+    return float(np.mean([getattr(one, way) for one in evaluations[-3:]]))
+
+
 def score(record: dict[str, Any], way: str) -> float:
-    """The score of a run: the mean of its last three evaluations, "greedy" or "sampled"."""
-    return float(np.mean([one[way] for one in record["evaluations"][-3:]]))
+    """The score of a run."""
+    return final_score(evaluations_of(record), way)
 
 
 def reached(evaluations: Sequence[Evaluated], threshold: float) -> Evaluated | None:
