@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rlce.objective import weighted_cross_entropy
     from rlce.onnx import export
     from rlce.optimization import Optimization
-    from rlce.reinforcement import credit, environments, masks, methods, rollout
+    from rlce.reinforcement import credit, environments, masks, methods, recipes, rollout
     from rlce.reinforcement.evaluation import Evaluation, evaluate_policy
     from rlce.reinforcement.methods import Method
     from rlce.reinforcement.policy_gradient import PolicyGradient
@@ -54,6 +54,7 @@ __all__ = [
     "masks",
     "methods",
     "network",
+    "recipes",
     "returns",
     "rollout",
     "tables",
@@ -67,7 +68,7 @@ _HOMES = {
     "rlce": ("checkpoint", "heads", "network"),
     "rlce.rules": ("returns", "targets", "weights"),
     "rlce.supervised": ("calibration", "tables"),
-    "rlce.reinforcement": ("credit", "environments", "masks", "methods", "rollout"),
+    "rlce.reinforcement": ("credit", "environments", "masks", "methods", "recipes", "rollout"),
     "rlce.network": ("MLP",),
     "rlce.objective": ("weighted_cross_entropy",),
     "rlce.onnx": ("export",),

@@ -149,6 +149,7 @@ class Standardizer:
     Args:
         width: D, the width of a row.
         clip: bound on the standardised values, in standard deviations; None for no bound.
+        columns: true for the columns that `update` measures, ``[D]``; the others pass unchanged. By default all.
 
     Attributes:
         mean: ``[D]`` float64.
@@ -163,8 +164,8 @@ class Standardizer:
         array([[1., 0.]], dtype=float32)
     """
 
-    def __init__(self, width: int, clip: float | None = None) -> None:
-        self.width, self.clip = width, clip
+    def __init__(self, width: int, clip: float | None = None, columns: NDArray[np.bool_] | None = None) -> None:
+        self.width, self.clip, self._columns = width, clip, columns
         self.restore(np.zeros(width), np.ones(width), 0)
 
     def update(self, rows: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
@@ -183,7 +184,11 @@ class Standardizer:
                 count = float(weight.sum())
                 mean = weight @ part / count
                 new = Moments(mean, weight @ (part - mean) ** 2 / count, count)
-            self.restore(*merged(Moments(self.mean, self.variance, self.count), new))
+            both = merged(Moments(self.mean, self.variance, self.count), new)
+            if self._columns is not None:
+                mean = np.where(self._columns, both.mean, self.mean)
+                both = Moments(mean, np.where(self._columns, both.variance, self.variance), both.rows)
+            self.restore(*both)
 
     def restore(self, mean: NDArray[np.float64], variance: NDArray[np.float64], count: float) -> None:
         """Replace the statistics: ``[D]``, ``[D]`` and the number of rows."""

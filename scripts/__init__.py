@@ -37,6 +37,12 @@ def run(main: Callable[[], Any]) -> None:
         sys.exit(f"error: {' '.join(str(error).split())}")
 
 
+def import_from_here() -> None:
+    """Let "module:Name-v0" name a module of the working directory, however the script was started."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 @contextmanager
 def earlier_run_set_aside(log_dir: Path, path: Path) -> Iterator[None]:
     """A context for a training that keeps the files of an earlier run.

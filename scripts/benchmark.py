@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from agents import cartpole, digits
-from rlce import evaluate_policy
+from rlce import PolicyGradient, evaluate_policy, recipes
 
 EVALUATE_EVERY = 2_048
 SOLVED = 475.0
@@ -109,8 +108,8 @@ class Stopwatch:
 
 
 def train_ours(recipe: str, seed: int, timesteps: int) -> list[Evaluated]:
-    """Train one recipe of agents/cartpole.py."""
-    agent = cartpole.make(seed, recipe=recipe)
+    """Train one recipe for CartPole-v1."""
+    agent = PolicyGradient(recipe=recipe, seed=seed)
     stopwatch = Stopwatch(agent, seed)
     agent.learn(timesteps, callback=lambda progress: stopwatch.boundary(progress.step))
     agent.close()
@@ -186,7 +185,7 @@ def spread(numbers: list[float], form: str) -> str:
 
 
 def held(
-    method: tuple[str, ...] = ("ppo",),
+    recipe: tuple[str, ...] = ("CartPole-v1/ppo",),
     seeds: int = 20,
     first_seed: int = 0,
     timesteps: int | None = None,
@@ -199,9 +198,9 @@ def held(
     those of the process in training; making the agent does not count.
 
     Args:
-        method: Recipes of agents/cartpole.py, and sb3-ppo, sb3-ppo-floor (Stable-Baselines3's PPO with RL Zoo's
-            settings, and with a schedule that ends at a tenth; they need `make peers`). The methods take turns seed by
-            seed, so that the load of the machine is the same for all.
+        recipe: Recipes for CartPole-v1, and sb3-ppo, sb3-ppo-floor (Stable-Baselines3's PPO with RL Zoo's settings, and
+            with a schedule that ends at a tenth; they need `make peers`). They take turns seed by seed, so that the
+            load of the machine is the same for all.
         seeds: Number of seeds.
         first_seed: The first seed.
         timesteps: Environment steps of a run; by default the recipe's, and 60,000 for peers.
@@ -210,13 +209,13 @@ def held(
     torch.set_num_threads(1)
     scripts.check_writable(output, "--output")
     known = (*cartpole.RECIPES, *PEERS)
-    for name in method:
+    for name in recipe:
         if name not in known:
-            raise ValueError(f"--method must be one of {', '.join(known)}, got {name!r}")
-    runs: dict[str, list[list[Evaluated]]] = {name: [] for name in method}
+            raise ValueError(f"--recipe must be one of {', '.join(known)}, got {name!r}")
+    runs: dict[str, list[list[Evaluated]]] = {name: [] for name in recipe}
     for seed in range(first_seed, first_seed + seeds):
-        for name in method:
-            budget = cartpole.TIMESTEPS if name in PEERS else cartpole.RECIPES[name].timesteps
+        for name in recipe:
+            budget = cartpole.TIMESTEPS if name in PEERS else recipes.get(name).timesteps
             budget = budget if timesteps is None else timesteps
             if budget < EVALUATE_EVERY:
                 raise ValueError(f"--timesteps must be at least {EVALUATE_EVERY:,} for an evaluation, got {budget:,}")
@@ -229,7 +228,7 @@ def held(
                 f"greedy {last.greedy:5.1f}, sampled {last.sampled:5.1f}, {last.cpu_seconds:.2f} CPU s",
                 flush=True,
             )
-    print("\n| method | held | steps to solve | CPU s to solve | CPU s of the run | best | end, greedy / sampled |")
+    print("\n| recipe | held | steps to solve | CPU s to solve | CPU s of the run | best | end, greedy / sampled |")
     print("|---|---|---|---|---|---|---|")
     for name, all_evaluations in runs.items():
         solves = [solve for evaluations in all_evaluations if (solve := held_solve(evaluations)) is not None]
@@ -242,26 +241,25 @@ def held(
             f"| {spread(bests, '.0f')} | {spread([e.greedy for e in ends], '.0f')} "
             f"/ {spread([e.sampled for e in ends], '.0f')} |"
         )
-    scripts.write_json(output, {name: [[asdict(one) for one in run] for run in runs[name]] for name in method})
+    scripts.write_json(output, {name: [[asdict(one) for one in run] for run in runs[name]] for name in recipe})
 
 
-def returns(recipe: str = "pendulum", seeds: int = 5, first_seed: int = 0) -> None:
-    """Train a recipe of agents/ and print the mean return of 100 greedy and 100 sampled episodes.
+def returns(recipe: str = "Pendulum-v1/ppo", seeds: int = 5, first_seed: int = 0) -> None:
+    """Train a recipe and print the mean return of 100 greedy and 100 sampled episodes.
 
     Args:
-        recipe: A module of agents/ with the names make and TIMESTEPS.
+        recipe: One of rlce.recipes.
         seeds: Number of seeds.
         first_seed: The first seed.
     """
     torch.set_num_threads(1)
-    module = importlib.import_module(f"agents.{recipe}")
-    means: dict[str, list[float]] = {"greedy": [], "sampled": []}
+    task, means = recipes.get(recipe), {name: list[float]() for name in ("greedy", "sampled")}
     for seed in range(first_seed, first_seed + seeds):
         began = time.process_time()
-        agent = module.make(seed).learn(module.TIMESTEPS)
+        agent = PolicyGradient(recipe=recipe, seed=seed).learn()
         cpu_seconds = time.process_time() - began
         for name in means:
-            env, env_kwargs = agent.trained_in
+            env, env_kwargs = task.env, task.env_kwargs
             results = evaluate_policy(agent, env, 100, name == "greedy", 1_000 + seed, env_kwargs=env_kwargs)
             means[name].append(float(results.returns.mean()))
         print(
@@ -296,7 +294,7 @@ def startup(repeats: int = 5) -> None:
     Args:
         repeats: How often each program is started, in turn.
     """
-    train = "import scripts; from agents import cartpole; cartpole.make().learn(cartpole.TIMESTEPS)"
+    train = "import scripts; from agents import cartpole; cartpole.make().learn()"
     programs = {
         "import torch": "import torch",
         "import rlce": "import rlce",

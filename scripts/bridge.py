@@ -77,6 +77,8 @@ def by_rewards(arguments: Arguments, X: NDArray[np.float32], y: NDArray[np.int64
         seed=arguments.seed,
         network=network(arguments.seed),
         optimization=Optimization(learning_rate=1e-3),
+        normalize_observations=False,
+        scale_rewards=False,
         log_dir=arguments.log_dir / "sampled rewards",
     )
     agent.learn(arguments.epochs * len(X)).close()

@@ -34,6 +34,7 @@ class Arguments:
 def main(arguments: Arguments) -> dict[str, float]:
     """Print mean, standard deviation and number of episodes; returns the two means."""
     torch.set_num_threads(1)
+    scripts.import_from_here()
     path = arguments.run / "agent.safetensors" if arguments.run.is_dir() else arguments.run
     agent = PolicyGradient.load(path)
     env, env_kwargs = agent.trained_in
@@ -41,6 +42,11 @@ def main(arguments: Arguments) -> dict[str, float]:
         env, env_kwargs = arguments.env, scripts.keywords(arguments.env_kwargs, "--env-kwargs")
     if env is None:
         raise ValueError("the agent was not trained in an environment with an id; name one with --env")
+    if arguments.env is None and ":" in env:
+        raise ValueError(
+            f"env: the file names {env!r}, which would import the module {env.rpartition(':')[0]!r}. A file may come "
+            f"from a stranger: if you trust it, pass --env {env}"
+        )
     means = {}
     # A file may come from a stranger, so its environment is shown before it is made.
     given = f" with {dict(env_kwargs)}" if env_kwargs else ""

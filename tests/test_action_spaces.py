@@ -50,14 +50,16 @@ def test_each_head_learns_its_identity(make: Any, steps: int, learnt: float) -> 
     assert set(lengths) == {8}
 
 
-def test_rescaled_actions_learn_too() -> None:
+@pytest.mark.parametrize("rescale", [True, False])
+def test_actions_learn_rescaled_and_as_they_are(rescale: bool) -> None:
     def make() -> IdentityBox:
         return IdentityBox((2,), bound=3.0)
 
-    agent = agent_for(make, rescale_actions=True).learn(4_000)
+    agent = agent_for(make, rescale_actions=rescale).learn(4_000)
     assert evaluate_policy(agent, make, episodes=50).returns.mean() >= -0.72
     assert isinstance(agent.head, Gaussian)
-    assert agent.actions.rescale
+    assert agent.actions.rescale == rescale
+    assert agent_for(make).actions.rescale
 
 
 @every_task
@@ -77,7 +79,7 @@ def test_save_load_and_predict(make: Any, steps: int, learnt: float, tmp_path: P
             one.predict(observations, deterministic, generator=np.random.default_rng(2)) for one in (agent, loaded)
         )
         np.testing.assert_array_equal(found, again)
-        assert found.shape == (8, *(env.action_space.shape or ()))
+        assert found.shape == (agent.num_envs, *(env.action_space.shape or ()))
         assert all(env.action_space.contains(np.asarray(action)) for action in found)
         observation, info = env.reset(seed=3)
         action = loaded.predict(observation, deterministic, info.get("action_mask"))

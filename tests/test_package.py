@@ -22,8 +22,8 @@ WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("ranges", "targets", "weights", "returns", "binding"),
     "supervised": ("calibration", "tables", "loss", "fitting", "classes", "files", "estimator",
                    "classifier", "regressor"),
-    "reinforcement": ("masks", "spaces", "environments", "credit", "rollout", "methods", "evaluation", "loss",
-                      "files", "policy_gradient"),
+    "reinforcement": ("masks", "spaces", "environments", "credit", "rollout", "methods", "settings", "recipes",
+                      "evaluation", "loss", "files", "policy_gradient"),
 }  # fmt: skip
 LAYERS = {
     **dict.fromkeys(GROUND, 0),
@@ -220,7 +220,7 @@ def test_the_wheel_holds_the_library_alone(tmp_path: Path) -> None:
     assert rlce.__version__ in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"rlce", f"rlce-{rlce.__version__}.dist-info"}
-    assert "rlce/py.typed" in names
+    assert {"rlce/py.typed", "rlce/recipes.json"} <= set(names)
     assert {f"rlce/{module.replace('.', '/')}.py" for module in MODULES} <= set(names)
 
 

@@ -14,7 +14,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
 
-from envs.identity import Identity
+from envs.identity import Identity, IdentityBox
 from envs.loop import LoopEnv
 from rlce import Evaluation, Optimization, PolicyGradient, Stopping, checkpoint, evaluate_policy, methods
 from rlce.network import MLP
@@ -51,7 +51,12 @@ def test_every_method_learns_the_identity(method: Method) -> None:
 
 def value_at_start(method: Method) -> float:
     agent = PolicyGradient(
-        lambda: LoopEnv(length=8), method, hidden=(32,), num_envs=4, optimization=Optimization(learning_rate=5e-3)
+        lambda: LoopEnv(length=8),
+        method,
+        hidden=(32,),
+        num_envs=4,
+        optimization=Optimization(learning_rate=5e-3),
+        scale_rewards=False,  # so that the value is in the task's own units
     )
     agent.learn(40_000)
     assert agent.critic is not None
@@ -262,7 +267,7 @@ def test_load_takes_optimization_and_number_of_environments(tmp_path: Path) -> N
 
 
 def test_stop_conditions_and_callback() -> None:
-    agent = PolicyGradient("CartPole-v1", evaluation=Evaluation(every=256, episodes=2))
+    agent = PolicyGradient("CartPole-v1", num_envs=4, steps=32, evaluation=Evaluation(every=256, episodes=2))
     agent.learn(50_000, stopping=Stopping(target=1.0))
     assert agent.steps < 1_000
     agent = PolicyGradient("CartPole-v1")
@@ -355,13 +360,13 @@ def test_a_file_s_environment_is_shown_before_it_is_made(tmp_path: Path) -> None
     config, tensors = checkpoint.load(tmp_path / "a", "PolicyGradient")
     config["env"], config["settings"]["env_kwargs"] = "some.module:CartPole-v1", {}  # would import a module
     checkpoint.save(tmp_path / "b", "PolicyGradient", config, tensors)
-    with pytest.raises(UserWarning, match="that the file names: 'some.module:CartPole-v1' with env_kwargs {}"):
+    with pytest.raises(ValueError, match=r"names 'some.module:CartPole-v1', which would import .*'some.module'.*env="):
         PolicyGradient.load(tmp_path / "b").learn(1)
     PolicyGradient("CartPole-v1", evaluation=Evaluation(every=1)).save(tmp_path / "c")
     config, tensors = checkpoint.load(tmp_path / "c", "PolicyGradient")
     config["evaluation"]["env"] = "some.module:CartPole-v1"  # evaluating would import it
     checkpoint.save(tmp_path / "d", "PolicyGradient", config, tensors)
-    with pytest.raises(UserWarning, match="that the file names: 'CartPole-v1', 'some.module:CartPole-v1' with"):
+    with pytest.raises(ValueError, match=r"names 'some.module:CartPole-v1', which would import .*evaluation="):
         PolicyGradient.load(tmp_path / "d").learn(1)
     PolicyGradient.load(tmp_path / "d", evaluation=Evaluation(every=1)).learn(1)  # the caller's own: no warning
 
@@ -484,7 +489,7 @@ def test_equal_returns_give_no_gradient_with_a_group_baseline() -> None:
 def test_statistics_take_every_observation_once() -> None:
     """A round of one step in one environment falls on a ghost step alone, again and again."""
     agent = PolicyGradient(
-        lambda: Identity(n=2, length=2), methods.actor_critic(steps=1), num_envs=1, normalize_observations=True
+        lambda: IdentityBox(length=2), methods.actor_critic(steps=1), num_envs=1, normalize_observations=True
     )
     agent.learn(20)
     assert agent.normalizer is not None

@@ -58,7 +58,17 @@ def test_the_closing_evaluation_is_of_the_saved_agent(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     run(
         *["-m", "scripts.train_cartpole", "--total-timesteps", "8000", "--evaluate-every", "1000", "--episodes", "20"],
-        *["--seed", "4", "--normalize-observations", "--quiet", "--log-dir", str(tmp_path), "--output", str(output)],
+        *[
+            "--seed",
+            "4",
+            "--normalize-observations",
+            "True",
+            "--quiet",
+            "--log-dir",
+            str(tmp_path),
+            "--output",
+            str(output),
+        ],
     )
     result = json.loads(output.read_text())
     last, best = (PolicyGradient.load(tmp_path / f"{name}.safetensors") for name in ("agent", "agent-best"))
@@ -163,7 +173,7 @@ FIRST_ROUND = [*("-m", "scripts.train_cartpole", "--quiet"), *("--method-kwargs"
     [
         (["-c", LOADING], "interrupted: nothing was saved\n"),
         (
-            [*FIRST_ROUND, "--method", "reinforce-no-critic"],
+            [*FIRST_ROUND, "--recipe", "CartPole-v1/reinforce-no-critic"],
             "interrupted: nothing was learnt yet, so nothing was saved\n",
         ),
     ],
@@ -204,8 +214,8 @@ with scripts.saving(path, slowly, lambda: True):
 
 def test_another_task_from_a_path(tmp_path: Path) -> None:
     run(
-        "scripts/train_cartpole.py",
-        *("--env", "Acrobot-v1", "--env-kwargs", '{"max_episode_steps": 50}', "--num-envs", "4", "--quiet"),
+        "scripts/train.py",
+        *("Acrobot-v1", "--env-kwargs", '{"max_episode_steps": 50}', "--num-envs", "4", "--quiet"),
         *("--method", "actor-critic", "--total-timesteps", "400", "--episodes", "2", "--log-dir", str(tmp_path)),
     )
     said = run("scripts/evaluate.py", str(tmp_path), "--episodes", "3")
@@ -214,19 +224,21 @@ def test_another_task_from_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "kwargs", "said"),
+    ("recipe", "kwargs", "said"),
     [
-        ("reinforce-no-critic", '{"baseline": "mean"}', "8 environments (vector_entry_point)"),
-        ("rloo", '{"group_size": 4}', "8 environments (sync)"),
+        ("CartPole-v1/reinforce-no-critic", '{"baseline": "mean"}', "8 environments (vector_entry_point)"),
+        ("CartPole-v1/rloo", '{"group_size": 4}', "8 environments (sync)"),
     ],
 )
-def test_a_method_s_arguments_from_the_command_line(tmp_path: Path, method: str, kwargs: str, said: str) -> None:
-    flags = ("--method", method, "--method-kwargs", kwargs, "--quiet", "--log-dir", str(tmp_path))
-    assert said in run("-m", "scripts.train_cartpole", *flags, "--total-timesteps", "300", "--episodes", "2")
+def test_a_method_s_arguments_from_the_command_line(tmp_path: Path, recipe: str, kwargs: str, said: str) -> None:
+    flags = ("--recipe", recipe, "--method-kwargs", kwargs, "--quiet", "--log-dir", str(tmp_path))
+    assert f"CartPole-v1 with the recipe {recipe}: {said}" in run(
+        "-m", "scripts.train_cartpole", *flags, "--total-timesteps", "300", "--episodes", "2"
+    )
 
 
 def test_unknown_environment_ends_in_one_clear_line(tmp_path: Path) -> None:
-    said = run("-m", "scripts.train_cartpole", "--env", "NoSuchTask-v0", "--log-dir", str(tmp_path), ok=False)
+    said = run("-m", "scripts.train", "NoSuchTask-v0", "--log-dir", str(tmp_path), ok=False)
     assert "error: env: no environment 'NoSuchTask-v0'" in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
@@ -487,10 +499,10 @@ def test_held_benchmark_s_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         return [benchmark.Evaluated(2_048 * (i + 1), 0.5 * (i + 1), mean, mean) for i, mean in enumerate(means)]
 
     monkeypatch.setattr(benchmark, "train_ours", train)
-    benchmark.held(("ppo",), seeds=3, timesteps=8_192)
+    benchmark.held(("CartPole-v1/ppo",), seeds=3, timesteps=8_192)
     row = capsys.readouterr().out.splitlines()[-1]
     assert row == (
-        "| ppo | 1/3 | 4,096 (4,096 to 4,096) | 1.00 (1.00 to 1.00) | 2.00 (2.00 to 2.00) "
+        "| CartPole-v1/ppo | 1/3 | 4,096 (4,096 to 4,096) | 1.00 (1.00 to 1.00) | 2.00 (2.00 to 2.00) "
         "| 500 (500 to 500) | 500 (500 to 500) / 500 (500 to 500) |"
     )
 

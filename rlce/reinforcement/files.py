@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from rlce.reinforcement.evaluation import WATCHED, Evaluation
 
 # A file must have these, because with a default in their place the policy would act differently.
 _NEEDED = "hidden", "seed", "env_kwargs", "activation", "normalize_observations", "rescale_actions", "scale_rewards"
+_OTHERS = "initial_deviation", "vectorization"
 
 
 class Saved(NamedTuple):
@@ -67,6 +69,8 @@ def load(
         settings = config["settings"]
         if missing := [name for name in _NEEDED if name not in settings]:
             raise ValueError(f"it has no settings {missing}")
+        if unknown := sorted(set(settings) - {*_NEEDED, *_OTHERS}):
+            raise ValueError(f"it has unknown settings {unknown}")
         if env is not None:
             settings |= {"env_kwargs": dict(env_kwargs or {}), "vectorization": None}
         elif not isinstance(config["env"], str | None):
@@ -130,6 +134,30 @@ def _complete(agent: Any, tensors: Mapping[str, Tensor], last: Mapping[str, Tens
     if unused := groups - {"module", "optimizer", *agent.trainer.companions}:
         raise ValueError(f"it has tensors that its settings do not use: {sorted(unused)}")
     return reference | used
+
+
+def announce(named: tuple[str, ...], env_kwargs: Mapping[str, Any]) -> None:
+    """Refuse environments of a file that would import a module, and warn of those that get keyword arguments.
+
+    Args:
+        named: the environments that the file names, not the caller.
+        env_kwargs: the keyword arguments in the file.
+
+    Raises:
+        ValueError: an id "module:Name-v0".
+    """
+    for name in named:
+        if ":" in name:
+            raise ValueError(
+                f"env: the file names {name!r}, which would import the module {name.rpartition(':')[0]!r}. A file may "
+                "come from a stranger: if you trust it, pass env= (or evaluation=, for evaluations) to load()"
+            )
+    if named and env_kwargs:
+        warnings.warn(
+            f"learn makes the environment that the file names: {', '.join(map(repr, named))} with "
+            f"env_kwargs {env_kwargs}; pass env, env_kwargs and evaluation to load() to choose them",
+            stacklevel=3,
+        )
 
 
 def _check_widths(

@@ -49,7 +49,7 @@ The methods below share these numbers, each with its own defaults (``help(rlce.m
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial, wraps
 from typing import Any, ParamSpec, TypedDict, Unpack, get_args
@@ -195,6 +195,36 @@ _OTHER_LIBRARIES = {  # their names → ours
     "clip_range": "clip",
     "ent_coef": "entropy_weight",
     "vf_coef": "value_weight",
+    "normalize_advantage": "standardize",
+    "norm_adv": "standardize",
+    "clip_coef": "clip",
+    "clip_ratio": "clip",
+    "entropy_coef": "entropy_weight",
+    "value_coef": "value_weight",
+    "num_steps": "steps",
+    "update_epochs": "epochs",
+    "mini_batch_size": "minibatch_size",
+}
+_OF_THE_AGENT = {  # likewise, for what a method does not take: it belongs to the agent
+    "lr": "PolicyGradient(learning_rate=...)",
+    "learning_rate": "PolicyGradient(learning_rate=...)",
+    "lr_schedule": "PolicyGradient(optimization=Optimization(schedule=...))",
+    "learning_rate_schedule": "PolicyGradient(optimization=Optimization(schedule=...))",
+    "max_grad_norm": "PolicyGradient(optimization=Optimization(max_gradient_norm=...))",
+    "n_envs": "PolicyGradient(num_envs=...)",
+    "env_id": "PolicyGradient(env=...)",
+    "net_arch": "PolicyGradient(hidden=...)",
+    "hidden_sizes": "PolicyGradient(hidden=...)",
+    "activation_fn": "PolicyGradient(activation=...)",
+    "policy": "PolicyGradient(hidden=..., activation=...) or PolicyGradient(network=...)",
+    "policy_kwargs": "PolicyGradient(hidden=..., activation=...) or PolicyGradient(network=...)",
+    "log_std_init": "PolicyGradient(initial_deviation=...), a deviation and not its logarithm",
+    "tensorboard_log": "PolicyGradient(log_dir=...)",
+    "eval_freq": "PolicyGradient(evaluation=Evaluation(every=...))",
+    "eval_env": "PolicyGradient(evaluation=Evaluation(env=...))",
+    "total_timesteps": "learn(total_timesteps)",
+    "verbose": "learn(progress_bar=True)",
+    "callback": "learn(callback=...)",
 }
 
 
@@ -219,9 +249,8 @@ def _library(**defaults: Any) -> Callable[[Callable[P, Method]], Callable[P, Met
         def make(*positional: P.args, **arguments: P.kwargs) -> Method:
             if positional:
                 raise TypeError(f"method {name} takes keyword arguments only: {takes}")
-            ours = {each: _OTHER_LIBRARIES.get(each) for each in arguments if each not in usual}
-            if ours:
-                unknown = [f"{each} (use {our})" if our in usual else each for each, our in ours.items()]
+            unknown = [hinted(each, usual) for each in arguments if each not in usual]
+            if unknown:
                 raise TypeError(f"method {name} has no argument {', '.join(unknown)}; it takes {takes}")
             complete = usual | arguments
             method = replace(build(**complete), arguments=complete)
@@ -233,6 +262,18 @@ def _library(**defaults: Any) -> Callable[[Callable[P, Method]], Callable[P, Met
         return make
 
     return put
+
+
+def hinted(word: str, takes: Collection[str] = ()) -> str:
+    """A keyword that does not fit, with the one to use instead if it is another library's word for it.
+
+    Example:
+        >>> hinted("gamma", ["discount"])
+        'gamma (use discount)'
+    """
+    ours = _OTHER_LIBRARIES.get(word)
+    ours = ours if ours in takes else _OF_THE_AGENT.get(word)
+    return word if ours is None else f"{word} (use {ours})"
 
 
 def _try(method: Method) -> None:
@@ -310,7 +351,7 @@ def actor_critic(**numbers: Unpack[Numbers]) -> Method:
 
 
 @_library(
-    discount=0.99, trace=0.95, steps=32, epochs=6, minibatch_size=256, standardize=True, entropy_weight=0.0,
+    discount=0.99, trace=0.95, steps=128, epochs=4, minibatch_size=256, standardize=True, entropy_weight=0.01,
     value_weight=0.5,
 )  # fmt: skip
 def ppo(*, clip: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
@@ -527,7 +568,8 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
         arguments: keyword arguments of the constructor; defaults fill in the others.
 
     Raises:
-        ValueError: no method has that name (the message lists all names), or the constructor refuses an argument.
+        ValueError: no method has that name (the message lists all names), or a number is out of range.
+        TypeError: the method has no such argument.
 
     Example:
         >>> named("actor-critic").name
@@ -536,10 +578,7 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     maker = _MAKERS.get(name.replace("-", "_"))
     if maker is None:
         raise ValueError(f"method must be one of {', '.join(_MAKERS)}, or a Method, got {name!r}")
-    try:
-        return maker(**(arguments or {}))
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    return maker(**(arguments or {}))
 
 
 def to_json(method: Method) -> dict[str, Any]:
@@ -557,7 +596,8 @@ def from_json(saved: Mapping[str, Any]) -> Method:
     """The method that `to_json` described; without its rules if those are not the library's own.
 
     Raises:
-        ValueError: the library has no such method, or the method has no such argument.
+        ValueError: the library has no such method.
+        TypeError: the method has no such argument.
     """
     if saved["arguments"] is not None:
         return named(saved["name"], saved["arguments"])

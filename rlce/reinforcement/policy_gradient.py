@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from math import log
 from typing import Any, Self, cast
 
 import numpy as np
@@ -21,18 +21,17 @@ from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
 from rlce.heads import Gaussian
 from rlce.network import MLP, NetworkFactory, WithLogStd, build, checked_device, numpy_forward
-from rlce.optimization import Optimization, check, check_flag
-from rlce.reinforcement import environments, files, loss, masks, methods, spaces
+from rlce.optimization import Optimization, check
+from rlce.reinforcement import environments, files, loss, masks, methods, recipes, spaces
 from rlce.reinforcement.environments import Environments, EnvLike
 from rlce.reinforcement.evaluation import Evaluation, monitored
 from rlce.reinforcement.files import Saved
 from rlce.reinforcement.loss import Learner
 from rlce.reinforcement.methods import Method
 from rlce.reinforcement.rollout import Collector, Rollout
+from rlce.reinforcement.settings import Settings, resolved
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Round, Stopping, Trainer
-
-_DEFAULT_OPTIMIZATION = Optimization(learning_rate=2.5e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
 
 
 class PolicyGradient:
@@ -41,8 +40,12 @@ class PolicyGradient:
     Actions may be Discrete, MultiDiscrete, MultiBinary or Box (see `rlce.heads`). If the environment gives action
     masks, the agent never takes a forbidden action (see `rlce.masks`).
 
+    An argument that is None takes the recipe's value or, without a recipe, the default of
+    `rlce.reinforcement.settings.Settings`.
+
     Args:
-        env: an environment id, a function that returns a `gymnasium.Env`, or a `gymnasium.vector.VectorEnv`.
+        env: an environment id, a function that returns a `gymnasium.Env`, or a `gymnasium.vector.VectorEnv`. The id
+            "module:Name-v0" imports the module first, which registers the environment.
         method: the name of one of `rlce.methods`, with its defaults, or a `rlce.methods.Method`.
         hidden: widths of the hidden layers of the policy and of the critic; the two networks share nothing.
         num_envs: number of copies of the environment. A VectorEnv has its own number; a method with groups makes one
@@ -51,19 +54,24 @@ class PolicyGradient:
             used nor changed, except by the modules of a ``network`` factory (such as torch.nn.Dropout); the factory
             itself is called under a fixed seed.
         log_dir: TensorBoard directory; None for no output.
+        recipe: the name of one of `rlce.recipes`, which gives the environment and all settings. With another ``env``,
+            its settings are used there.
+        learning_rate: replaces the learning rate of the optimisation in force and keeps its other numbers.
         env_kwargs: keyword arguments of the environment, for an id.
         network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP, for the policy and the critic.
             For a Box of D numbers, the policy's ``n_outputs`` is D: the means.
         activation: activation function of the MLP (see `rlce.network.MLP`).
         optimization: optimiser, learning rate, schedule, clipping.
         evaluation: evaluate during training and keep the best policy; None for no evaluation.
-        normalize_observations: standardise observations by running statistics. They are saved with the policy and do
-            not change outside training.
-        rescale_actions: for a Box, map the policy's −1 … 1 to the lower … upper bound. By default its numbers are sent
-            unchanged, and clipped to the bounds.
+        normalize_observations: standardise the numbers of a Box in observations by running statistics; classes stay 0
+            and 1. The statistics are saved with the policy and do not change outside training.
+        rescale_actions: for a Box, map the policy's −1 … 1 to the lower … upper bound (the default where the bounds are
+            finite); False sends its numbers unchanged, and clipped to the bounds.
         scale_rewards: in training, divide rewards by the running deviation of their discounted sum (γ = 0.99).
+        initial_deviation: for a Box, the standard deviation of the policy at the start, in units of its numbers.
         vectorization: "vector_entry_point", "sync" or "async"; by default the fastest way that the task has.
         device: device of the networks. The CPU is the fastest for small ones.
+        method_arguments: numbers of the method by name, such as ``discount=0.98``, if ``method`` is no Method object.
 
     Attributes:
         actions: the action space: the policy's head, and how its samples become actions.
@@ -79,8 +87,9 @@ class PolicyGradient:
         trainer: the state of training: `Trainer.progress`, `Trainer.best`.
 
     Raises:
-        ValueError: an unknown environment, method or setting, or a log directory that cannot be written to.
-        TypeError: an action or observation space that is not served.
+        ValueError: an unknown environment, recipe, method or setting, or a log directory that cannot be written to.
+        TypeError: an action or observation space that is not served, or an argument that neither the agent nor the
+            method takes; the message lists those of the method.
 
     Example:
         >>> agent = PolicyGradient("CartPole-v1", method="ppo", num_envs=4, seed=0).learn(256)
@@ -90,76 +99,82 @@ class PolicyGradient:
 
     def __init__(
         self,
-        env: EnvLike | Saved,
-        method: str | Method = "ppo",
-        hidden: Sequence[int] = (64, 64),
-        num_envs: int = 8,
+        env: EnvLike | Saved | None = None,
+        method: str | Method | None = None,
+        hidden: Sequence[int] | None = None,
+        num_envs: int | None = None,
         seed: int = 0,
         log_dir: str | os.PathLike[str] | None = None,
         *,
+        recipe: str | None = None,
+        learning_rate: float | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
         network: NetworkFactory | None = None,
-        activation: str = "tanh",
+        activation: str | None = None,
         optimization: Optimization | None = None,
         evaluation: Evaluation | None = None,
-        normalize_observations: bool = False,
-        rescale_actions: bool = False,
-        scale_rewards: bool = False,
+        normalize_observations: bool | None = None,
+        rescale_actions: bool | None = None,
+        scale_rewards: bool | None = None,
+        initial_deviation: float | None = None,
         vectorization: str | None = None,
         device: str | torch.device = "cpu",
+        **method_arguments: Any,
     ) -> None:
-        self.method = methods.named(method) if isinstance(method, str) else method
+        given = {
+            "method": method, "num_envs": num_envs, "hidden": hidden, "activation": activation,
+            "optimization": optimization, "learning_rate": learning_rate, "scale_rewards": scale_rewards,
+            "normalize_observations": normalize_observations, "rescale_actions": rescale_actions,
+            "initial_deviation": initial_deviation,
+        }  # fmt: skip
+        task = None if recipe is None else recipes.get(recipe)
+        chosen = resolved(Settings() if task is None else task.settings, given, method_arguments)
+        env, env_kwargs = recipes.environment(task, env, env_kwargs)
         saved = env if isinstance(env, Saved) else None
         self._env: EnvLike | None = cast(EnvLike, env) if saved is None else saved.env
         self._from_file = () if saved is None else saved.from_file
+        self.method, self.optimization, self.num_envs = chosen.method, chosen.optimization, chosen.num_envs
+        self._timesteps = None if task is None else task.timesteps
         if evaluation is not None and evaluation.env is None and isinstance(self._env, VectorEnv):
             raise ValueError("evaluation.env is needed if env is a VectorEnv, which cannot be made twice")
-        environments.check_request(num_envs, vectorization)
-        check("env_kwargs", env_kwargs, env_kwargs is None or isinstance(env_kwargs, Mapping), "be a mapping or None")
-        self._settings: dict[str, Any] = {
-            "hidden": [int(width) for width in hidden],
-            "seed": seed,
-            "env_kwargs": dict(env_kwargs or {}),
-            "activation": activation,
-            "normalize_observations": normalize_observations,
-            "rescale_actions": rescale_actions,
-            "scale_rewards": scale_rewards,
-            "vectorization": vectorization,
-        }
-        checkpoint.check_json("env_kwargs", self._settings["env_kwargs"])
-        for name in ("normalize_observations", "rescale_actions", "scale_rewards"):
-            check_flag(name, self._settings[name])
-        self._network_factory = network
-        self.optimization, self.evaluation = optimization or _DEFAULT_OPTIMIZATION, evaluation
+        environments.check_request(self.num_envs, vectorization)
+        check("env_kwargs", env_kwargs, isinstance(env_kwargs, Mapping), "be a mapping or None")
+        checkpoint.check_json("env_kwargs", dict(env_kwargs))
+        own = {"seed": seed, "env_kwargs": dict(env_kwargs), "vectorization": vectorization}
+        self._settings: dict[str, Any] = chosen.to_json() | own
+        self._network_factory, self.evaluation = network, evaluation
         self.device = checked_device(device)
         network_seeds, *others = environments.seed_sequence(seed).spawn(5)
         self._seed_generators(others)
-        self.num_envs, self.vectorization = num_envs, "not made yet"
+        self.vectorization = "not made yet"
         self._collector: Collector | None = None
         if saved is not None:
             self.observation_space, self.action_space = saved.observation_space, saved.action_space
-            self._build(network_seeds, log_dir)
+            self._build(network_seeds, log_dir, loaded=True)
             return
         envs = self._make_environments()
         self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
         try:
-            self._build(network_seeds, log_dir)
+            self._build(network_seeds, log_dir, loaded=False)
             self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
         except BaseException:
             self._close(envs)
             raise
 
-    def _build(self, network_seeds: np.random.SeedSequence, log_dir: str | os.PathLike[str] | None) -> None:
+    def _build(
+        self, network_seeds: np.random.SeedSequence, log_dir: str | os.PathLike[str] | None, loaded: bool
+    ) -> None:
         """Make networks, statistics and trainer, which need the spaces but no environment."""
         self.actions = spaces.Actions(self.action_space, self._settings["rescale_actions"])
         self.head = self.actions.head
+        self._settings["rescale_actions"] = self.actions.rescale  # files hold what is in force, not the default
         self._input_space = masks.input_space(self.observation_space, self.action_space)
         width = spaces.flat_width(self._input_space)
         policy_seed, critic_seed = environments.spawn_ints(network_seeds, 2)
         outputs = spaces.flat_width(self.action_space)
         policy = self._network(width, outputs, policy_seed, output_gain=0.01)
         if isinstance(self.head, Gaussian):
-            policy = WithLogStd(policy, outputs)
+            policy = WithLogStd(policy, outputs, log(self._settings["initial_deviation"]))
         networks = {"policy": policy}
         if self.method.critic:
             networks["critic"] = self._network(width, 1, critic_seed, output_gain=1.0)
@@ -167,7 +182,11 @@ class PolicyGradient:
             networks["reference"] = copy.deepcopy(policy).requires_grad_(False).eval()
         self.networks = nn.ModuleDict(networks).to(self.device)
         self.policy, self.critic, self.reference = policy, networks.get("critic"), networks.get("reference")
-        self.normalizer = Standardizer(width, clip=10.0) if self._settings["normalize_observations"] else None
+        numeric = spaces.numeric_columns(self._input_space)
+        if not loaded:  # old files have statistics of classes, too
+            self._settings["normalize_observations"] &= bool(numeric.any())
+        normalized = self._settings["normalize_observations"]
+        self.normalizer = Standardizer(width, clip=10.0, columns=numeric) if normalized else None
         self.learner = Learner(self.head, self.policy, self.critic, self.reference, self.normalizer, self.device)
         self.return_scale = ReturnScale() if self._settings["scale_rewards"] else None
         self._unseen: NDArray[np.float32] | None = None
@@ -201,7 +220,7 @@ class PolicyGradient:
 
     def learn(
         self,
-        total_timesteps: int,
+        total_timesteps: int | None = None,
         *,
         callback: Callback | None = None,
         stopping: Stopping | None = None,
@@ -217,7 +236,7 @@ class PolicyGradient:
         begins new episodes (with "async" in new environments, after any error).
 
         Args:
-            total_timesteps: environment steps of this call.
+            total_timesteps: environment steps of this call; None for the recipe's.
             callback: called at the end of every round with `rlce.trainer.Progress`, which has the episodes that ended
                 in it; what it adds to ``progress.scalars`` is logged. If it returns True, training stops.
             stopping: stop conditions on the mean return of evaluations (without evaluation, of training episodes).
@@ -227,7 +246,8 @@ class PolicyGradient:
             The agent.
 
         Raises:
-            ValueError: fewer than one step, or (after `load`) no environment or method to learn with.
+            ValueError: fewer than one step, none without a recipe, or (after `load`) no environment or method to learn
+                with, or an environment whose id in the file names a module, which only you may import.
             FloatingPointError: NaN or infinity; the message names where it began.
             RuntimeError: a worker process of the environments died.
 
@@ -235,20 +255,18 @@ class PolicyGradient:
             UserWarning: after `load`, the environment is made from the id and keyword arguments in the file; or the
                 whole schedule of ``optimization.schedule_timesteps`` is over before the call begins.
         """
-        check("total_timesteps", total_timesteps, total_timesteps >= 1, "be at least 1")
+        total = self._timesteps if total_timesteps is None else total_timesteps
+        if total is None:
+            raise ValueError("total_timesteps: pass a number of environment steps; only a recipe has its own")
+        check("total_timesteps", total, total >= 1, "be at least 1")
         if self.method.weight is methods.absent:
             raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
         env_kwargs = self._settings["env_kwargs"]
-        if self._from_file and (env_kwargs or any(":" in name for name in self._from_file)):
-            warnings.warn(
-                f"learn makes the environment that the file names: {', '.join(map(repr, self._from_file))} with "
-                f"env_kwargs {env_kwargs}; pass env, env_kwargs and evaluation to load() to choose them",
-                stacklevel=2,
-            )
-            self._from_file = ()  # once is enough
+        files.announce(self._from_file, env_kwargs)
+        self._from_file = ()  # once is enough
         self.optimization.factor(0.0)  # raises if the schedule is a function that the file does not hold
         collector = self._ready_collector()
-        tracker, end, config = self.trainer.tracker, self.steps + int(total_timesteps), self._config()
+        tracker, end, config = self.trainer.tracker, self.steps + int(total), self._config()
         try:
             with monitored(self, self.evaluation, self._env, env_kwargs, self._evaluation_seeds) as monitor:
                 tracker.open(after_step=self.steps)

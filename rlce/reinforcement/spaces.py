@@ -38,6 +38,20 @@ def flat_width(space: gymnasium.Space[Any]) -> int:
     return spaces.flatdim(space)
 
 
+def numeric_columns(space: gymnasium.Space[Any]) -> NDArray[np.bool_]:
+    """True for the columns of a flattened observation that come from a Box, ``[D]``; the others are zeros and ones.
+
+    Example:
+        >>> numeric_columns(gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(2), gymnasium.spaces.Box(0, 1, (1,))]))
+        array([False, False,  True])
+    """
+    spaces = gymnasium.spaces
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.values() if isinstance(space, spaces.Dict) else space.spaces
+        return np.concatenate([numeric_columns(part) for part in parts])
+    return np.full(flat_width(space), isinstance(space, spaces.Box))
+
+
 def flatten_batch(space: gymnasium.Space[Any], batch: Any) -> Observations:
     """What `gymnasium.spaces.flatten` returns for each row, computed for the whole batch at once.
 
@@ -108,10 +122,11 @@ class Actions:
     Args:
         space: a single environment's action space.
         rescale: for a Box with finite bounds, map −1 … 1 to the lower … upper bound, and clip beyond; by default
-            numbers are sent unchanged.
+            numbers are sent unchanged. None: True for a Box with finite bounds, False for any other space.
 
     Attributes:
         head: the head that serves the space.
+        rescale: whether it rescales.
 
     Raises:
         TypeError: no head serves the space; the message names those that are served.
@@ -127,11 +142,12 @@ class Actions:
         array([[2.]], dtype=float32)
     """
 
-    def __init__(self, space: gymnasium.Space[Any], rescale: bool = False) -> None:
+    def __init__(self, space: gymnasium.Space[Any], rescale: bool | None = False) -> None:
         spaces = gymnasium.spaces
-        if rescale and not (isinstance(space, spaces.Box) and space.is_bounded()):
+        bounded = isinstance(space, spaces.Box) and space.is_bounded()
+        if rescale and not bounded:
             raise ValueError(f"rescale needs a Box with finite bounds, got the action space {space}")
-        self.space, self.rescale = space, rescale
+        self.space, self.rescale = space, bounded if rescale is None else rescale
         self.head: Distribution
         if isinstance(space, spaces.Discrete):
             self.head = Categorical(int(space.n))

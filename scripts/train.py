@@ -1,0 +1,199 @@
+"""Train an agent by a recipe, or in any environment; evaluate it, save it."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import scripts  # sets the number of threads before NumPy loads
+
+# isort: split
+import torch
+import tyro
+from tyro.conf import Positional, arg
+
+from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy, recipes
+
+TIMESTEPS = 100_000
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train an agent by a recipe, or in any environment; evaluate it, save it.
+
+    What is not given is the recipe's or, without a recipe, the library's default.
+
+    A rerun replaces nothing: it first moves the files of the earlier run into earlier-1 (or earlier-2, ...) beside
+    them. Ctrl-C saves what was learnt as agent-interrupted.safetensors.
+    """
+
+    task: Positional[str | None] = None
+    """The name of a recipe, such as CartPole-v1/ppo; or an environment's id. module:Name-v0 imports the module first,
+    also from the working directory."""
+    recipe: str | None = None
+    """A recipe, to use in the environment that is given."""
+    method: Annotated[str | None, arg(aliases=["--algo"])] = None
+    """A method with its defaults: ppo, actor-critic, reinforce, ..."""
+    method_kwargs: str = "{}"
+    """Numbers of the method, as JSON: '{"baseline": "mean"}', '{"group_size": 4}'."""
+    discount: Annotated[float | None, arg(aliases=["--gamma"])] = None
+    """The method's discount, γ."""
+    env_kwargs: str | None = None
+    """Keyword arguments of the environment, as JSON: '{"max_episode_steps": 200}'."""
+    seed: int = 0
+    """Fixes weights, environments, actions and minibatches."""
+    total_timesteps: int | None = None
+    """Environment steps to train for; by default the recipe's, and 100,000 without a recipe."""
+    num_envs: Annotated[int | None, arg(aliases=["--n-envs"])] = None
+    """Number of copies of the environment."""
+    learning_rate: Annotated[float | None, arg(aliases=["--lr"])] = None
+    """Step size at the start."""
+    normalize_observations: bool | None = None
+    """Standardise the numbers in observations by running statistics."""
+    scale_rewards: bool | None = None
+    """Divide rewards by the running deviation of their discounted sum."""
+    evaluate_every: Annotated[int | None, arg(aliases=["--eval-freq"])] = None
+    """Evaluate each time this many steps have passed, and save the best policy as agent-best.safetensors."""
+    target_return: float | None = None
+    """Stop once the mean return reaches this: of the evaluations if there are any, otherwise of training."""
+    episodes: int = 100
+    """Number of episodes of the closing evaluation: greedy, then as many sampled."""
+    log_dir: Path | None = None
+    """Directory for TensorBoard and the saved agent; by default runs/RECIPE-SEED or runs/METHOD-ENV-SEED."""
+    save: Path | None = None
+    """File for the agent; by default LOG_DIR/agent.safetensors."""
+    output: Path | None = None
+    """File for the closing table, as JSON."""
+    device: str = "cpu"
+    """Device of the networks. The CPU is fastest for small ones."""
+    quiet: bool = False
+    """Show no progress bar."""
+
+
+def make(arguments: Arguments, log_dir: Path | None) -> PolicyGradient:
+    """The agent that the arguments describe."""
+    env, recipe = task_of(arguments)
+    numbers = scripts.keywords(arguments.method_kwargs, "--method-kwargs")
+    if arguments.discount is not None:
+        numbers["discount"] = arguments.discount
+    if clash := numbers.keys() & {"env", "method", "recipe", *vars(arguments)} - {"discount"}:
+        raise ValueError(f"--method-kwargs: {', '.join(sorted(clash))} is no number of a method; it has a flag")
+    every, kwargs = arguments.evaluate_every, arguments.env_kwargs
+    return PolicyGradient(
+        env,
+        arguments.method,
+        recipe=recipe,
+        seed=arguments.seed,
+        log_dir=log_dir,
+        num_envs=arguments.num_envs,
+        learning_rate=arguments.learning_rate,
+        env_kwargs=None if kwargs is None else scripts.keywords(kwargs, "--env-kwargs"),
+        evaluation=None if every is None else Evaluation(every=every),
+        normalize_observations=arguments.normalize_observations,
+        scale_rewards=arguments.scale_rewards,
+        device=arguments.device,
+        **numbers,
+    )
+
+
+def task_of(arguments: Arguments) -> tuple[str | None, str | None]:
+    """The environment and the recipe that the arguments name."""
+    task, recipe = arguments.task, arguments.recipe
+    if task not in recipes.names():
+        return task, recipe
+    if recipe is not None:
+        raise ValueError(f"two recipes: {task} and --recipe {recipe}; give one, or an environment and one")
+    return None, task
+
+
+def run_name(arguments: Arguments) -> str:
+    """The name of a run's directory.
+
+    Example:
+        >>> run_name(Arguments("CartPole-v1/ppo")), run_name(Arguments("CartPole-v1", seed=3))
+        ('CartPole-v1-ppo-0', 'ppo-CartPole-v1-3')
+    """
+    env, recipe = task_of(arguments)
+    if recipe is not None and env == recipes.get(recipe).env:
+        env = None
+    method = arguments.method or ("ppo" if recipe is None else None)
+    parts = [part for part in (recipe, method, env, str(arguments.seed)) if part is not None]
+    return "-".join(parts).replace("/", "-").replace(":", "-")
+
+
+def description(agent: PolicyGradient, arguments: Arguments) -> str:
+    """What is trained, in one line."""
+    (env, env_kwargs), (_, recipe) = agent.trained_in, task_of(arguments)
+    method = agent.method.name
+    if recipe is not None:
+        other = "" if arguments.method is None else f", but with {method} and its defaults"
+        return f"{env} with the recipe {recipe}{other}"
+    known = [name for name in recipes.names(env) if dict(recipes.get(name).env_kwargs) == env_kwargs]
+    known = [name for name in known if recipes.get(name).settings.method.name == method]
+    there_is = f" (there is a recipe: --recipe {known[0]})" if known else ""
+    return f"{env} with {method} and its defaults{there_is}"
+
+
+def save(agent: PolicyGradient, path: Path) -> None:
+    """Save the agent and, if it was evaluated in training, the best one beside it."""
+    agent.save(path)
+    if agent.trainer.best is not None:
+        last = agent.trainer.state_dict()
+        try:
+            agent.restore_best()
+            agent.save(path.with_stem(f"{path.stem}-best"))
+        finally:
+            agent.trainer.load_state_dict(last)
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Train, save, evaluate; returns the closing table."""
+    torch.set_num_threads(1)
+    scripts.import_from_here()
+    scripts.check_writable(arguments.save, "--save")
+    scripts.check_writable(arguments.output, "--output")
+    if arguments.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, got {arguments.episodes}")
+    _, recipe = task_of(arguments)
+    log_dir = arguments.log_dir or Path("runs") / run_name(arguments)
+    path = arguments.save or log_dir / "agent.safetensors"
+    agent = make(arguments, log_dir)
+    print(f"{description(agent, arguments)}: {agent.num_envs} environments ({agent.vectorization})", flush=True)
+    began = time.perf_counter(), time.process_time()
+    progress, timesteps = agent.trainer.progress, arguments.total_timesteps
+    saving = scripts.saving(path, functools.partial(save, agent), lambda: progress.updates > 0)
+    with scripts.earlier_run_set_aside(log_dir, path), saving as keep:
+        agent.learn(
+            TIMESTEPS if timesteps is None and recipe is None else timesteps,
+            stopping=Stopping(target=arguments.target_return),
+            progress_bar=not arguments.quiet,
+        )
+        env_id, env_kwargs = agent.trained_in
+        assert env_id is not None
+        result: dict[str, Any] = {
+            "env": env_id,
+            "recipe": recipe,
+            "method": agent.method.name,
+            "seed": arguments.seed,
+            "environment steps": agent.steps,
+            "training seconds": round(time.perf_counter() - began[0], 2),
+            "training CPU seconds": round(time.process_time() - began[1], 2),
+        }
+        keep()
+        if agent.trainer.best is not None:
+            result["best evaluation"] = agent.trainer.best[0]
+        for kind, deterministic in (("greedy", True), ("sampled", False)):
+            returns, _ = evaluate_policy(
+                *(agent, env_id, arguments.episodes, deterministic, arguments.seed + 1), env_kwargs=env_kwargs
+            )
+            result[f"{kind} return"] = f"{returns.mean():.1f} ± {returns.std():.1f} over {len(returns)} episodes"
+    result["saved"] = str(path)
+    scripts.finish(result, arguments.output, log_dir)
+    return result
+
+
+if __name__ == "__main__":
+    scripts.run(lambda: main(tyro.cli(Arguments)))
