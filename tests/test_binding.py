@@ -120,7 +120,7 @@ def test_a_method_refuses_a_rule_that_names_what_it_has_not() -> None:
         return advantage
 
     message = (
-        r"mine: its weight rule of_episodes names episode, which needs whole episodes: .* got fixed steps \(steps=32"
+        r"mine: its weight rule of_episodes names episode, which needs whole episodes: .* got fixed steps \(steps=128"
     )
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(methods.ppo(), weight=of_episodes, name="mine")

@@ -29,6 +29,8 @@ def policy_on(X: Any, y: Any, rounds: int, learning_rate: float, **settings: Any
         methods.reinforce(baseline="leave-one-out", discount=1.0, episodes=64, per_episode=True),
         num_envs=64,
         optimization=Optimization(learning_rate=learning_rate),
+        normalize_observations=False,
+        scale_rewards=False,
         **settings,
     ).learn(64 * rounds)
 

@@ -67,7 +67,8 @@ def load(
         raise checkpoint.foreign_network(path)
     with checkpoint.naming(path):
         settings = config["settings"]
-        if missing := [name for name in _NEEDED if name not in settings]:
+        check_whole("num_envs", config["num_envs"])
+        if missing := [name for name in _NEEDED if settings.get(name) is None]:
             raise ValueError(f"it has no settings {missing}")
         if unknown := sorted(set(settings) - {*_NEEDED, *_OTHERS}):
             raise ValueError(f"it has unknown settings {unknown}")
