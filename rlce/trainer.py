@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rlce import threads
 from rlce.checkpoint import section
 from rlce.optimization import FlatParameters, Optimization, Optimizer, check_number, check_whole
 from rlce.tracking import Tracker
@@ -205,6 +206,8 @@ class Trainer:
     ) -> Progress:
         """Train until the rounds run out, a stop condition holds, or the callback returns True.
 
+        A small network is trained in one thread, whatever numbers torch and the BLAS have; see `rlce.threads`.
+
         Args:
             rounds: the source of data.
             loss: batch → (scalar to minimise, detached tensors to log by name: scalars, or one number per row). Their
@@ -259,11 +262,20 @@ class Trainer:
         if monitor is not None and self.best is not None and self._best_score == _WORST:  # `best` is from a file
             self._best_score = self.best[0] if monitor.maximize else -self.best[0], math.inf  # a tie is no improvement
         self._patience_used = 0
-        with _bar(total, first_step) if progress_bar else contextlib.nullcontext() as bar:
+        work = threads.multiply_adds(self.module)
+        with (
+            _bar(total, first_step) if progress_bar else contextlib.nullcontext() as bar,
+            contextlib.ExitStack() as one,
+        ):
+            one.enter_context(threads.one_thread(work))
             for round_ in rounds:
                 learning_rate = self._learning_rate()
                 before = self.flat.value.clone() if stopping.smallest_step else None
-                logged = [self._step(batch, loss, learning_rate) for batch in round_.batches]
+                logged = []
+                for batch in round_.batches:
+                    logged.append(self._step(batch, loss, learning_rate))
+                    if work * logged[-1][0] > threads.LARGE:
+                        one.close()
                 progress.rounds += 1
                 progress.step = round_.step
                 progress.seconds = time.perf_counter() - began

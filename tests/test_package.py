@@ -17,7 +17,7 @@ import rlce
 
 ROOT = Path(__file__).parents[1]
 # What stands where; a module imports only from layers below its own, and the two wings of layer 3 never meet.
-GROUND = ("version", "objective", "network", "data", "checkpoint", "optimization", "tracking")
+GROUND = ("version", "objective", "network", "data", "checkpoint", "optimization", "tracking", "threads")
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("ranges", "targets", "weights", "returns", "binding"),
     "supervised": ("calibration", "tables", "loss", "fitting", "classes", "files", "estimator",
@@ -148,7 +148,9 @@ def test_importing_is_light_and_training_stays_so() -> None:
 import sys, rlce
 heavy = {"sklearn", "pandas", "tensorboard", "torch._dynamo", "gymnasium", "tyro"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-rlce.PolicyGradient("CartPole-v1").learn(300)
+agent = rlce.PolicyGradient("CartPole-v1")
+assert "threadpoolctl" not in sys.modules
+agent.learn(300)
 heavy -= {"gymnasium"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 rlce.Classifier

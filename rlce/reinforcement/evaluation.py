@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
+from rlce import threads
 from rlce.optimization import check_number, check_whole
 from rlce.reinforcement import environments
 from rlce.reinforcement.environments import Environments, EnvLike, info_of, success
@@ -98,6 +100,9 @@ def evaluate_policy(
     would favour short ones. The same agent, arguments and seed give the same result (with sampled actions, also the
     same autoreset mode).
 
+    An agent that acts through a small network plays in one thread, whatever numbers torch and the BLAS have; see
+    `rlce.threads`. Its network is ``agent.policy``; an agent without one counts as small.
+
     Args:
         agent: anything with `Agent.predict`; its own generators are not used.
         env: an id, a factory or a VectorEnv (which is reset, and stays open).
@@ -134,7 +139,9 @@ def evaluate_policy(
     check_whole("episodes", episodes)
     _check_max_steps(max_steps)
     seeds = seed if isinstance(seed, np.random.SeedSequence) else environments.seed_sequence(seed)
-    with _opened(env, episodes, env_kwargs) as copies:
+    policy = getattr(agent, "policy", None)
+    work = threads.multiply_adds(policy) if isinstance(policy, nn.Module) else 0
+    with _opened(env, episodes, env_kwargs) as copies, threads.one_thread(work * copies.n):
         played = _play(agent, copies, episodes, deterministic, seeds, max_steps)
     return EpisodeResults(*(np.array(numbers) for numbers in zip(*(each[:2] for each in played), strict=True)))
 

@@ -232,6 +232,8 @@ class PolicyGradient:
         learning-rate schedule of its own, from its start to its end; with ``optimization.schedule_timesteps`` one
         schedule covers all calls, also those after `load`, and when it is over the rate stays where it ended.
 
+        Small networks are trained in one thread, whatever numbers torch and the BLAS have; see `rlce.threads`.
+
         An error or an interrupt in the middle of a round discards the round: its steps do not count, and the next call
         begins new episodes (with "async" in new environments, after any error).
 

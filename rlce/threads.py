@@ -1,0 +1,129 @@
+"""One thread while a small network is trained or evaluated; afterwards the user's numbers of threads are back.
+
+Torch and NumPy's BLAS use a thread per core by default. A gradient step of a small network is so short that the threads
+mostly wait for each other: on two cores, PPO took three times the wall time and six times the CPU time of one thread,
+and more on a busy machine. So `rlce.trainer.Trainer.fit` (all training) and `rlce.evaluate_policy` use one thread, and
+leave large networks alone.
+
+**The rule.** A network is large if rows × parameters, the multiply-adds of a forward pass of fully connected layers,
+exceed `LARGE` = 2²⁵ (about 10 ms a gradient step in one thread). One row costs a convolution far more than its
+parameters, so a network with a parameter of more than two dimensions always counts as large. A network that uses its
+matrices many times in one row (recurrent, or attention) is counted as if it used them once.
+
+**Why this number.** Measured on two cores that other programs used as well, one against two threads in turns. At 0.3
+million multiply-adds a step, two threads took 1.2 to 10 times as long. From 1 to 10 million they took between 0.7 and
+10 times as long, by how busy the cores were. At 33 million and beyond, they took at least 1.7 times as long, because
+the cores were never idle for so long: how much two idle cores gain there (at most a factor of 2) was not measured.
+
+**What is limited.** Each Python thread has its own number for torch; another number waits for Python threads that have
+not used torch yet. Only the calling thread's is set to 1, so other Python threads keep theirs. The number of a BLAS
+belongs to the process: while it is 1, NumPy has one thread in other Python threads, too. The libraries are looked up
+once, at the first use; a BLAS that is loaded later is not limited (NumPy's is always there by then). A BLAS that is in
+a `threadpoolctl.threadpool_limits` of the user keeps that number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import nn
+
+LARGE = 2**25
+
+_lock = threading.Lock()
+_calls = 0  # that hold the BLAS at one thread
+_blas_limit: Any = None  # restores the numbers that the first of them found
+
+
+def multiply_adds(network: nn.Module) -> float:
+    """Multiply-adds of a row in fully connected layers: the number of parameters, or ∞ with a convolution.
+
+    Example:
+        >>> multiply_adds(nn.Linear(3, 2)), multiply_adds(nn.Conv1d(1, 1, kernel_size=3))
+        (8, inf)
+    """
+    parameters = list(network.parameters())
+    return math.inf if any(one.ndim > 2 for one in parameters) else sum(one.numel() for one in parameters)
+
+
+@contextlib.contextmanager
+def one_thread(work: float = 0) -> Iterator[None]:
+    """A context in which torch (in this Python thread) and the BLAS have one thread.
+
+    Contexts may overlap in several Python threads and be left in any order, also by an exception: torch's number of
+    each thread is restored when that thread leaves, the BLAS's number when the last one leaves.
+
+    Args:
+        work: rows × `multiply_adds`; above `LARGE` nothing is changed.
+
+    Example:
+        >>> with one_thread():
+        ...     torch.get_num_threads()
+        1
+    """
+    if work > LARGE:
+        yield
+        return
+    with _blas_at_one(), _torch_at_one():
+        yield
+
+
+@contextlib.contextmanager
+def _torch_at_one() -> Iterator[None]:
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    try:
+        _set_in_this_thread(1)
+        yield
+    finally:
+        _set_in_this_thread(before)
+
+
+def _set_in_this_thread(number: int) -> None:
+    """Set torch's number for this Python thread and not, as torch does, for new ones as well."""
+    with _lock, ThreadPoolExecutor(1) as new_thread:
+        default = new_thread.submit(torch.get_num_threads).result()
+        try:
+            torch.set_num_threads(number)
+        finally:
+            new_thread.submit(torch.set_num_threads, default).result()
+
+
+@contextlib.contextmanager
+def _blas_at_one() -> Iterator[None]:
+    global _calls, _blas_limit
+    with _lock:
+        _calls += 1
+        if _calls == 1 and any(library["num_threads"] != 1 for library in _blas().info()):
+            _blas_limit = _in_new_thread(lambda: _blas().limit(limits=1))
+    try:
+        yield
+    finally:
+        with _lock:
+            _calls -= 1
+            if _calls == 0 and _blas_limit is not None:
+                _in_new_thread(_blas_limit.restore_original_limits)
+                _blas_limit = None
+
+
+def _in_new_thread(function: Callable[[], Any]) -> Any:
+    # While the Python thread that last set OpenBLAS's number lives, threadpoolctl lets no other one set it.
+    with ThreadPoolExecutor(1) as new_thread:
+        return new_thread.submit(function).result()
+
+
+@functools.cache
+def _blas() -> Any:
+    """The process's BLAS libraries. Looking them up costs a hundred times as much as limiting them."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")

@@ -1,0 +1,261 @@
+"""One thread for small networks: who gets it, when, and whether everybody has the user's numbers afterwards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import scipy.linalg  # noqa: F401  (its BLAS is looked up, too)
+import threadpoolctl
+import torch
+from torch import nn
+
+import rlce
+from rlce import threads
+from rlce.trainer import Round, Trainer
+
+USERS = (2, 2)  # torch's and the BLAS's numbers of the user
+
+
+def numbers() -> tuple[int, int]:
+    """Torch's number for this Python thread and the BLAS's number."""
+    (blas,) = {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+    return torch.get_num_threads(), blas
+
+
+def in_a_new_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a new thread; after it, any thread may set the BLAS's number."""
+    with ThreadPoolExecutor(1) as new_thread:
+        return new_thread.submit(function, *arguments).result()
+
+
+def numbers_of_a_new_thread() -> tuple[int, int]:
+    return in_a_new_thread(numbers)
+
+
+@pytest.fixture(autouse=True)
+def _users_numbers() -> Iterator[None]:
+    before = torch.get_num_threads()
+    threads._blas.cache_clear()  # an earlier test may have looked before SciPy was loaded
+    torch.set_num_threads(USERS[0])
+    limits = in_a_new_thread(threadpoolctl.threadpool_limits, USERS[1], "blas")
+    try:
+        assert numbers() == numbers_of_a_new_thread() == USERS
+        yield
+        assert numbers() == numbers_of_a_new_thread() == USERS
+    finally:
+        in_a_new_thread(limits.restore_original_limits)
+        torch.set_num_threads(before)
+
+
+def make_agent(**more: Any) -> rlce.PolicyGradient:
+    return rlce.PolicyGradient("CartPole-v1", rlce.methods.ppo(steps=4), hidden=(8,), num_envs=2, **more)
+
+
+def learn(callback: Callable[[Any], Any]) -> None:
+    make_agent().learn(8, callback=callback)
+
+
+def learn_and_evaluate(callback: Callable[[Any], Any]) -> None:
+    """The callback sees the numbers that an evaluation in training leaves behind."""
+    make_agent(evaluation=rlce.Evaluation(every=8, episodes=2)).learn(8, callback=callback)
+
+
+def fit(callback: Callable[[Any], Any]) -> None:
+    rlce.Classifier(epochs=1).fit([[0.0], [1.0]], [0, 1], callback=callback)
+
+
+def evaluate(callback: Callable[[Any], Any]) -> None:
+    class Agent:
+        policy = None
+
+        def predict(self, observation: Any, deterministic: bool = False, *, generator: Any = None) -> Any:
+            callback(None)
+            return np.zeros(len(observation), np.int64)
+
+    rlce.evaluate_policy(Agent(), "CartPole-v1", episodes=2)
+
+
+def within_learn(callback: Callable[[Any], Any]) -> None:
+    """All of it in the callback of another training."""
+
+    def inner(_: Any) -> None:
+        for run in (evaluate, fit, learn):
+            run(callback)
+        callback(None)
+
+    learn(inner)
+
+
+@pytest.mark.parametrize("run", [learn, learn_and_evaluate, fit, evaluate, within_learn])
+def test_one_thread_inside(run: Callable[..., None]) -> None:
+    seen: list[tuple[int, int]] = []
+    run(lambda _: seen.append(numbers()))
+    assert set(seen) == {(1, 1)}
+    assert numbers() == USERS
+
+
+@pytest.mark.parametrize("run", [learn, fit, evaluate, within_learn])
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_an_exception_gives_the_numbers_back(run: Callable[..., None], error: type[BaseException]) -> None:
+    def fail(_: Any) -> None:
+        assert numbers() == (1, 1)
+        raise error
+
+    with pytest.raises(error):
+        run(fail)
+    assert numbers() == numbers_of_a_new_thread() == USERS
+
+
+class Learner:
+    """A training in its own Python thread that stops in its callback until it is told to end."""
+
+    def __init__(self, executor: ThreadPoolExecutor, torch_number: int | None = None) -> None:
+        self.inside, self.end = threading.Event(), threading.Event()
+        self.fails = False
+        self.seen: list[tuple[int, int]] = []  # before, inside (twice) and after
+        self.future: Future[None] = executor.submit(self.run, torch_number)
+
+    def run(self, torch_number: int | None) -> None:
+        if torch_number is not None:
+            torch.set_num_threads(torch_number)
+        self.seen.append(numbers())
+        try:
+            learn(self.wait)
+        except KeyError:
+            assert self.fails
+        self.seen.append(numbers())
+
+    def wait(self, _: Any) -> None:
+        self.seen.append(numbers())
+        self.inside.set()
+        assert self.end.wait(10)
+        self.seen.append(numbers())
+        if self.fails:
+            raise KeyError
+
+    def started(self) -> Learner:
+        assert self.inside.wait(10)
+        return self
+
+    def ended(self, fails: bool = False) -> None:
+        self.fails = fails
+        self.end.set()
+        self.future.result(10)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("leaving", ["first in, first out", "first in, last out"])
+def test_overlapping_trainings(leaving: str, fails: bool) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        first = Learner(executor).started()
+        assert numbers() == numbers_of_a_new_thread() == (2, 1)  # the BLAS's number belongs to the process
+        second = Learner(executor).started()
+        assert numbers() == numbers_of_a_new_thread() == (2, 1)
+        early, late = (first, second) if leaving == "first in, first out" else (second, first)
+        early.ended(fails)
+        assert numbers() == numbers_of_a_new_thread() == (2, 1)
+        late.ended()
+        assert numbers() == numbers_of_a_new_thread() == USERS
+        assert early.seen[1:] == [(1, 1), (1, 1), (2, 1)]
+        assert late.seen[1:] == [(1, 1), (1, 1), (2, 2)]
+
+
+def test_each_thread_gets_its_own_number_back() -> None:
+    with ThreadPoolExecutor(2) as executor:
+        first, second = Learner(executor, torch_number=3).started(), Learner(executor, torch_number=1).started()
+        torch.set_num_threads(USERS[0])  # what new threads get; the two have changed it
+        second.ended()
+        first.ended()
+    assert [seen[0] for seen in first.seen] == [3, 1, 1, 3]
+    assert [seen[0] for seen in second.seen] == [1, 1, 1, 1]
+
+
+def test_the_rule_for_large_networks() -> None:
+    network = rlce.network.MLP(5, 3, hidden=(7,))
+    assert threads.multiply_adds(network) == 5 * 7 + 7 + 7 * 3 + 3
+    for work, inside in ((threads.LARGE, (1, 1)), (threads.LARGE + 1, USERS), (float("inf"), USERS)):
+        with threads.one_thread(work):
+            assert numbers() == inside
+
+
+class Convolution(nn.Module):
+    """``[B, 2]`` → ``[B, 2]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(1, 1, kernel_size=3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x[:, None])[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("network", "rows", "expected"),
+    [
+        (nn.Linear(2, 2), 10, [1, 1, 1]),
+        (nn.Linear(2, 2), 11, [1, 2, 2]),  # the first step shows the number of rows
+        (Convolution(), 1, [2, 2, 2]),
+    ],
+)
+def test_training_a_large_network_keeps_the_users_numbers(
+    network: nn.Module, rows: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "LARGE", 60)
+    seen: list[int] = []
+
+    def loss(batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        seen.append(torch.get_num_threads())
+        return network(batch).square().mean(), {}
+
+    batch = torch.ones(rows, 2)
+    Trainer(network).fit([Round([batch, batch], 1), Round([batch], 2)], loss)
+    assert seen == expected
+
+
+@pytest.mark.parametrize(("large", "expected"), [(48, 1), (47, 2)])
+def test_evaluating_a_large_policy_keeps_the_users_numbers(
+    large: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four copies of the environment, and a policy of twelve parameters."""
+    monkeypatch.setattr(threads, "LARGE", large)
+    seen = set()
+
+    class Agent:
+        policy = nn.Linear(5, 2)
+
+        def predict(self, observation: Any, deterministic: bool = False, *, generator: Any = None) -> Any:
+            seen.add(torch.get_num_threads())
+            return np.zeros(len(observation), np.int64)
+
+    rlce.evaluate_policy(Agent(), "CartPole-v1", episodes=4)
+    assert seen == {expected}
+
+
+class Numbers(gymnasium.Env[Any, Any]):
+    """An environment that shows the numbers of threads of the process that it runs in."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 100.0, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.array(numbers(), np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.array(numbers(), np.float32), 0.0, False, True, {}
+
+
+def test_workers_of_environments_are_not_limited() -> None:
+    agent = rlce.PolicyGradient(Numbers, rlce.methods.ppo(steps=2), hidden=(8,), num_envs=2, vectorization="async")
+    for _ in range(2):  # the second time in new workers
+        agent.learn(4)
+        collector = agent._collector
+        assert collector is not None
+        assert collector.environments.raw_observation.tolist() == [list(USERS)] * 2
+        agent.close()
