@@ -22,6 +22,7 @@ from rlce.data import Standardizer, minibatches
 from rlce.heads import Distribution, Point
 from rlce.network import evaluation_mode, number_type, numpy_forward
 from rlce.objective import objective
+from rlce.optimization import scheduled
 from rlce.reinforcement import masks
 from rlce.reinforcement.credit import Credit, Experience
 from rlce.reinforcement.methods import Method
@@ -80,10 +81,13 @@ class Learner:
         mask = np.empty(0, bool) if seen.mask is None else seen.mask[valid]
         observation, action, allowed = map(self.tensor, (seen.observation[valid], seen.action[valid], mask))
         result = np.zeros(valid.shape, self.number)
-        with evaluation_mode(self.policy), torch.no_grad():  # as when it acts
-            outputs = _outputs(self.policy, observation, allowed)
-            result[valid] = -self.head.cost(outputs, action).cpu().numpy()
+        result[valid] = self.log_prob_of(observation, action, allowed).cpu().numpy()
         return result
+
+    def log_prob_of(self, observation: Tensor, action: Tensor, mask: Tensor) -> Tensor:
+        """Log π(a|s) of rows of observations as the policy sees them: ``[B]``, without a graph."""
+        with evaluation_mode(self.policy), torch.no_grad():  # as when it acts
+            return -self.head.cost(_outputs(self.policy, observation, mask), action)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """An array on the networks' device, real numbers in their type."""
@@ -115,6 +119,7 @@ class Batch(NamedTuple):
 
     transitions: Transitions
     normalizer: float  # Z of the policy's loss
+    progress: float = 0.0  # the fraction of training done
 
 
 def prepare(
@@ -154,7 +159,7 @@ def prepare(
     _check_credit(credit, experience, method)
     advantage = credit.advantage[valid]
     scalars = {"train/advantage_mean": float(advantage.mean())}
-    if method.standardize:
+    if method.standardize and method.standardize != "minibatch":
         advantage = returns.standardized(advantage)
     if credit.target is not None and value is not None:
         target, predicted = credit.target[valid], value[valid]
@@ -215,13 +220,17 @@ def join(rounds: Sequence[tuple[Rollout, NDArray[Any]]]) -> tuple[Rollout, NDArr
     return Rollout._make(map(beside, zip(*rollouts, strict=True))), beside(arrays)
 
 
-def batches(rows: Transitions, method: Method, generator: torch.Generator) -> Iterator[Batch]:
-    """The method's epochs of minibatches.
+def batches(
+    rows: Transitions, method: Method, generator: torch.Generator, learner: Learner, progress: float = 0.0
+) -> Iterator[Batch]:
+    """The method's epochs of minibatches, drawn while the learner trains on them.
 
     Args:
         rows: of one round.
-        method: its epochs, minibatch size and normaliser.
+        method: its epochs, minibatch size, normaliser and ``target_kl``.
         generator: the source of the order.
+        learner: the networks; at the start of each epoch but the first they are compared with the policy that acted.
+        progress: the fraction of training done.
 
     Yields:
         One batch a gradient step. Z is its number of rows, or its share of the round's episodes. If the weight rule
@@ -230,14 +239,19 @@ def batches(rows: Transitions, method: Method, generator: torch.Generator) -> It
     count = len(rows.action)
     size = method.minibatch_size or count
     share = method.episodes / count if method.per_episode and method.episodes else 1.0
-    for _ in range(method.epochs):
+    for epoch in range(method.epochs):
+        if method.target_kl is not None and epoch > 0:
+            drift = _kl_estimate(learner.log_prob_of(rows.observation, rows.action, rows.mask), rows)
+            if drift.mean() > method.target_kl:
+                return
         if method.takes("episode"):
-            yield from _whole_episodes(rows, size, generator)
+            parts = _whole_episodes(rows, size, generator)
         elif size >= count:
-            yield Batch(rows, count * share)
+            parts = iter([Batch(rows, count * share)])
         else:
-            for index in minibatches(count, size, generator):
-                yield Batch(rows.rows(index.to(rows.action.device)), len(index) * share)
+            drawn = minibatches(count, size, generator)
+            parts = (Batch(rows.rows(index.to(rows.action.device)), len(index) * share) for index in drawn)
+        yield from (batch._replace(progress=progress) for batch in parts)
 
 
 def _whole_episodes(rows: Transitions, size: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -257,6 +271,18 @@ def _whole_episodes(rows: Transitions, size: int, generator: torch.Generator) ->
         yield Batch(chosen._replace(episode=numbered), float(len(group)))
 
 
+def _kl_estimate(log_prob: Tensor, rows: Transitions) -> Tensor:
+    """An estimate of KL(behaviour‖policy) from each action, never negative: (ρ − 1) − log ρ."""
+    log_ratio = log_prob - rows.behaviour_log_prob
+    return log_ratio.exp() - 1.0 - log_ratio
+
+
+def _standardized(advantage: Tensor) -> Tensor:
+    """`returns.standardized` for tensors: equal advantages, and a single one, give zero."""
+    above = advantage - advantage[:1]
+    return (above - above.mean()) / (above.std(correction=0) + 1e-8)
+
+
 def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[str, Tensor]]:
     """The policy's objective on the actions taken, with bonus and penalty, plus the critic's objective.
 
@@ -274,28 +300,31 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
             is ``nonnegative``.
         FloatingPointError: the weight rule gives NaN or infinity; the message names the rule and the row.
     """
-    rows, normalizer = batch
+    rows, normalizer, progress = batch
+    if method.standardize == "minibatch":
+        rows = rows._replace(advantage=_standardized(rows.advantage))
+    bonus = scheduled("entropy_weight", method.entropy_weight, progress)
     head = learner.head
     outputs = _outputs(learner.policy, rows.observation, rows.mask)
     fixed, held = outputs.detach(), None
     if learner.reference is not None:
         with torch.no_grad():
             held = _outputs(learner.reference, rows.observation, rows.mask)
-    plain = not method.entropy_weight and held is None
+    plain = not bonus and held is None
     costs = head.cost(outputs if plain else fixed, rows.action)  # computed once, for the weights as well
     log_prob = -costs.detach()
-    offered = rows._asdict() | {"log_prob": log_prob}
+    offered = rows._asdict() | {"log_prob": log_prob, "progress": progress}
     weight = _action_weight(rows, method, offered)
     policy_loss = objective(lambda *_: costs, outputs, rows.action, weight, normalizer)
     if not math.isfinite(policy_loss.detach()):
         _check_finite(weight, method, offered)
-    total = policy_loss if plain else _regularized(batch, method, head, outputs, held, weight)
+    coefficients = bonus, method.kl_weight
+    total = policy_loss if plain else _regularized(batch, head, outputs, held, weight, coefficients)
     scalars = {"train/policy_loss": policy_loss.detach(), "train/entropy": head.entropy(fixed)}
     if held is not None:
         scalars["train/reference_kl"] = head.kl(fixed, held)
     if method.ratio:
-        log_ratio = log_prob - rows.behaviour_log_prob
-        scalars["train/approx_kl"] = log_ratio.exp() - 1.0 - log_ratio
+        scalars["train/approx_kl"] = _kl_estimate(log_prob, rows)
         scalars["train/clip_fraction"] = (weight == 0) & (rows.advantage != 0)
     if learner.critic is not None:
         value_loss = objective(CRITIC.cost, learner.critic(rows.observation), rows.target)
@@ -304,7 +333,7 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
     return total, scalars
 
 
-def _action_weight(rows: Transitions, method: Method, offered: Mapping[str, Tensor]) -> Tensor:
+def _action_weight(rows: Transitions, method: Method, offered: Mapping[str, Any]) -> Tensor:
     """The weights of the method's rule, checked, times the row weights of its credit: ``[B]``."""
     weight = method.rule.call(offered)
     shape = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
@@ -319,9 +348,9 @@ def _action_weight(rows: Transitions, method: Method, offered: Mapping[str, Tens
     return weight * rows.row_weight if len(rows.row_weight) else weight
 
 
-def _check_finite(weight: Tensor, method: Method, offered: Mapping[str, Tensor]) -> None:
+def _check_finite(weight: Tensor, method: Method, offered: Mapping[str, Any]) -> None:
     """Report a weight that is NaN or infinite although its rule got finite numbers, with the row's numbers."""
-    wrong, given = ~weight.isfinite(), {name: offered[name] for name in method.rule.takes}
+    wrong, given = ~weight.isfinite(), {name: offered[name] for name in method.rule.takes if name != "progress"}
     if wrong.any() and all(bool(values.isfinite().all()) for values in given.values()):
         row = int(wrong.nonzero()[0])
         where = ", ".join(f"{name} is {values[row].item():.4g}" for name, values in given.items())
@@ -332,16 +361,21 @@ def _check_finite(weight: Tensor, method: Method, offered: Mapping[str, Tensor])
 
 
 def _regularized(
-    batch: Batch, method: Method, head: Distribution, outputs: Tensor, held: Tensor | None, weight: Tensor
+    batch: Batch,
+    head: Distribution,
+    outputs: Tensor,
+    held: Tensor | None,
+    weight: Tensor,
+    coefficients: tuple[float, float],
 ) -> Tensor:
     """The policy's objective with entropy bonus −c·H(π) and penalty β·KL(π‖held), all under one Z.
 
     A class head has a weight for every class. The objective is linear in the weights, so those of the action, the
     entropy and the penalty are added. A density has no classes: its closed forms are further costs of the row.
     """
-    rows, normalizer = batch
+    rows, normalizer, _ = batch
+    bonus, penalty = coefficients
     share = rows.row_weight if len(rows.row_weight) else torch.ones_like(weight)
-    bonus, penalty = method.entropy_weight, method.kl_weight
     logits = head.logits(outputs.detach())
     if logits is not None:
         per_row = (-1, *(1,) * (logits.ndim - 1))  # one number for all classes of a row

@@ -22,9 +22,12 @@ name of a parameter     value                                                   
 ``value``               V(s) when the round began; needs a critic                           ``[B]``
 ``episode``             numbers 0 … E−1; rows with the same number are one episode. Needs   ``[B]``
                         whole episodes; minibatches then hold whole episodes, and Z = E
+``progress``            the fraction of training done when the round began, in [0, 1]       a float
 ======================  ==================================================================  ========
 
-A rule with exactly three parameters under names of its own gets the first three by position.
+A rule with exactly three parameters under names of its own gets the first three by position. ``progress`` is that of
+the learning-rate schedule: it grows from 0 to 1 within each call of ``learn``, or over all calls up to
+``Optimization.schedule_timesteps``.
 
 The methods below share these numbers, each with its own defaults (``help(rlce.methods.ppo)`` shows them):
 
@@ -39,11 +42,22 @@ The methods below share these numbers, each with its own defaults (``help(rlce.m
 ``minibatch_size``  rows a gradient step; None for all rows of the round
 ``replay``          the number of earlier rounds that are used again beside the new one
 ``per_episode``     Z = episodes, which gives ∇J itself; by default Z = rows
-``standardize``     shift and scale the advantages of a round to mean 0 and deviation 1
-``entropy_weight``  c in the bonus c·H(π)
+``target_kl``       skip the remaining epochs of a round once the mean KL(behaviour‖policy) exceeds this
+``standardize``     shift and scale the advantages of a round to mean 0 and deviation 1; "minibatch" does so
+                    within each minibatch
+``entropy_weight``  c in the bonus c·H(π): a number or a schedule
 ``kl_weight``       β >= 0 in the penalty β·KL(π‖reference)
 ``value_weight``    factor of the critic's cost. There is no value clipping: it does not fit the objective
 ==================  ======================================================================================
+
+A schedule (of ``entropy_weight``, and of the ``clip`` of ppo and grpo) is a pair (start, end), between which the
+number goes linearly with ``progress``, or a function of ``progress``. A file holds a pair, but no function: to learn
+again, pass the method to ``load``.
+
+``target_kl`` is compared before each epoch of a round but the first, with the estimate that ``train/approx_kl`` logs:
+the mean of (ρ − 1) − log ρ, here over all rows of the round and with the policy as it is then. If the mean exceeds
+``target_kl``, the round makes no more gradient steps. (Stable-Baselines3 looks at each minibatch, and stops at 1.5
+times the number.)
 """
 
 from __future__ import annotations
@@ -52,11 +66,13 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial, wraps
-from typing import Any, ParamSpec, TypedDict, Unpack, get_args
+from typing import Any, Literal, ParamSpec, TypedDict, Unpack, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from rlce.optimization import Scheduled, check, check_number, scheduled
 from rlce.reinforcement.credit import (
     Baseline,
     elite_episodes,
@@ -74,7 +90,7 @@ from rlce.rules.weights import clipped_ratio as clipped_ratio
 from rlce.rules.weights import score as score
 
 CreditRule = Callable[[Experience], Credit]
-OFFERED = "advantage", "log_prob", "behaviour_log_prob", "episode", "value"
+OFFERED = "advantage", "log_prob", "behaviour_log_prob", "episode", "value", "progress"
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,8 @@ class Method:
         episodes: collect this number of whole episodes a round; None collects ``steps`` steps of every environment.
         steps: steps of every environment a round, where ``episodes`` is None.
         epochs: passes over a round. More than one needs a ratio in ``weight``, or weights that are never negative.
+        target_kl: skip the remaining epochs of a round once the mean KL(behaviour‖policy) exceeds this (see
+            `rlce.methods`); None for no limit. Needs ``ratio``.
         minibatch_size: rows a gradient step; None for all rows of the round.
         ratio: True if ``weight`` corrects for changes of the policy since the action was taken.
         nonnegative: True if ``weight`` never gives a negative number. The objective is then bounded below, so that
@@ -96,8 +114,10 @@ class Method:
         group_size: episodes of a group start from the same reset seed; None for no groups.
         replay: the number of earlier rounds that are used again beside the new one.
         per_episode: Z = number of episodes (the gradient of expected return) instead of the number of rows.
-        standardize: shift and scale the advantages of a round to mean 0 and deviation 1.
-        entropy_weight: c in the bonus c·H(π), computed exactly.
+        standardize: shift and scale the advantages of a round to mean 0 and deviation 1; "minibatch" does so within
+            each minibatch, where the weight rule gets them. Z and the row weights of credit stay the same.
+        entropy_weight: c in the bonus c·H(π), computed exactly: a number, a pair (start, end) or a function of the
+            fraction of training done.
         kl_weight: β >= 0 in the penalty β·KL(π‖reference); the reference is the policy before training.
         value_weight: factor of the critic's cost.
         arguments: the arguments of the constructor of a named method (see `arguments_of`); None for a method made
@@ -120,10 +140,11 @@ class Method:
     group_size: int | None = None
     replay: int = 0
     per_episode: bool = False
-    standardize: bool = False
-    entropy_weight: float = 0.0
+    standardize: bool | Literal["minibatch"] = False
+    entropy_weight: Scheduled = 0.0
     kl_weight: float = 0.0
     value_weight: float = 0.5
+    target_kl: float | None = None
     arguments: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +153,14 @@ class Method:
             if number is not None and number < least:
                 raise ValueError(f"{name} must be at least {least}, got {number}")
         not_negative(replay=self.replay, kl_weight=self.kl_weight)
+        for progress in (0.0, 1.0):
+            scheduled("entropy_weight", self.entropy_weight, progress)
+        known = self.standardize in (True, False, "minibatch")
+        check("standardize", self.standardize, known, 'be True, False or "minibatch"')
+        if self.target_kl is not None:
+            check_number("target_kl", self.target_kl, lambda kl: kl > 0, "be positive, or None")
+            if not self.ratio:
+                raise ValueError(f"{self.name}: target_kl needs a weight rule with a ratio (ratio=True)")
         once = {"epochs": 1, "replay": 0, "minibatch_size": None}
         again = [f"{name}={getattr(self, name)}" for name, value in once.items() if getattr(self, name) != value]
         if again and not (self.ratio or self.nonnegative):
@@ -177,10 +206,11 @@ class Numbers(TypedDict, total=False):
     minibatch_size: int | None
     replay: int
     per_episode: bool
-    standardize: bool
-    entropy_weight: float
+    standardize: bool | Literal["minibatch"]
+    entropy_weight: Scheduled
     kl_weight: float
     value_weight: float
+    target_kl: float | None
 
 
 P = ParamSpec("P")
@@ -252,7 +282,8 @@ def _library(**defaults: Any) -> Callable[[Callable[P, Method]], Callable[P, Met
             unknown = [hinted(each, usual) for each in arguments if each not in usual]
             if unknown:
                 raise TypeError(f"method {name} has no argument {', '.join(unknown)}; it takes {takes}")
-            complete = usual | arguments
+            # A pair from a file is a list.
+            complete = {each: tuple(v) if isinstance(v, list) else v for each, v in (usual | arguments).items()}
             method = replace(build(**complete), arguments=complete)
             _try(method)
             return method
@@ -285,7 +316,8 @@ def _try(method: Method) -> None:
     credit: Callable[..., Credit] = method.credit
     credit = partial(credit, group_size=None) if method.group_size else credit
     credit(Experience(zeros, true, true, true, np.zeros(shape, np.int64), zeros, zeros, zeros, zeros))
-    method.rule.call({name: torch.zeros(1) for name in OFFERED})
+    for progress in (0.0, 1.0):
+        method.rule.call({name: torch.zeros(1) for name in OFFERED} | {"progress": progress})
 
 
 def _made(name: str, credit: Callable[..., Credit], weight: Rule, numbers: Numbers, **own: Any) -> Method:
@@ -352,13 +384,13 @@ def actor_critic(**numbers: Unpack[Numbers]) -> Method:
 
 @_library(
     discount=0.99, trace=0.95, steps=128, epochs=4, minibatch_size=256, standardize=True, entropy_weight=0.01,
-    value_weight=0.5,
+    value_weight=0.5, target_kl=None,
 )  # fmt: skip
-def ppo(*, clip: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
+def ppo(*, clip: Scheduled = 0.2, **numbers: Unpack[Numbers]) -> Method:
     """PPO: GAE and the clipped ratio as a mask, several epochs of minibatches (tier C).
 
     Args:
-        clip: ε > 0.
+        clip: ε > 0, or a schedule, which may fall to 0 (see `rlce.methods`).
 
     Source:
         Schulman et al. (2017), arXiv 1707.06347.
@@ -367,7 +399,7 @@ def ppo(*, clip: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
         >>> ppo(clip=0.1).arguments["clip"]
         0.1
     """
-    return _made("ppo", generalized_advantage, partial(clipped_ratio, clip=clip), numbers, critic=True, ratio=True)
+    return _made("ppo", generalized_advantage, _clipped_ratio(clip), numbers, critic=True, ratio=True)
 
 
 @_library(discount=1.0, episodes=16, group_size=None, per_episode=False, standardize=False, entropy_weight=0.0)
@@ -386,15 +418,16 @@ def rloo(**numbers: Unpack[Numbers]) -> Method:
 
 
 @_library(
-    discount=1.0, episodes=16, group_size=None, epochs=4, minibatch_size=256, kl_weight=0.0, entropy_weight=0.0
+    discount=1.0, episodes=16, group_size=None, epochs=4, minibatch_size=256, kl_weight=0.0, entropy_weight=0.0,
+    target_kl=None,
 )  # fmt: skip
-def grpo(*, clip: float = 0.2, biased: bool = True, **numbers: Unpack[Numbers]) -> Method:
+def grpo(*, clip: Scheduled = 0.2, biased: bool = True, **numbers: Unpack[Numbers]) -> Method:
     """GRPO: group-standardised returns, the clipped ratio, each row weighted by 1/length (tier C). Z = episodes.
 
     The entropy bonus and the penalty have the same Z and the same row weights.
 
     Args:
-        clip: ε > 0.
+        clip: ε > 0, or a schedule, which may fall to 0 (see `rlce.methods`).
         biased: divide by the group's deviation and by the episode's length, as published; False is Dr. GRPO, which
             does neither.
         numbers: the penalty of ``kl_weight`` is the exact divergence over all actions (published: estimated from the
@@ -408,13 +441,12 @@ def grpo(*, clip: float = 0.2, biased: bool = True, **numbers: Unpack[Numbers]) 
         True
     """
     credit = partial(grouped, comparison="standardized" if biased else "centred", per_length=biased)
-    weight = partial(clipped_ratio, clip=clip)
-    return _made("grpo", credit, weight, numbers, critic=False, ratio=True, per_episode=True)
+    return _made("grpo", credit, _clipped_ratio(clip), numbers, critic=False, ratio=True, per_episode=True)
 
 
 @_library(
     discount=0.99, trace=0.95, steps=32, epochs=4, minibatch_size=256, standardize=True, entropy_weight=0.0,
-    value_weight=0.5,
+    value_weight=0.5, target_kl=None,
 )  # fmt: skip
 def cispo(*, low: float = 1.0, high: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
     """CISPO: GAE times a bounded ratio; no row is dropped (tier B).
@@ -544,8 +576,25 @@ def elite(*, quantile: float = 0.7, **numbers: Unpack[Numbers]) -> Method:
     return _made("elite", credit, score, numbers, critic=False, nonnegative=True)
 
 
+def _clipped_ratio(clip: Scheduled) -> Rule:
+    """The clipped ratio with this ε."""
+    if isinstance(clip, int | float | np.number):
+        return partial(clipped_ratio, clip=float(clip))
+    return partial(_scheduled_clip, clip=clip)
+
+
+def _scheduled_clip(
+    advantage: Tensor, log_prob: Tensor, behaviour_log_prob: Tensor, progress: float, clip: Scheduled
+) -> Tensor:
+    """The clipped ratio with the ε of this time; a millionth stands for the 0 to which a schedule may fall."""
+    now = scheduled("clip", clip, progress, least=0.0)
+    return clipped_ratio(advantage, log_prob, behaviour_log_prob, max(now, 1e-6))
+
+
 def arguments_of(method: Method) -> dict[str, Any] | None:
-    """The arguments with which `named` makes this method again, or None if it is not one of the library's own.
+    """The arguments with which `named` makes this method again.
+
+    None if it is not one of the library's own, or an argument is a function.
 
     Example:
         >>> from dataclasses import replace
@@ -557,6 +606,8 @@ def arguments_of(method: Method) -> dict[str, Any] | None:
     if method.arguments is None or method.name not in _MAKERS:
         return None
     arguments = dict(method.arguments)
+    if any(map(callable, arguments.values())):
+        return None
     return arguments if _parts(method) == _parts(named(method.name, arguments)) else None
 
 

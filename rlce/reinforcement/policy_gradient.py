@@ -327,7 +327,7 @@ class PolicyGradient:
             if isinstance(self.policy, WithLogStd):
                 scalars["train/action_std"] = float(self.policy.log_std.detach().exp().mean())
             self._unseen = rollout.observation[rollout.valid]
-            batches = loss.batches(rows, method, self._minibatch_generator)
+            batches = loss.batches(rows, method, self._minibatch_generator, self.learner, self.trainer.fraction)
             yield Round(batches, self.steps, scalars, collector.ended)
 
     def _prepare(self, rollout: Rollout) -> tuple[loss.Transitions, dict[str, float]]:

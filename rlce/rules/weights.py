@@ -11,6 +11,7 @@ All are pure functions of tensors, and no gradient flows through the weights. Th
   ``behaviour_log_prob``  log π(a|s) when the action was taken, ``[B]``
   ``episode``             the number of the row's episode, int64 ``[B]``; rows with the same number belong together
   ``value``               the critic's V(s), ``[B]``, where the method has a critic
+  ``progress``            the fraction of training done, a float in [0, 1]
   ======================  ============================================================================================
 
 * **Dense**: one weight for every class of a row, ``[..., K]``, computed from logits ``[..., K]``.
