@@ -12,7 +12,6 @@ does what is missing, and repeats the runs whose settings have changed since.
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import platform
 import re
@@ -35,7 +34,7 @@ import tyro
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from rlce import PolicyGradient, checkpoint
+from rlce import PolicyGradient, checkpoint, recipes
 from scripts import benchmark
 from scripts.benchmark import Evaluated, Protocol, Stopwatch
 
@@ -211,7 +210,7 @@ def timesteps_of(contender: Contender) -> int:
     """The environment steps of a run."""
     if contender.timesteps is not None:
         return contender.timesteps
-    return int(importlib.import_module("rlce.recipes").get(contender.name).timesteps)
+    return recipes.get(contender.name).timesteps
 
 
 def setting_of(contender: Contender) -> dict[str, Any]:
