@@ -35,6 +35,22 @@ from rlce import PolicyGradient, methods
 from scripts.benchmark import Protocol, Stopwatch
 from scripts.results import TASKS, Task, final_score, saved_setting
 
+# The search space: choices, and ranges on a logarithmic scale.
+CHOICES: dict[str, list[Any]] = {
+    "width": [32, 64, 128, 256],
+    "num_envs": [8, 16, 32, 64],
+    "normalize_observations": [False, True],
+    "scale_rewards": [False, True],
+    "steps": [16, 32, 64, 128, 256, 512],
+    "discount": [0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0],
+    "trace": [0.8, 0.9, 0.95, 0.98, 1.0],
+    "epochs": [2, 4, 6, 10, 20],
+    "minibatch_size": [64, 128, 256, 512, 1_024],
+    "standardize": [False, True],
+    "clip": [0.1, 0.2, 0.3],
+}
+RANGES = {"learning_rate": (1e-4, 3e-2), "entropy_weight": (1e-5, 0.1), "initial_deviation": (0.1, 2.0)}
+
 FINISHED = TrialState.COMPLETE, TrialState.PRUNED
 RESERVED = 100  # seeds below belong to the table of results
 
@@ -105,29 +121,17 @@ def suggest(trial: optuna.Trial, method: str, continuous: bool) -> dict[str, Any
         method: the method; only numbers that it takes are searched.
         continuous: True if actions are a Box.
     """
-    width = trial.suggest_categorical("width", [32, 64, 128, 256])
-    chosen: dict[str, Any] = {
-        "hidden": (width, width),
-        "num_envs": trial.suggest_categorical("num_envs", [8, 16, 32, 64]),
-        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 3e-2, log=True),
-        "normalize_observations": trial.suggest_categorical("normalize_observations", [False, True]),
-        "scale_rewards": trial.suggest_categorical("scale_rewards", [False, True]),
+    takes = {
+        "width",
+        "num_envs",
+        "normalize_observations",
+        "scale_rewards",
+        *inspect.signature(getattr(methods, method)).parameters,
     }
-    if continuous:
-        chosen["initial_deviation"] = trial.suggest_float("initial_deviation", 0.1, 2.0, log=True)
-    takes = inspect.signature(getattr(methods, method)).parameters
-    choices = {
-        "steps": [16, 32, 64, 128, 256, 512, 1_024],
-        "discount": [0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0],
-        "trace": [0.8, 0.9, 0.95, 0.98, 1.0],
-        "epochs": [2, 4, 6, 10, 20],
-        "minibatch_size": [64, 128, 256, 512, 1_024],
-        "standardize": [False, True],
-        "clip": [0.1, 0.2, 0.3],
-    }
-    chosen |= {name: trial.suggest_categorical(name, values) for name, values in choices.items() if name in takes}
-    if "entropy_weight" in takes:
-        chosen["entropy_weight"] = trial.suggest_float("entropy_weight", 1e-5, 0.1, log=True)
+    chosen = {name: trial.suggest_categorical(name, values) for name, values in CHOICES.items() if name in takes}
+    chosen["hidden"] = (chosen.pop("width"),) * 2
+    takes |= {"learning_rate"} | ({"initial_deviation"} if continuous else set())
+    chosen |= {name: trial.suggest_float(name, *ends, log=True) for name, ends in RANGES.items() if name in takes}
     return chosen
 
 
@@ -212,13 +216,14 @@ def recipe(arguments: Arguments, study: optuna.Study) -> dict[str, Any]:
     agent = PolicyGradient(task.env, arguments.method, env_kwargs=task.env_kwargs, seed=0, **chosen)
     setting = saved_setting(agent)
     agent.close()
-    kept = "hidden", "activation", "normalize_observations", "scale_rewards", "rescale_actions", "initial_deviation"
+    kept = "normalize_observations", "scale_rewards", "rescale_actions", "initial_deviation"
     described = {
         "env": task.env,
         "env_kwargs": task.env_kwargs,
         "timesteps": arguments.timesteps,
-        "method": setting["method"],
+        "method": {"name": agent.method.name, "arguments": dict(agent.method.arguments or {})},
         "num_envs": setting["num_envs"],
+        **{name: setting["settings"][name] for name in ("hidden", "activation")},
         "optimization": asdict(agent.optimization),
         **{name: setting["settings"][name] for name in kept},
     }

@@ -26,6 +26,8 @@ def test_a_search_goes_on_where_it_ended_and_gives_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = arguments(tmp_path)
+    for name, values in {"num_envs": [4, 8], "steps": [16], "width": [8, 16], "epochs": [2]}.items():
+        monkeypatch.setitem(sweep.CHOICES, name, values)
     sweep.work(asked)
     assert "2 of 2" in capsys.readouterr().out
     sweep.work(asked)  # has enough
