@@ -79,8 +79,6 @@ def make(arguments: Arguments, log_dir: Path | None) -> PolicyGradient:
     numbers = scripts.keywords(arguments.method_kwargs, "--method-kwargs")
     if arguments.discount is not None:
         numbers["discount"] = arguments.discount
-    if clash := numbers.keys() & {"env", "method", "recipe", *vars(arguments)} - {"discount"}:
-        raise ValueError(f"--method-kwargs: {', '.join(sorted(clash))} is no number of a method; it has a flag")
     every, kwargs = arguments.evaluate_every, arguments.env_kwargs
     return PolicyGradient(
         env,

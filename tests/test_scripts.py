@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rlce import Classifier, PolicyGradient, checkpoint, evaluate_policy, tables
+from rlce import Classifier, PolicyGradient, checkpoint, evaluate_policy, methods, tables
+from rlce.reinforcement.settings import Settings
 from rlce.supervised.tables import Columns
-from scripts import benchmark, reweighting
+from scripts import benchmark, reweighting, train, train_cartpole
 
 ROOT = Path(__file__).parents[1]
 
@@ -210,6 +214,89 @@ with scripts.saving(path, slowly, lambda: True):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"task": "CartPole-v1/ppo"}, "CartPole-v1 with the recipe CartPole-v1/ppo"),
+        (
+            {"task": "CartPole-v1"},
+            "CartPole-v1 with ppo and its defaults (there is a recipe: --recipe CartPole-v1/ppo)",
+        ),
+        ({"task": "Acrobot-v1", "recipe": "CartPole-v1/ppo"}, "Acrobot-v1 with the recipe CartPole-v1/ppo"),
+        (
+            {"task": "CartPole-v1/ppo", "method": "elite"},
+            "CartPole-v1 with the recipe CartPole-v1/ppo, but with elite and its defaults",
+        ),
+        ({"task": "CartPole-v1", "env_kwargs": '{"max_episode_steps": 9}'}, "CartPole-v1 with ppo and its defaults"),
+    ],
+)
+def test_training_says_which_of_the_two_it_trains(arguments: dict[str, Any], said: str) -> None:
+    given = train.Arguments(**arguments)
+    agent = train.make(given, None)
+    assert train.description(agent, given) == said
+    if "recipe" not in said:
+        assert agent.method.arguments == methods.ppo().arguments
+
+
+def test_cartpole_trains_its_recipe_unless_a_method_or_a_recipe_is_named() -> None:
+    for arguments, recipe, method in (
+        ({}, "CartPole-v1/ppo", None),
+        ({"method": "ppo"}, None, "ppo"),
+        ({"recipe": "CartPole-v1/reinforce"}, "CartPole-v1/reinforce", None),
+    ):
+        chosen = train_cartpole.chosen(train.Arguments(train_cartpole.ENV, **arguments))
+        assert (train.task_of(chosen)[1], chosen.method) == (recipe, method)
+
+
+def test_familiar_words(tmp_path: Path) -> None:
+    flags = ("--algo", "ppo", "--gamma", "0.5", "--lr", "0.02", "--eval-freq", "100", "--n-envs", "2")
+    quick = ("--total-timesteps", "200", "--episodes", "2", "--quiet", "--log-dir", str(tmp_path))
+    said = run("-m", "scripts.train", "CartPole-v1", *flags, *quick, "--method-kwargs", '{"steps": 16}')
+    assert "CartPole-v1 with ppo and its defaults (there is a recipe: --recipe CartPole-v1/ppo): 2 environments" in said
+    agent = PolicyGradient.load(tmp_path / "agent.safetensors")
+    assert agent.method.arguments == methods.ppo(discount=0.5, steps=16).arguments
+    assert agent.optimization == dataclasses.replace(Settings().optimization, learning_rate=0.02)
+    assert (tmp_path / "agent-best.safetensors").is_file()
+    said = run("-m", "scripts.train", "CartPole-v1", "--method-kwargs", '{"n_steps": 8}', ok=False)
+    assert said.startswith("error: method ppo has no argument n_steps (use steps); it takes clip, discount, ")
+    assert said.count("\n") == 1
+    for arguments, message in (
+        ([], "error: env: pass an environment, or recipe= with a name of rlce.recipes.names()\n"),
+        (["CartPole-v1/ppo", "--recipe", "Pendulum-v1/ppo"], "error: two recipes: CartPole-v1/ppo and --recipe Pend"),
+    ):
+        assert run("-m", "scripts.train", *arguments, ok=False).startswith(message)
+
+
+def test_an_environment_of_one_s_own_but_never_one_that_a_file_names(tmp_path: Path) -> None:
+    (tmp_path / "my_module.py").write_text("""
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+
+print("my module is imported")
+gymnasium.register("My-v0", CartPoleEnv, max_episode_steps=20)
+""")
+
+    def here(script: str, *arguments: str, ok: bool = True) -> str:
+        """Run from the user's directory, with nothing of it on Python's path."""
+        command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        assert (done.returncode == 0) == ok, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    said = here("train", "my_module:My-v0", "--total-timesteps", "300", "--episodes", "2", "--quiet")
+    assert "my_module:My-v0 with ppo and its defaults: 16 environments (sync)" in said
+    saved = next((tmp_path / "runs").iterdir())
+    assert saved.name == "ppo-my_module-My-v0-0"
+    said = here("evaluate", str(saved), ok=False)
+    assert said == (
+        "error: env: the file names 'my_module:My-v0', which would import the module 'my_module'. A file may come from "
+        "a stranger: if you trust it, pass --env my_module:My-v0\n"
+    )
+    assert "greedy" in here("evaluate", str(saved), "--env", "my_module:My-v0", "--episodes", "2")
 
 
 def test_another_task_from_a_path(tmp_path: Path) -> None:
