@@ -224,7 +224,7 @@ def held(
             solve, last = held_solve(runs[name][-1]), runs[name][-1][-1]
             when = f"held from {solve.steps:7,} steps, {solve.cpu_seconds:6.2f} CPU s" if solve else "not held"
             print(
-                f"{name:20} seed {seed:3}  {when:42} at {last.steps:,}: "
+                f"{name:32} seed {seed:3}  {when:42} at {last.steps:,}: "
                 f"greedy {last.greedy:5.1f}, sampled {last.sampled:5.1f}, {last.cpu_seconds:.2f} CPU s",
                 flush=True,
             )

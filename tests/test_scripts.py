@@ -565,10 +565,19 @@ def test_the_bridge_shows_what_is_true(tmp_path: Path) -> None:
 
 def test_held_benchmark_evaluates_each_2048_steps(tmp_path: Path) -> None:
     output = tmp_path / "evaluations.json"
-    arguments = ("--method", "reinforce-no-critic", "--seeds", "1", "--timesteps", "4200", "--output", str(output))
+    arguments = (
+        "--recipe",
+        "CartPole-v1/reinforce-no-critic",
+        "--seeds",
+        "1",
+        "--timesteps",
+        "4200",
+        "--output",
+        str(output),
+    )
     said = run("-m", "scripts.benchmark", "held", *arguments)
-    assert "| reinforce-no-critic | 0/1 | — |" in said  # two evaluations are too few to hold
-    (evaluations,) = json.loads(output.read_text())["reinforce-no-critic"]
+    assert "| CartPole-v1/reinforce-no-critic | 0/1 | — |" in said  # two evaluations are too few to hold
+    (evaluations,) = json.loads(output.read_text())["CartPole-v1/reinforce-no-critic"]
     first, last = (one["steps"] for one in evaluations)
     assert 2_048 <= first < 4_096 <= last < 2 * 4_096
     for one in evaluations:
