@@ -23,7 +23,7 @@ WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "supervised": ("calibration", "tables", "loss", "fitting", "classes", "files", "estimator",
                    "classifier", "regressor"),
     "reinforcement": ("masks", "spaces", "environments", "credit", "rollout", "methods", "settings", "recipes",
-                      "evaluation", "loss", "files", "policy_gradient"),
+                      "networks", "evaluation", "loss", "files", "policy_gradient"),
 }  # fmt: skip
 LAYERS = {
     **dict.fromkeys(GROUND, 0),

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from rlce import checkpoint
-from rlce.network import NetworkFactory, check_layers
+from rlce.network import check_layers
 from rlce.optimization import Optimization, check, check_number, check_whole
 from rlce.reinforcement import masks, methods, spaces
 from rlce.reinforcement.environments import EnvLike
 from rlce.reinforcement.evaluation import WATCHED, Evaluation
+from rlce.reinforcement.networks import Networks
 
 # A file must have these, because with a default in their place the policy would act differently.
 _NEEDED = "hidden", "seed", "env_kwargs", "activation", "normalize_observations", "rescale_actions", "scale_rewards"
@@ -54,7 +55,7 @@ def load(
     path: str | os.PathLike[str],
     env: EnvLike | None,
     env_kwargs: Mapping[str, Any] | None,
-    network: NetworkFactory | None,
+    network: Networks | None,
     given: Mapping[str, Any],
     device: str | torch.device,
 ) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from math import log
 from typing import Any, Self, cast
 
 import numpy as np
@@ -19,15 +17,15 @@ from torch import nn
 
 from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
-from rlce.heads import Gaussian
-from rlce.network import MLP, NetworkFactory, WithLogStd, build, checked_device, numpy_forward
+from rlce.network import WithLogStd, checked_device, numpy_forward
 from rlce.optimization import Optimization, check
-from rlce.reinforcement import environments, files, loss, masks, methods, recipes, spaces
+from rlce.reinforcement import environments, files, loss, masks, methods, networks, recipes, spaces
 from rlce.reinforcement.environments import Environments, EnvLike
 from rlce.reinforcement.evaluation import Evaluation, monitored
 from rlce.reinforcement.files import Saved
 from rlce.reinforcement.loss import Learner
 from rlce.reinforcement.methods import Method
+from rlce.reinforcement.networks import Networks
 from rlce.reinforcement.rollout import Collector, Rollout
 from rlce.reinforcement.settings import Settings, resolved
 from rlce.tracking import Tracker
@@ -58,8 +56,10 @@ class PolicyGradient:
             its settings are used there.
         learning_rate: replaces the learning rate of the optimisation in force and keeps its other numbers.
         env_kwargs: keyword arguments of the environment, for an id.
-        network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP, for the policy and the critic.
-            For a Box of D numbers, the policy's ``n_outputs`` is D: the means.
+        network: a factory ``(n_inputs, n_outputs) → nn.Module`` in place of the MLP, for the policy and the critic; if
+            it has a parameter ``role``, it is told which of the two. Or two factories: a pair (policy, critic), or a
+            mapping from "policy" and "critic". For a Box of D numbers, the policy's ``n_outputs`` is D: the means.
+            Policy and critic may share a part (see `rlce.reinforcement.networks`).
         activation: activation function of the MLP (see `rlce.network.MLP`).
         optimization: optimiser, learning rate, schedule, clipping.
         evaluation: evaluate during training and keep the best policy; None for no evaluation.
@@ -109,7 +109,7 @@ class PolicyGradient:
         recipe: str | None = None,
         learning_rate: float | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
-        network: NetworkFactory | None = None,
+        network: Networks | None = None,
         activation: str | None = None,
         optimization: Optimization | None = None,
         evaluation: Evaluation | None = None,
@@ -142,7 +142,7 @@ class PolicyGradient:
         checkpoint.check_json("env_kwargs", dict(env_kwargs))
         own = {"seed": seed, "env_kwargs": dict(env_kwargs), "vectorization": vectorization}
         self._settings: dict[str, Any] = chosen.to_json() | own
-        self._network_factory, self.evaluation = network, evaluation
+        self._factories, self.evaluation = networks.factories(network), evaluation
         self.device = checked_device(device)
         network_seeds, *others = environments.seed_sequence(seed).spawn(5)
         self._seed_generators(others)
@@ -170,18 +170,10 @@ class PolicyGradient:
         self._settings["rescale_actions"] = self.actions.rescale  # files hold what is in force, not the default
         self._input_space = masks.input_space(self.observation_space, self.action_space)
         width = spaces.flat_width(self._input_space)
-        policy_seed, critic_seed = environments.spawn_ints(network_seeds, 2)
-        outputs = spaces.flat_width(self.action_space)
-        policy = self._network(width, outputs, policy_seed, output_gain=0.01)
-        if isinstance(self.head, Gaussian):
-            policy = WithLogStd(policy, outputs, log(self._settings["initial_deviation"]))
-        networks = {"policy": policy}
-        if self.method.critic:
-            networks["critic"] = self._network(width, 1, critic_seed, output_gain=1.0)
-        if self.method.kl_weight:
-            networks["reference"] = copy.deepcopy(policy).requires_grad_(False).eval()
-        self.networks = nn.ModuleDict(networks).to(self.device)
-        self.policy, self.critic, self.reference = policy, networks.get("critic"), networks.get("reference")
+        widths, seeds = (width, spaces.flat_width(self.action_space)), environments.spawn_ints(network_seeds, 2)
+        made = networks.make(self.head, widths, self.method, self._factories, self._settings, seeds)
+        self.networks = nn.ModuleDict(made).to(self.device)
+        self.policy, self.critic, self.reference = made["policy"], made.get("critic"), made.get("reference")
         numeric = spaces.numeric_columns(self._input_space)
         if not loaded:  # old files have statistics of classes, too
             self._settings["normalize_observations"] &= bool(numeric.any())
@@ -201,12 +193,6 @@ class PolicyGradient:
         self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seeds
         self._minibatch_generator = torch.Generator().manual_seed(environments.spawn_ints(minibatch_seeds, 1)[0])
         self._predict_generator = np.random.Generator(np.random.PCG64(predict_seeds))
-
-    def _network(self, n_inputs: int, n_outputs: int, seed: int, output_gain: float) -> nn.Module:
-        if self._network_factory is not None:
-            return build(self._network_factory, n_inputs, n_outputs, seed)
-        hidden, activation = self._settings["hidden"], self._settings["activation"]
-        return MLP(n_inputs, n_outputs, hidden, activation=activation, output_gain=output_gain, seed=seed)
 
     @property
     def steps(self) -> int:
@@ -262,7 +248,8 @@ class PolicyGradient:
             raise ValueError("total_timesteps: pass a number of environment steps; only a recipe has its own")
         check("total_timesteps", total, total >= 1, "be at least 1")
         if self.method.weight is methods.absent:
-            raise ValueError(f"method: {self.method.name!r} is not the library's own; pass it to load(method=...)")
+            which = "is not the library's own, or has a number that is a function"
+            raise ValueError(f"method: {self.method.name!r} {which}; pass it to load(method=...)")
         env_kwargs = self._settings["env_kwargs"]
         files.announce(self._from_file, env_kwargs)
         self._from_file = ()  # once is enough
@@ -405,7 +392,7 @@ class PolicyGradient:
         cls,
         path: str | os.PathLike[str],
         env: EnvLike | None = None,
-        network: NetworkFactory | None = None,
+        network: Networks | None = None,
         *,
         method: Method | None = None,
         evaluation: Evaluation | None = None,
@@ -424,7 +411,7 @@ class PolicyGradient:
             path: the file.
             env: the environment to learn in; by default the one whose id was saved. Needed if the agent was trained in
                 one from a factory, or in a VectorEnv.
-            network: the factory; needed if the saved network is not the library's MLP.
+            network: the factory or factories; needed if the saved networks are not the library's MLPs.
             method: the method; needed for `learn` if the saved one is not the library's own.
             evaluation: replaces the saved one; needed for `learn` if the saved one's environment was not an id.
             optimization: replaces the saved one; needed for `learn` if the saved schedule was a function. The same
@@ -501,7 +488,7 @@ class PolicyGradient:
             "method": methods.to_json(self.method),
             "optimization": self.optimization.to_json(),
             "evaluation": None if self.evaluation is None else self.evaluation.to_json(),
-            "foreign_network": self._network_factory is not None,
+            "foreign_network": self._factories is not None,
             "observation_space": spaces.to_json(self.observation_space),
             "action_space": spaces.to_json(self.action_space),
         }
