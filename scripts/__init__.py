@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 # One thread: a second one slows networks this small down. It must be set before NumPy loads.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+for _name in THREADS:
     os.environ.setdefault(_name, "1")
 
 

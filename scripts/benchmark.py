@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -317,11 +318,59 @@ def startup(repeats: int = 5) -> None:
         print(f"| {name} | {spread(seconds[name], '.2f')} | {spread(memory[name], '.0f')} |")
 
 
+MEASURED = """
+import time
+from rlce import threads
+{limit}
+{prepare}
+wall, cpu = time.perf_counter(), time.process_time()
+{run}
+print(time.perf_counter() - wall, time.process_time() - cpu)
+"""
+
+
+def one_thread(repeats: int = 3, timesteps: int = 20_000) -> None:
+    """Wall and CPU seconds of a small training by the user's number of threads, with the library's limit and without.
+
+    Each training runs in a fresh process, and all of them take turns, so that the load of the machine is the same.
+
+    Args:
+        repeats: How often each is run.
+        timesteps: Environment steps of PPO, with its defaults, on CartPole-v1.
+    """
+    tasks = {
+        "PPO": ("import rlce; agent = rlce.PolicyGradient('CartPole-v1', 'ppo')", f"agent.learn({timesteps})"),
+        "digits, 10 epochs": (
+            "from sklearn.datasets import load_digits; from agents import digits; X, y = load_digits(return_X_y=True); "
+            "classifier = digits.make(epochs=10)",
+            "classifier.fit(X, y)",
+        ),
+    }
+    limits = {"with the limit": "", "without": "threads.LARGE = -1  # every network counts as large"}
+    cases = [(task, number, limit) for task in tasks for number in ("1", "2", "default") for limit in limits]
+    seconds: dict[tuple[str, str, str], list[tuple[float, ...]]] = {case: [] for case in cases}
+    plain = {name: value for name, value in os.environ.items() if name not in scripts.THREADS}
+    for case in cases * repeats:
+        task, number, limit = case
+        prepare, run = tasks[task]
+        program = MEASURED.format(limit=limits[limit], prepare=prepare, run=run)
+        environment = plain if number == "default" else {**plain, **dict.fromkeys(scripts.THREADS, number)}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        seconds[case].append(tuple(map(float, done.stdout.split())))
+    print("| training | threads of the user | limit | wall s, median (range) | CPU s, median (range) |")
+    print("|---|---|---|---|---|")
+    for case, measured in seconds.items():
+        wall, cpu = (spread(list(each), ".2f") for each in zip(*measured, strict=True))
+        print(f"| {' | '.join(case)} | {wall} | {cpu} |")
+
+
 if __name__ == "__main__":
     commands: dict[str, Callable[..., Any]] = {
         "held": held,
         "returns": returns,
         "digits": classify,
         "startup": startup,
+        "threads": one_thread,
     }
     scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -17,6 +17,7 @@ from torch import nn
 
 import rlce
 from rlce import threads
+from rlce.supervised import fitting
 from rlce.trainer import Round, Trainer
 
 USERS = (2, 2)  # torch's and the BLAS's numbers of the user
@@ -54,7 +55,7 @@ def _users_numbers() -> Iterator[None]:
 
 
 def make_agent(**more: Any) -> rlce.PolicyGradient:
-    return rlce.PolicyGradient("CartPole-v1", rlce.methods.ppo(steps=4), hidden=(8,), num_envs=2, **more)
+    return rlce.PolicyGradient("CartPole-v1", rlce.methods.ppo(steps=4), num_envs=2, **more)
 
 
 def learn(callback: Callable[[Any], Any]) -> None:
@@ -235,6 +236,42 @@ def test_evaluating_a_large_policy_keeps_the_users_numbers(
 
     rlce.evaluate_policy(Agent(), "CartPole-v1", episodes=4)
     assert seen == {expected}
+
+
+class Watched(nn.Linear):
+    """A user's network that notes the numbers under which it runs."""
+
+    seen: ClassVar[list[tuple[int, int]]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(numbers())
+        return super().forward(x)
+
+
+def test_predictions_of_estimators(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = [[0.0], [1.0]], [0, 1]
+    watched, own = (rlce.Classifier(epochs=1, network=network).fit(X, y) for network in (Watched, None))
+    Watched.seen.clear()
+    watched.predict(X)
+    assert Watched.seen == [(1, 1)]
+    seen: list[tuple[int, int]] = []
+
+    def in_chunks(function: Any, rows: Any) -> Any:
+        seen.append(numbers())
+        return function(rows)
+
+    monkeypatch.setattr(fitting, "in_chunks", in_chunks)
+    own.predict(X)
+    monkeypatch.setattr(threads, "LARGE", 2)
+    own.predict(X)
+    assert seen == [(2, 1), USERS]  # NumPy computes alone
+
+
+def test_acting_changes_no_numbers() -> None:
+    agent = make_agent(network=Watched)
+    Watched.seen.clear()
+    agent.predict(np.zeros(4, np.float32))
+    assert Watched.seen == [USERS]
 
 
 class Numbers(gymnasium.Env[Any, Any]):

@@ -27,6 +27,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_random_state, column_or_1d, validate_data
 from torch import Tensor, nn
 
+from rlce import threads
 from rlce.data import Standardizer, batches_of, held_out
 from rlce.network import (
     MLP,
@@ -230,7 +231,9 @@ class Training:
     def outputs(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """The network's outputs for raw rows, ``[N, D]`` → ``[N, n_outputs]``."""
         forward, dtype = numpy_forward(self.network), number_type(self.network)
-        return in_chunks(lambda part: forward(self.standardizer(part, dtype)), inputs).astype(np.float64)
+        work, mlp = len(inputs) * threads.multiply_adds(self.network), isinstance(self.network, MLP)
+        with threads.one_thread(work, numpy_alone=mlp):
+            return in_chunks(lambda part: forward(self.standardizer(part, dtype)), inputs).astype(np.float64)
 
 
 @dataclass(frozen=True)
