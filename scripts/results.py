@@ -435,6 +435,8 @@ def run(
                     flush=True,
                 )
             time.sleep(0.1)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the finished runs are kept; the same command goes on") from None
     finally:
         for process, _ in running.values():
             process.terminate()

@@ -59,7 +59,7 @@ RESERVED = 100  # seeds below belong to the table of results
 class Arguments:
     """Search for settings of a task. A later call with the same task and budget goes on with the same search."""
 
-    task: Annotated[str, tyro.conf.Positional]
+    task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
     """A task of scripts/results.py, such as 'LunarLander-v3 continuous', or an environment's id."""
     method: str = "ppo"
     """The method."""
@@ -239,10 +239,13 @@ def main(arguments: Arguments) -> None:
     study = study_of(arguments)
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=work, args=(arguments,), daemon=True) for _ in range(arguments.jobs)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the finished trials are kept; the same command goes on") from None
     if any(worker.exitcode for worker in workers):
         raise ValueError("a process of the search failed; the trials so far are kept")
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
