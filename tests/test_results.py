@@ -113,7 +113,7 @@ def test_the_page_says_what_is_met_missed_and_not_run(tmp_path: Path, monkeypatc
 
 
 def test_a_run_is_measured_and_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = {"timesteps": 500, "seeds": 1, "only": "CartPole-v1 ppo", "out": tmp_path}
+    arguments = {"timesteps": 6_000, "seeds": 1, "only": "CartPole-v1 ppo", "out": tmp_path}
     results.run(("a",), **arguments)
     assert "a: CartPole-v1, ppo, seed 0: greedy" in capsys.readouterr().out
     path = results.file_of(tmp_path, "a", CARTPOLE, 0)
@@ -121,7 +121,7 @@ def test_a_run_is_measured_and_not_repeated(tmp_path: Path, capsys: pytest.Captu
     done = json.loads(path.read_text())
     steps = [one["steps"] for one in done["evaluations"]]
     assert steps == sorted(set(steps))
-    assert steps[-1] == done["steps"] >= 500
+    assert steps[-1] == done["steps"] >= 6_000
     seconds = [one["cpu_seconds"] for one in done["evaluations"]]
     assert 0 < seconds[0] < seconds[-1] <= done["cpu_seconds"] < done["wall_seconds"]
     assert 50 < done["peak_mib"] < 5_000
@@ -131,7 +131,7 @@ def test_a_run_is_measured_and_not_repeated(tmp_path: Path, capsys: pytest.Captu
     # Another setting makes a finished run void.
     done["setting"]["num_envs"] += 1
     path.write_text(json.dumps(done))
-    left = list(results.missing_runs("a", tmp_path, 2, 500, "CartPole-v1 ppo"))
+    left = list(results.missing_runs("a", tmp_path, 2, 6_000, "CartPole-v1 ppo"))
     assert [(contender.name, seed) for contender, seed, _ in left] == [("ppo", 0), ("ppo", 1)]
 
 
