@@ -15,11 +15,13 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
+from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
 from rlce.optimization import check_choice, check_whole
-from rlce.reinforcement import masks
+from rlce.reinforcement import contract, masks
+from rlce.reinforcement.contract import Checked
 from rlce.reinforcement.masks import Mask
 from rlce.reinforcement.spaces import Observations, flat_width, flatten_batch
 
@@ -64,13 +66,21 @@ def make_environments(
         raise TypeError(f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {env!r}")
     try:
         if isinstance(env, str):
-            envs = gymnasium.make_vec(env, num_envs, vectorization, **(env_kwargs or {}))
+            wrappers: dict[str, Any] = {"wrappers": [Checked]} if vectorization == "async" else {}
+            envs = gymnasium.make_vec(env, num_envs, vectorization, **wrappers, **(env_kwargs or {}))
         elif env_kwargs:
             raise ValueError("env_kwargs apply to an environment id; let the factory bind its own arguments")
         elif vectorization == "vector_entry_point":
             raise ValueError('a factory makes single environments: vectorization must be "sync" or "async"')
+        elif vectorization == "async":
+            envs = AsyncVectorEnv([lambda: Checked(env())] * num_envs)
         else:
-            envs = (AsyncVectorEnv if vectorization == "async" else SyncVectorEnv)([env] * num_envs)
+            envs = SyncVectorEnv([env] * num_envs)
+        workers = envs.unwrapped
+        if isinstance(workers, SyncVectorEnv):
+            workers.envs = [Checked(copy, i) for i, copy in enumerate(workers.envs)]
+        elif isinstance(workers, AsyncVectorEnv):
+            workers.set_attr("_rlce_index", list(range(num_envs)))
     except gymnasium.error.Error as error:
         raise ValueError(
             f"env: no environment {env!r} could be made (vectorization: {vectorization}): {error}"
@@ -156,6 +166,9 @@ class Environments:
         ValueError: the vector environment has no ``metadata["autoreset_mode"]``, or an action mask has the wrong width.
         TypeError: an observation space that is not served, or an action mask for actions that are not classes.
         RuntimeError: in a reset or a step, a worker process of an `AsyncVectorEnv` has died.
+
+    What an environment returns is checked at every reset and step (see `rlce.reinforcement.contract`): single copies in
+    full, of a vector class or a VectorEnv that was given the arrays.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
@@ -174,6 +187,11 @@ class Environments:
         self.space = masks.input_space(envs.single_observation_space, self.action_space)
         self._mask_in_observation = masks.in_observation(envs.single_observation_space)
         self.width = flat_width(self.space)
+        copies = envs.unwrapped
+        self._name = type(copies).__name__
+        self._batched = batch_space(envs.single_observation_space, self.n)
+        each_is_checked = isinstance(copies, SyncVectorEnv) and all(isinstance(copy, Checked) for copy in copies.envs)
+        self._accepts = None if each_is_checked else contract.quick_check(self._batched)
         self.real = np.ones(self.n, bool)
         self.observation: Observations
         self.raw_observation: Any = None
@@ -199,10 +217,10 @@ class Environments:
         else:
             seed = int(seeds.generate_state(1)[0])
         _LAST_RESET_BY[self.envs] = self
-        self.raw_observation, info = self.envs.reset(seed=seed)
-        self.observation = flatten_batch(self.space, self.raw_observation)
-        self.real = np.ones(self.n, bool)
         self._steps = 0
+        self.raw_observation, info = contract.unpacked(self.envs.reset(seed=seed), self._name, 0)
+        self.observation = self._flattened()
+        self.real = np.ones(self.n, bool)
         self.mask = self._checked(self._read_mask(info))
 
     @property
@@ -213,12 +231,17 @@ class Environments:
     def step(self, action: NDArray[Any]) -> Step:
         """Act in every environment; ``action`` is ``[N, ...]``, as the environment's action space has it."""
         try:
-            self.raw_observation, reward, terminated, truncated, info = self.envs.step(action)
+            result = self.envs.step(action)
         except _LOST_WORKER:
             _check_workers(self.envs, timeout=5.0)
             raise
+        self._steps += 1
+        self.raw_observation, reward, terminated, truncated, info = contract.unpacked(result, self._name, self._steps)
+        if not contract.are_arrays(self.n, reward, terminated, truncated):
+            given = reward, terminated, truncated
+            reward, terminated, truncated = contract.checked_arrays(self.n, self._name, self._steps, *given)
         last_info, mask = info, self._read_mask(info)
-        observation = successor = flatten_batch(self.space, self.raw_observation)
+        observation = successor = self._flattened()
         done = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
             self.real = ~done
@@ -229,15 +252,20 @@ class Environments:
                 successor = observation.copy()  # the reset may write into the array that was returned
                 # A fresh dict and mask: some versions pop the key, and an environment may keep the array.
                 self.raw_observation, info = self.envs.reset(options={"reset_mask": done.copy()})
-                observation = flatten_batch(self.space, self.raw_observation)
+                observation = self._flattened()
                 fresh = self._read_mask(info)
                 if mask is not None or fresh is not None:
                     chosen, other = (np.True_ if m is None else m for m in (fresh, mask))
                     mask = np.where(done[:, None], chosen, other)
         self.observation = observation
-        self._steps += 1
         self.mask = self._checked(mask)
         return Step(successor, reward, terminated, truncated, done, last_info)
+
+    def _flattened(self) -> Observations:
+        if self._accepts is not None and not self._accepts(self.raw_observation):
+            spaces = self.envs.single_observation_space, self._batched
+            contract.check_observations(*spaces, self.raw_observation, self._name, self._steps)
+        return flatten_batch(self.space, self.raw_observation)
 
     def _read_mask(self, info: Mapping[str, Any]) -> Mask | None:
         if self._mask_in_observation:

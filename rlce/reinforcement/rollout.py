@@ -19,6 +19,8 @@ Act = Callable[[Observations], NDArray[Any]]
 
 _STEPS_AHEAD = 256
 
+LONGEST_EPISODE = 20_000  # steps, in a rollout of whole episodes of a task without a time limit
+
 
 class Rollout(NamedTuple):
     """Arrays of what happened, time-major. A column is one environment, or in `Collector.episodes` one episode."""
@@ -145,8 +147,7 @@ class Collector:
     def episodes(self, act: Act, count: int, group_size: int = 1) -> Rollout:
         """``count`` whole episodes from a fresh reset.
 
-        Each environment plays a fixed share of them (see `episode_shares`); what it does beyond is dropped. Never
-        returns if the task's episodes never end.
+        Each environment plays a fixed share of them (see `episode_shares`); what it does beyond is dropped.
 
         Args:
             act: observations ``[N, D]`` → outputs ``[N, K]``.
@@ -156,6 +157,9 @@ class Collector:
 
         Returns:
             A rollout with one episode per column, ``[longest, count]``; padding is not ``valid``.
+
+        Raises:
+            RuntimeError: the task has no time limit, and an episode has not ended after 20,000 steps.
         """
         self._goes_on = False
         self._reset(group_size)
@@ -167,9 +171,21 @@ class Collector:
             counted = self.environments.real & (missing > 0)
             missing -= self._step(act, chunks[-1], t, counted) & counted
             taken += 1
+            if taken >= LONGEST_EPISODE and not self.environments.has_time_limit:
+                self._refuse_endless_episodes(missing)
         fields = zip(*chunks, strict=True)
         stream = Rollout._make(None if parts[0] is None else np.concatenate(parts)[:taken] for parts in fields)
         return _one_episode_a_column(self._finished(stream), count)
+
+    def _refuse_endless_episodes(self, missing: NDArray[np.int64]) -> None:
+        endless = np.flatnonzero((self._time >= LONGEST_EPISODE) & (missing > 0))
+        if endless.size:
+            i = endless[0]
+            raise RuntimeError(
+                f"env: an episode of environment {i} has not ended after {self._time[i]:,} steps, and no time limit of "
+                "the task is known. Train with a fixed number of steps (a method with steps=..., not "
+                "episodes=...), or give the task a limit (gymnasium.wrappers.TimeLimit)"
+            )
 
     def _reset(self, group_size: int = 1) -> None:
         self.environments.reset(self._reset_seeds.spawn(1)[0], group_size)
