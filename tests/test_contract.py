@@ -12,7 +12,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rlce import PolicyGradient, evaluate_policy, methods
-from rlce.reinforcement import contract, rollout
+from rlce.reinforcement import contract, environments, rollout
 from rlce.reinforcement.contract import fault, quick_check
 from rlce.reinforcement.environments import make_environments
 
@@ -148,7 +148,10 @@ def test_a_reset_that_breaks_the_contract(spoil: Any, message: str) -> None:
 )
 @pytest.mark.filterwarnings("ignore")
 def test_workers_name_their_environment(index: int, value: Any, message: str) -> None:
-    """All three are spoilt, and Gymnasium reports the last of the errors."""
+    """Several may be spoilt, and Gymnasium reports the last of their errors; each has its own number."""
+    envs, _ = make_environments(partial(Task, BOX, put(index, value)), 3, vectorization="async")
+    assert envs.get_attr("_rlce_index") == (0, 1, 2)  # type: ignore[attr-defined]
+    environments.close(envs)
     expected = rf"env: environment [012] broke Gymnasium's contract in step 3 after its reset: {message}"
     with pytest.raises(ValueError, match=expected):
         learn(partial(Task, BOX, put(index, value)), vectorization="async")
