@@ -187,7 +187,9 @@ def test_means_of_value_return_and_advantage_are_those_of_the_round() -> None:
             return observation, 1.0, *rest
 
     chosen = methods.ppo(steps=8, discount=1.0, trace=0.0, epochs=1, standardize=True)
-    agent = PolicyGradient(SyncVectorEnv([Constant] * 2, autoreset_mode=AutoresetMode.SAME_STEP), chosen)
+    agent = PolicyGradient(
+        SyncVectorEnv([Constant] * 2, autoreset_mode=AutoresetMode.SAME_STEP), chosen, scale_rewards=False
+    )
     assert agent.critic is not None
     for parameter in agent.critic.parameters():
         torch.nn.init.zeros_(parameter)

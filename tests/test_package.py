@@ -22,8 +22,8 @@ WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("ranges", "targets", "weights", "returns", "binding"),
     "supervised": ("calibration", "tables", "loss", "fitting", "classes", "files", "estimator",
                    "classifier", "regressor"),
-    "reinforcement": ("masks", "spaces", "environments", "credit", "rollout", "methods", "settings", "recipes",
-                      "networks", "evaluation", "loss", "files", "policy_gradient"),
+    "reinforcement": ("masks", "spaces", "contract", "environments", "credit", "rollout", "methods", "settings",
+                      "recipes", "networks", "evaluation", "loss", "files", "policy_gradient"),
 }  # fmt: skip
 LAYERS = {
     **dict.fromkeys(GROUND, 0),
