@@ -112,7 +112,11 @@ def value_method(share: float, **rest: Any) -> rlce.Method:
 
 def position_method(**rest: Any) -> rlce.Method:
     """PPO under a rule of three parameters whose names mean nothing."""
-    return replace(rlce.methods.ppo(**rest), weight=lambda a, now, then: a * (now - then).exp(), name="by_position")
+    return replace(
+        rlce.methods.ppo(entropy_weight=0.0, **rest),
+        weight=lambda a, now, then: a * (now - then).exp(),
+        name="by_position",
+    )
 
 
 def topr_method(**rest: Any) -> rlce.Method:
@@ -123,7 +127,9 @@ def topr_method(**rest: Any) -> rlce.Method:
 
 def importance_method(**rest: Any) -> rlce.Method:
     """PPO without its clip."""
-    return replace(rlce.methods.ppo(**rest), weight=weights.importance_sampled, name="importance_sampled")
+    return replace(
+        rlce.methods.ppo(entropy_weight=0.0, **rest), weight=weights.importance_sampled, name="importance_sampled"
+    )
 
 
 def sampled_entropy_method(coefficient: float, **rest: Any) -> rlce.Method:
@@ -142,7 +148,7 @@ def sampled_kl_method(coefficient: float, clip: float, **rest: Any) -> rlce.Meth
         penalty = coefficient * torch.expm1(behaviour_log_prob - log_prob)
         return weights.clipped_ratio(advantage, log_prob, behaviour_log_prob, clip) + penalty
 
-    return replace(rlce.methods.ppo(clip=clip, **rest), weight=weight, name="sampled_kl")
+    return replace(rlce.methods.ppo(clip=clip, entropy_weight=0.0, **rest), weight=weight, name="sampled_kl")
 
 
 USERS: Mapping[str, Callable[..., rlce.Method]] = {
@@ -267,7 +273,15 @@ CASES = (
         "whole rounds",
         "ppo",
         stream(LABELS, mode=SAME),
-        {**_GAE, "epochs": 5, "minibatch_size": None, "clip": 0.1, "standardize": False, "value_weight": 0.4},
+        {
+            **_GAE,
+            "epochs": 5,
+            "minibatch_size": None,
+            "clip": 0.1,
+            "standardize": False,
+            "value_weight": 0.4,
+            "entropy_weight": 0.0,
+        },
     ),
     _case(
         "deviations",
