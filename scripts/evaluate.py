@@ -29,6 +29,8 @@ class Arguments:
     """Another environment with the same spaces; by default the one of the training."""
     env_kwargs: str = "{}"
     """Keyword arguments of that environment, as JSON."""
+    max_steps: int | None = None
+    """Cut episodes after this many steps; by default 10,000, and none in a task with a time limit."""
 
 
 def main(arguments: Arguments) -> dict[str, float]:
@@ -53,9 +55,8 @@ def main(arguments: Arguments) -> dict[str, float]:
     print(f"{path}: {env}{given}, {agent.steps:,} training steps", flush=True)
     print(f"{'':8} {'mean':>9} {'std':>8} {'episodes':>9} {'length':>8}")
     for name, deterministic in (("greedy", True), ("sampled", False)):
-        returns, lengths = evaluate_policy(
-            agent, env, arguments.episodes, deterministic, arguments.seed, env_kwargs=env_kwargs
-        )
+        how = arguments.episodes, deterministic, arguments.seed
+        returns, lengths = evaluate_policy(agent, env, *how, env_kwargs=env_kwargs, max_steps=arguments.max_steps)
         means[name] = float(returns.mean())
         print(f"{name:8} {returns.mean():9.2f} {returns.std():8.2f} {len(returns):9} {lengths.mean():8.1f}")
     return means

@@ -43,7 +43,8 @@ def test_train_and_evaluate_an_agent(tmp_path: Path) -> None:
     result = json.loads(output.read_text())
     assert result["environment steps"] >= 2000
     assert {"agent.safetensors", "agent-best.safetensors"} <= {path.name for path in log_dir.iterdir()}
-    said = run("-m", "scripts.evaluate", str(log_dir), "--episodes", "5")
+    said = run("-m", "scripts.evaluate", str(log_dir), "--episodes", "5", "--max-steps", "4")
+    assert "5 of 5 episodes had not ended after 4 steps" in said
     assert "greedy" in said
     assert "sampled" in said
 
