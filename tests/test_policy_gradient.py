@@ -251,7 +251,9 @@ def test_the_best_policy_is_kept_in_the_file(tmp_path: Path) -> None:
 
 def test_load_takes_optimization_and_number_of_environments(tmp_path: Path) -> None:
     agent = PolicyGradient("CartPole-v1", hidden=(8,), num_envs=4).learn(128)
+    agent.trainer.plateau_factor = 0.1
     agent.save(tmp_path / "a")
+    assert PolicyGradient.load(tmp_path / "a").trainer.plateau_factor == 0.1
     constant = Optimization(learning_rate=0.125)
     loaded = PolicyGradient.load(tmp_path / "a", optimization=constant, num_envs=2)
     assert (loaded.optimization, loaded.num_envs) == (constant, 2)

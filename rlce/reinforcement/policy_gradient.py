@@ -216,7 +216,8 @@ class PolicyGradient:
 
         A second call continues with the same parameters, optimiser, environments and counters. Each call has a
         learning-rate schedule of its own, from its start to its end; with ``optimization.schedule_timesteps`` one
-        schedule covers all calls, also those after `load`, and when it is over the rate stays where it ended.
+        schedule covers all calls, also those after `load`, and when it is over the rate stays where it ended. Each call
+        completes its last round, so many short calls make more steps than their sum; they train as well as a long one.
 
         Small networks are trained in one thread, whatever numbers torch and the BLAS have; see `rlce.threads`.
 
