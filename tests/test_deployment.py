@@ -285,9 +285,7 @@ def observations(agent: PolicyGradient, count: int) -> Any:
 )
 def test_a_policy_acts_as_before(space: gymnasium.Space[Any], tmp_path: Path) -> None:
     bounded = isinstance(space, spaces.Box) and space.is_bounded()
-    agent = PolicyGradient(
-        lambda: Task(space), "ppo", (8,), num_envs=2, normalize_observations=True, rescale_actions=bounded
-    )
+    agent = PolicyGradient(lambda: Task(space), "ppo", (8,), 2, steps=32, learning_rate=0.01, rescale_actions=bounded)
     agent.learn(300)
     with torch.no_grad():  # so that actions differ, and reach their bounds
         for tensor in agent.policy.parameters():
