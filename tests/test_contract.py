@@ -336,6 +336,13 @@ def test_whole_episodes_of_an_endless_task_are_refused(monkeypatch: pytest.Monke
     assert PolicyGradient(Endless, methods.ppo(steps=350), num_envs=3).learn(1_000).steps > 1_000
 
 
+def test_endless_episodes_of_large_observations_are_refused_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "LARGEST_ROLLOUT", 10)
+    monkeypatch.setattr(Endless, "made", 1)
+    with pytest.raises(RuntimeError, match=r"environment 0 has not ended after 1,000 steps, .* fixed number of steps"):
+        PolicyGradient(Endless, methods.reinforce(episodes=1), num_envs=1).learn(100)
+
+
 def test_long_episodes_that_end_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit counts the steps of one episode, not of the rollout."""
     monkeypatch.setattr(rollout, "LONGEST_EPISODE", 6)

@@ -19,7 +19,9 @@ Act = Callable[[Observations], NDArray[Any]]
 
 _STEPS_AHEAD = 256
 
-LONGEST_EPISODE = 20_000  # steps, in a rollout of whole episodes of a task without a time limit
+# In a rollout of whole episodes of a task without a known time limit. An episode may have 1,000 steps in any case.
+LONGEST_EPISODE = 20_000  # steps
+LARGEST_ROLLOUT = 2**32  # bytes
 
 
 class Rollout(NamedTuple):
@@ -159,7 +161,8 @@ class Collector:
             A rollout with one episode per column, ``[longest, count]``; padding is not ``valid``.
 
         Raises:
-            RuntimeError: the task has no time limit, and an episode has not ended after 20,000 steps.
+            RuntimeError: the task has no known time limit, and an episode has not ended after 20,000 steps, or after
+                1,000 if the rollout takes more than 4 GiB.
         """
         self._goes_on = False
         self._reset(group_size)
@@ -168,19 +171,20 @@ class Collector:
             t = taken % _STEPS_AHEAD
             if t == 0:
                 chunks.append(self._allocate(_STEPS_AHEAD))
+                step_bytes = sum(field.nbytes for field in chunks[0] if field is not None) // _STEPS_AHEAD
+                longest = min(LONGEST_EPISODE, max(1_000, LARGEST_ROLLOUT // step_bytes))
             counted = self.environments.real & (missing > 0)
             missing -= self._step(act, chunks[-1], t, counted) & counted
             taken += 1
-            if taken >= LONGEST_EPISODE and not self.environments.has_time_limit:
-                self._refuse_endless_episodes(missing)
+            if taken >= longest and not self.environments.has_time_limit:
+                self._refuse_endless_episodes((self._time >= longest) & (missing > 0))
         fields = zip(*chunks, strict=True)
         stream = Rollout._make(None if parts[0] is None else np.concatenate(parts)[:taken] for parts in fields)
         return _one_episode_a_column(self._finished(stream), count)
 
-    def _refuse_endless_episodes(self, missing: NDArray[np.int64]) -> None:
-        endless = np.flatnonzero((self._time >= LONGEST_EPISODE) & (missing > 0))
-        if endless.size:
-            i = endless[0]
+    def _refuse_endless_episodes(self, endless: NDArray[np.bool_]) -> None:
+        if endless.any():
+            i = int(endless.argmax())
             raise RuntimeError(
                 f"env: an episode of environment {i} has not ended after {self._time[i]:,} steps, and no time limit of "
                 "the task is known. Train with a fixed number of steps (a method with steps=..., not "
