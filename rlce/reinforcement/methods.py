@@ -328,7 +328,7 @@ def _made(name: str, credit: Callable[..., Credit], weight: Rule, numbers: Numbe
 
 
 @_library(
-    discount=0.99, episodes=None, steps=32, per_episode=False, standardize=False, entropy_weight=0.0, value_weight=0.5
+    discount=0.99, episodes=None, steps=128, per_episode=False, standardize=False, entropy_weight=0.01, value_weight=0.5
 )  # fmt: skip
 def reinforce(
     *,
@@ -368,9 +368,11 @@ def reinforce(
     return _made("reinforce", credit, score, numbers, critic=critic, episodes=episodes)
 
 
-@_library(discount=0.99, trace=0.95, steps=32, standardize=False, entropy_weight=0.0, value_weight=0.5)
+@_library(discount=0.99, trace=1.0, steps=8, standardize=True, entropy_weight=0.01, value_weight=0.5)
 def actor_critic(**numbers: Unpack[Numbers]) -> Method:
     """Advantage actor-critic: w = A_t from GAE on the action taken, each action used once (tier B).
+
+    With λ = 1, the default, the advantage is that of Mnih et al.: rewards to the end of the round, then the critic.
 
     Source:
         Mnih et al. (2016), arXiv 1602.01783; Schulman et al. (2016), arXiv 1506.02438.
@@ -383,7 +385,7 @@ def actor_critic(**numbers: Unpack[Numbers]) -> Method:
 
 
 @_library(
-    discount=0.99, trace=0.95, steps=128, epochs=4, minibatch_size=256, standardize=True, entropy_weight=0.01,
+    discount=0.99, trace=0.95, steps=128, epochs=6, minibatch_size=256, standardize=True, entropy_weight=0.01,
     value_weight=0.5, target_kl=None,
 )  # fmt: skip
 def ppo(*, clip: Scheduled = 0.2, **numbers: Unpack[Numbers]) -> Method:
@@ -445,7 +447,7 @@ def grpo(*, clip: Scheduled = 0.2, biased: bool = True, **numbers: Unpack[Number
 
 
 @_library(
-    discount=0.99, trace=0.95, steps=32, epochs=4, minibatch_size=256, standardize=True, entropy_weight=0.0,
+    discount=0.99, trace=0.95, steps=128, epochs=6, minibatch_size=256, standardize=True, entropy_weight=0.01,
     value_weight=0.5, target_kl=None,
 )  # fmt: skip
 def cispo(*, low: float = 1.0, high: float = 0.2, **numbers: Unpack[Numbers]) -> Method:

@@ -27,7 +27,7 @@ from rlce.reinforcement.loss import Learner
 from rlce.reinforcement.methods import Method
 from rlce.reinforcement.networks import Networks
 from rlce.reinforcement.rollout import Collector, Rollout
-from rlce.reinforcement.settings import Settings, resolved
+from rlce.reinforcement.settings import resolved
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Round, Stopping, Trainer
 
@@ -128,7 +128,7 @@ class PolicyGradient:
             "initial_deviation": initial_deviation,
         }  # fmt: skip
         task = None if recipe is None else recipes.get(recipe)
-        chosen = resolved(Settings() if task is None else task.settings, given, method_arguments)
+        chosen = resolved(None if task is None else task.settings, given, method_arguments)
         env, env_kwargs = recipes.environment(task, env, env_kwargs)
         saved = env if isinstance(env, Saved) else None
         self._env: EnvLike | None = cast(EnvLike, env) if saved is None else saved.env

@@ -11,7 +11,9 @@ from rlce.optimization import Optimization, check, check_flag, check_number, che
 from rlce.reinforcement import methods
 from rlce.reinforcement.methods import Method
 
-OPTIMIZATION = Optimization(learning_rate=1e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
+OPTIMIZATION = Optimization(learning_rate=2e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
+# These take one gradient step on a long round. The few steps of a training must then be larger.
+LARGER_STEPS = {"reinforce": 1.2e-2, "rloo": 1.2e-2}
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ class Settings:
         return values | {"hidden": [int(width) for width in self.hidden]}
 
 
-def resolved(base: Settings, given: Mapping[str, Any], numbers: Mapping[str, Any]) -> Settings:
-    """The settings in force: what is given, else those of the base.
+def resolved(recipe: Settings | None, given: Mapping[str, Any], numbers: Mapping[str, Any]) -> Settings:
+    """The settings in force: what is given, else the recipe's, else the defaults.
 
     Args:
-        base: a recipe's settings, or the defaults.
+        recipe: the settings of a recipe; None for no recipe.
         given: arguments by name, None for those that are not given. ``method`` may be a name: the method with its
             defaults. ``learning_rate`` replaces that number of the optimisation in force.
         numbers: arguments of the method by name. They replace those of the method in force.
@@ -81,9 +83,10 @@ def resolved(base: Settings, given: Mapping[str, Any], numbers: Mapping[str, Any
         ValueError: an unknown method, or a value outside its range.
 
     Example:
-        >>> resolved(Settings(), {"method": "reinforce", "learning_rate": 0.02}, {"episodes": 8}).method.episodes
+        >>> resolved(None, {"method": "reinforce", "learning_rate": 0.02}, {"episodes": 8}).method.episodes
         8
     """
+    base = Settings() if recipe is None else recipe
     chosen = {name: value for name, value in given.items() if value is not None}
     method, learning_rate = chosen.pop("method", None), chosen.pop("learning_rate", None)
     if isinstance(method, str):
@@ -98,6 +101,8 @@ def resolved(base: Settings, given: Mapping[str, Any], numbers: Mapping[str, Any
         chosen["method"] = method
     elif numbers:
         chosen["method"] = methods.named(base.method.name, {**(base.method.arguments or {}), **numbers})
+    if recipe is None and learning_rate is None and "optimization" not in chosen:
+        learning_rate = LARGER_STEPS.get(getattr(chosen.get("method"), "name", ""))
     if learning_rate is not None:
         chosen["optimization"] = replace(chosen.get("optimization", base.optimization), learning_rate=learning_rate)
     return replace(base, **chosen)
