@@ -458,6 +458,7 @@ class Gathered(NamedTuple):
     values: Tensor
     behaviour: dict[int, float]
     advantages: Advantages
+    mean_advantage: float
     targets: Targets
     episodes: int
 
@@ -482,6 +483,7 @@ def repeat(method: Published, setting: Setting, run: Run) -> Repeated:
         factor = reward_factor(rounds) if setting.scale_rewards else 1.0
         used = slice(-1 - method.replay, None)
         gathered = gather(method, policy, parameters, inputs, rounds[used], behaviour[used], factor)
+        deviation = None if parameters.log_std is None else float(parameters.log_std.exp().mean())
         check_minibatches(method, record.minibatches, gathered.steps)
         logged = []
         for states in record.minibatches:
@@ -494,9 +496,14 @@ def repeat(method: Published, setting: Setting, run: Run) -> Repeated:
             rows.append(batch)
     total = sum(count for count, _ in logged)
     scalars = {name: sum(count * each[name] for count, each in logged) / total for name in logged[0][1]}
+    scalars |= {"train/n_updates": len(rows), "train/advantage_mean": gathered.mean_advantage}
+    if deviation is not None:
+        scalars["train/action_std"] = deviation
     if gathered.targets:
         error = [target - float(gathered.values[state]) for state, target in gathered.targets.items()]
+        mean_return = sum(gathered.targets.values()) / len(error)
         scalars["train/explained_variance"] = 1.0 - variance(error) / variance(gathered.targets.values())
+        scalars |= {"train/return_mean": mean_return, "train/value_mean": mean_return - sum(error) / len(error)}
     return Repeated(parameters, scalars | finished(run.rounds, method.episodes), rows)
 
 
@@ -527,6 +534,7 @@ def gather(
         values,
         then,
         standardized(advantages) if method.standardize else advantages,
+        sum(advantages.values()) / len(advantages),
         targets,
         len(episodes),
     )

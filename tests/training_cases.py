@@ -49,7 +49,9 @@ class Case:
         """The library's method."""
         if self.method in USERS:
             return USERS[self.method](**self.arguments)
-        return rlce.methods.named(self.method, self.arguments)
+        # As published, unless a case says otherwise; the library's defaults may be others.
+        plain = {"reinforce": {"entropy_weight": 0.0}, "actor_critic": {"standardize": False}}.get(self.method, {})
+        return rlce.methods.named(self.method, {**plain, **self.arguments})
 
     @property
     def published(self) -> published.Published:
@@ -107,7 +109,8 @@ def value_beside(advantage: Tensor, value: Tensor, log_prob: Tensor, share: floa
 
 def value_method(share: float, **rest: Any) -> rlce.Method:
     """An actor-critic under `value_beside`."""
-    return replace(rlce.methods.actor_critic(**rest), weight=partial(value_beside, share=share), name="with_value")
+    method = rlce.methods.actor_critic(standardize=False, entropy_weight=0.0, **rest)
+    return replace(method, weight=partial(value_beside, share=share), name="with_value")
 
 
 def position_method(**rest: Any) -> rlce.Method:
@@ -122,7 +125,7 @@ def position_method(**rest: Any) -> rlce.Method:
 def topr_method(**rest: Any) -> rlce.Method:
     """Tapered off-policy REINFORCE on whole returns."""
     method = rlce.methods.reinforce(baseline="none", whole_return=True, discount=rest.pop("discount"), episodes=8)
-    return replace(method, weight=weights.topr, ratio=True, name="topr", **rest)
+    return replace(method, weight=weights.topr, ratio=True, entropy_weight=0.0, name="topr", **rest)
 
 
 def importance_method(**rest: Any) -> rlce.Method:
@@ -138,7 +141,8 @@ def sampled_entropy_method(coefficient: float, **rest: Any) -> rlce.Method:
     def weight(log_prob: Tensor) -> Tensor:
         return -coefficient * log_prob
 
-    return replace(rlce.methods.actor_critic(**rest), weight=weight, name="sampled_entropy")
+    method = rlce.methods.actor_critic(standardize=False, entropy_weight=0.0, **rest)
+    return replace(method, weight=weight, name="sampled_entropy")
 
 
 def sampled_kl_method(coefficient: float, clip: float, **rest: Any) -> rlce.Method:

@@ -447,7 +447,7 @@ def grpo(*, clip: Scheduled = 0.2, biased: bool = True, **numbers: Unpack[Number
 
 
 @_library(
-    discount=0.99, trace=0.95, steps=128, epochs=6, minibatch_size=256, standardize=True, entropy_weight=0.01,
+    discount=0.99, trace=0.95, steps=128, epochs=4, minibatch_size=256, standardize=True, entropy_weight=0.01,
     value_weight=0.5, target_kl=None,
 )  # fmt: skip
 def cispo(*, low: float = 1.0, high: float = 0.2, **numbers: Unpack[Numbers]) -> Method:
