@@ -100,8 +100,9 @@ def make(arguments: Arguments, log_dir: Path | None) -> PolicyGradient:
 def task_of(arguments: Arguments) -> tuple[str | None, str | None]:
     """The environment and the recipe that the arguments name."""
     task, recipe = arguments.task, arguments.recipe
-    if task not in recipes.names():
+    if task is None or task.rpartition("/")[0] not in {name.rpartition("/")[0] for name in recipes.names()}:
         return task, recipe
+    recipes.get(task)  # raises if the recipe's name is misspelt
     if recipe is not None:
         raise ValueError(f"two recipes: {task} and --recipe {recipe}; give one, or an environment and one")
     return None, task

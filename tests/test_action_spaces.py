@@ -103,7 +103,7 @@ def test_the_deviation_is_learnt_and_a_factory_makes_means_alone() -> None:
         asked.append((n_inputs, n_outputs))
         return nn.Sequential(nn.Linear(n_inputs, 16), nn.Tanh(), nn.Linear(16, n_outputs))
 
-    agent = agent_for(lambda: IdentityBox((3,)), network=factory)
+    agent = agent_for(lambda: IdentityBox((3,)), network=factory, initial_deviation=1.0)
     assert asked == [(3, 3), (3, 1)]
     assert isinstance(agent.policy, WithLogStd)
     assert agent.policy.log_std.tolist() == [0.0] * 3

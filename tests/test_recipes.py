@@ -203,8 +203,8 @@ def test_files_hold_what_is_in_force(tmp_path: Path) -> None:
         PolicyGradient(make, num_envs=2, hidden=(4,)).save(tmp_path / "a")
         settings = checkpoint.load(tmp_path / "a", "PolicyGradient")[0]["settings"]
         assert (settings["normalize_observations"], settings["rescale_actions"]) == (normalized, rescaled)
-        assert settings["initial_deviation"] == 1.0
-        assert settings["scale_rewards"] is True
+        assert settings["initial_deviation"] == Settings().initial_deviation
+        assert settings["scale_rewards"] == Settings().scale_rewards
     config, tensors = checkpoint.load(tmp_path / "a", "PolicyGradient")
     config["settings"]["gamma"] = 1
     checkpoint.save(tmp_path / "b", "PolicyGradient", config, tensors)

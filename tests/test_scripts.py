@@ -266,6 +266,7 @@ def test_familiar_words(tmp_path: Path) -> None:
     for arguments, message in (
         ([], "error: env: pass an environment, or recipe= with a name of rlce.recipes.names()\n"),
         (["CartPole-v1/ppo", "--recipe", "Pendulum-v1/ppo"], "error: two recipes: CartPole-v1/ppo and --recipe Pend"),
+        (["Pendulum-v1/pp0"], "error: recipe must be one of Pendulum-v1/ppo, got 'Pendulum-v1/pp0'\n"),
     ):
         assert run("-m", "scripts.train", *arguments, ok=False).startswith(message)
 
@@ -289,7 +290,7 @@ gymnasium.register("My-v0", CartPoleEnv, max_episode_steps=20)
         return done.stdout + done.stderr
 
     said = here("train", "my_module:My-v0", "--total-timesteps", "300", "--episodes", "2", "--quiet")
-    assert "my_module:My-v0 with ppo and its defaults: 16 environments (sync)" in said
+    assert f"my_module:My-v0 with ppo and its defaults: {Settings().num_envs} environments (sync)" in said
     saved = next((tmp_path / "runs").iterdir())
     assert saved.name == "ppo-my_module-My-v0-0"
     said = here("evaluate", str(saved), ok=False)

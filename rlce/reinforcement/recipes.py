@@ -59,7 +59,8 @@ def get(name: str) -> Recipe:
     described = _read().get(name)
     if described is None:
         env = str(name).rpartition("/")[0] or str(name)
-        raise ValueError(f"recipe must be one of {', '.join(names(env) or names())}, got {name!r}")
+        near = names(env) or [each for each in names() if each.startswith(f"{env}/")] or names()
+        raise ValueError(f"recipe must be one of {', '.join(near)}, got {name!r}")
     task = {key: described.pop(key) for key in ("env", "env_kwargs", "timesteps")}
     method, optimization = methods.named(**described.pop("method")), Optimization(**described.pop("optimization"))
     return Recipe(name, **task, settings=Settings(method=method, optimization=optimization, **described))
