@@ -19,7 +19,7 @@ from gymnasium import spaces
 import rlce
 from envs.identity import Identity, IdentityBox
 from rlce import Evaluation, Method, Optimization, PolicyGradient, checkpoint, evaluate_policy, methods, recipes
-from rlce.reinforcement.settings import Settings
+from rlce.reinforcement.settings import LARGER_STEPS, Settings
 
 WRITTEN: dict[str, Any] = json.loads((Path(rlce.__file__).parent / "recipes.json").read_text())
 
@@ -127,6 +127,19 @@ def test_the_learning_rate_alone_is_replaced() -> None:
         (PolicyGradient("CartPole-v1", learning_rate=0.02, optimization=mine), mine),
     ):
         assert agent.optimization == dataclasses.replace(base, learning_rate=0.02)
+
+
+def test_methods_of_one_step_a_round_take_larger_steps_where_none_are_given() -> None:
+    mine, larger = Optimization("sgd", 0.3), LARGER_STEPS["reinforce"]
+    for arguments, rate in (
+        ({"method": "reinforce"}, larger),
+        ({"method": methods.reinforce()}, larger),
+        ({"method": "ppo"}, Settings().optimization.learning_rate),
+        ({"method": "reinforce", "learning_rate": 0.2}, 0.2),
+        ({"method": "reinforce", "optimization": mine}, 0.3),
+        ({"method": "reinforce", "recipe": "CartPole-v1/ppo"}, 5e-3),
+    ):
+        assert PolicyGradient(Identity, **arguments).optimization.learning_rate == rate
 
 
 @pytest.mark.parametrize(
