@@ -7,15 +7,17 @@ estimators use one thread, and leave large networks alone. `rlce.PolicyGradient.
 observation is too little work for a second thread.
 
 **The rule.** A network is large if rows × parameters, the multiply-adds of a forward pass of fully connected layers,
-exceed `LARGE` = 2²⁵ (about 10 ms a gradient step in one thread). One row costs a convolution far more than its
-parameters, so a network with a parameter of more than two dimensions always counts as large. A network that uses its
-matrices many times in one row (recurrent, or attention) is counted as if it used them once.
+exceed `LARGE` = 2²⁵ (about 10 ms a gradient step in one thread). A convolution uses a parameter again at each place of
+a row, so a network with a parameter of more than two dimensions is counted as if it used all of them once for each
+number of a row: an upper bound. A network that uses its matrices many times in one row (recurrent, or attention) is
+counted as if it used them once.
 
 **Why this number.** Measured on two cores that other programs used as well, one against two threads in turns. At 0.3
 million multiply-adds a step, two threads took 1.2 to 10 times as long. From 1 to 10 million they took between 0.7 and
 10 times as long, by how busy the cores were. At 33 million and beyond, they took at least 1.7 times as long, because
 the cores were never idle for so long: how much two idle cores gain there (at most a factor of 2) was not measured.
-Predicting 100 rows with NumPy in a network of 10,000 parameters took 8 times as long with two threads, or longer.
+Predicting 100 rows with NumPy in a network of 10,000 parameters took 8 times as long with two threads, or longer. PPO
+with two small convolutions on images of 8 × 8 (23 million by this count) took 15 to 30 times as long.
 
 **What is limited.** Each Python thread has its own number for torch; another number waits for Python threads that have
 not used torch yet. Only the calling thread's is set to 1, so other Python threads keep theirs. The number of a BLAS
@@ -28,7 +30,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,15 +45,16 @@ _calls = 0  # that hold the BLAS at one thread
 _blas_limit: Any = None  # restores the numbers that the first of them found
 
 
-def multiply_adds(network: nn.Module) -> float:
-    """Multiply-adds of a row in fully connected layers: the number of parameters, or ∞ with a convolution.
+def multiply_adds(network: nn.Module, width: int) -> int:
+    """Multiply-adds of a row of this width: the number of parameters; with a convolution, ``width`` times that.
 
     Example:
-        >>> multiply_adds(nn.Linear(3, 2)), multiply_adds(nn.Conv1d(1, 1, kernel_size=3))
-        (8, inf)
+        >>> multiply_adds(nn.Linear(3, 2), 3), multiply_adds(nn.Conv1d(1, 1, kernel_size=3), 10)
+        (8, 40)
     """
     parameters = list(network.parameters())
-    return math.inf if any(one.ndim > 2 for one in parameters) else sum(one.numel() for one in parameters)
+    times = width if any(one.ndim > 2 for one in parameters) else 1
+    return times * sum(one.numel() for one in parameters)
 
 
 @contextlib.contextmanager

@@ -262,19 +262,21 @@ class Trainer:
         if monitor is not None and self.best is not None and self._best_score == _WORST:  # `best` is from a file
             self._best_score = self.best[0] if monitor.maximize else -self.best[0], math.inf  # a tie is no improvement
         self._patience_used = 0
-        work = threads.multiply_adds(self.module)
+        work: int | None = None  # of a row; the first batch shows its width
         with (
             _bar(total, first_step) if progress_bar else contextlib.nullcontext() as bar,
             contextlib.ExitStack() as one,
         ):
-            one.enter_context(threads.one_thread(work))
+            one.enter_context(threads.one_thread())
             for round_ in rounds:
                 learning_rate = self._learning_rate()
                 before = self.flat.value.clone() if stopping.smallest_step else None
                 logged = []
                 for batch in round_.batches:
-                    logged.append(self._step(batch, loss, learning_rate))
-                    if work * logged[-1][0] > threads.LARGE:
+                    rows, *row = _shape(batch)
+                    work = work or threads.multiply_adds(self.module, math.prod(row))
+                    logged.append((rows, self._step(batch, loss, learning_rate)))
+                    if work * rows > threads.LARGE:
                         one.close()
                 progress.rounds += 1
                 progress.step = round_.step
@@ -349,8 +351,8 @@ class Trainer:
     def _learning_rate(self) -> float:
         return self.optimization.learning_rate * self.optimization.factor(self.fraction) * self.plateau_factor
 
-    def _step(self, batch: Any, loss: Loss, learning_rate: float) -> tuple[int, dict[str, Tensor]]:
-        """Take one gradient step; return the number of rows in the batch and the tensors to log."""
+    def _step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, Tensor]:
+        """Take one gradient step; return the tensors to log."""
         gradient = self.flat.gradient
         gradient.zero_()
         result = loss(batch)
@@ -367,8 +369,7 @@ class Trainer:
             gradient.mul_(limit / size)
         self.optimizer.step(learning_rate)
         self.progress.updates += 1
-        rows = next((len(tensor) for _, tensor in _tensors("batch", batch) if tensor.ndim > 0), 1)
-        return rows, {"train/loss": value.detach(), **scalars, "train/gradient_norm": norm}
+        return {"train/loss": value.detach(), **scalars, "train/gradient_norm": norm}
 
     def _watch(self, monitor: Monitor, stopping: Stopping) -> bool:
         """Evaluate if it is time, keep the best, and return True if training should stop."""
@@ -423,6 +424,11 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, Mapping):
         for part, inner in value.items():
             yield from _tensors(str(part), inner)
+
+
+def _shape(batch: Any) -> Sequence[int]:
+    """The shape of the batch's first tensor: rows, and what a row is."""
+    return next((tensor.shape for _, tensor in _tensors("batch", batch) if tensor.ndim > 0), (1,))
 
 
 def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
+import gymnasium
+import pytest
+import tyro
+
+from rlce.reinforcement.settings import Settings, resolved
+from scripts import train
 from tests.methods_table import PATH, page
 from tests.rules_table import TABLE, largest_difference
 
@@ -65,3 +73,53 @@ def test_reweighting_page_runs() -> None:
     names: dict[str, object] = {}
     for number, block in enumerate(found):
         exec(compile(block, f"reweighting.md, block {number + 1}", "exec"), names)
+
+
+def test_reinforcement_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = blocks(DOCS / "reinforcement.md")
+    assert len(found) == 14
+    monkeypatch.chdir(tmp_path)  # it saves files
+    names: dict[str, Any] = {}
+    try:
+        for number, block in enumerate(found):
+            exec(compile(block, f"reinforcement.md, block {number + 1}", "exec"), names)
+    finally:
+        gymnasium.registry.pop("Side-v0", None)
+    assert names["greedy"].returns.mean() > 8  # of 10: "it takes seconds"
+    assert names["shared"].policy[0] is names["shared"].critic[0]
+    assert names["apart"].policy is not names["apart"].critic
+    assert any(Path("runs/side").iterdir())
+
+
+def test_reinforcement_page_states_the_defaults() -> None:
+    page = (DOCS / "reinforcement.md").read_text()
+    settings = Settings()
+    ppo, optimization, numbers = settings.method, settings.optimization, settings.method.arguments
+    assert numbers is not None
+    for statement in (
+        f"{settings.num_envs} environments × {ppo.steps} steps, then {ppo.epochs} epochs of minibatches of "
+        f"{ppo.minibatch_size} |",
+        f"γ = {numbers['discount']}, λ = {numbers['trace']}, clip {numbers['clip']}, ",
+        f"entropy weight {ppo.entropy_weight}, advantages standardised in each round |",
+        f"gradient norm at most {optimization.max_gradient_norm} |",
+        f"`initial_deviation` (default {settings.initial_deviation})",
+    ):
+        assert statement in page
+    assert (optimization.optimizer, optimization.learning_rate) == ("adam", 2e-3)
+    assert (optimization.schedule, optimization.floor) == ("linear", 0.1)
+    assert (settings.hidden, settings.activation, ppo.standardize) == ((64, 64), "tanh", True)
+    assert (settings.normalize_observations, settings.scale_rewards, settings.rescale_actions) == (True, True, None)
+    others = {name: resolved(None, {"method": name}, {}) for name in ("actor_critic", "reinforce")}
+    assert [each.method.epochs for each in others.values()] == [1, 1]
+    assert [each.method.minibatch_size for each in others.values()] == [None, None]
+    critic, reinforce = others["actor_critic"], others["reinforce"]
+    assert f'"actor_critic" takes rounds of {critic.method.steps} steps, λ = 1 and' in page
+    assert (critic.method.arguments or {})["trace"] == 1.0
+    assert f'"reinforce" takes rounds of {reinforce.method.steps} steps' in page
+    assert reinforce.optimization.learning_rate == 1.2e-2
+
+
+def test_command_lines_of_the_reinforcement_page_are_understood() -> None:
+    lines = re.findall(r"^python -m scripts\.train (.*)$", (DOCS / "reinforcement.md").read_text(), flags=re.MULTILINE)
+    tasks = [tyro.cli(train.Arguments, args=shlex.split(line, comments=True)).task for line in lines]
+    assert tasks == ["CartPole-v1/ppo", "LunarLander-v3", "mymodule:Side-v0"]

@@ -179,8 +179,9 @@ def test_each_thread_gets_its_own_number_back() -> None:
 
 def test_the_rule_for_large_networks() -> None:
     network = rlce.network.MLP(5, 3, hidden=(7,))
-    assert threads.multiply_adds(network) == 5 * 7 + 7 + 7 * 3 + 3
-    for work, inside in ((threads.LARGE, (1, 1)), (threads.LARGE + 1, USERS), (float("inf"), USERS)):
+    assert threads.multiply_adds(network, 5) == 5 * 7 + 7 + 7 * 3 + 3
+    assert threads.multiply_adds(Convolution(), 20) == 20 * (3 + 1)
+    for work, inside in ((threads.LARGE, (1, 1)), (threads.LARGE + 1, USERS)):
         with threads.one_thread(work):
             assert numbers() == inside
 
@@ -201,7 +202,8 @@ class Convolution(nn.Module):
     [
         (nn.Linear(2, 2), 10, [1, 1, 1]),
         (nn.Linear(2, 2), 11, [1, 2, 2]),  # the first step shows the number of rows
-        (Convolution(), 1, [2, 2, 2]),
+        (Convolution(), 7, [1, 1, 1]),  # 2 numbers a row × 4 parameters
+        (Convolution(), 8, [1, 2, 2]),
     ],
 )
 def test_training_a_large_network_keeps_the_users_numbers(

@@ -140,9 +140,10 @@ def evaluate_policy(
     _check_max_steps(max_steps)
     seeds = seed if isinstance(seed, np.random.SeedSequence) else environments.seed_sequence(seed)
     policy = getattr(agent, "policy", None)
-    work = threads.multiply_adds(policy) if isinstance(policy, nn.Module) else 0
-    with _opened(env, episodes, env_kwargs) as copies, threads.one_thread(work * copies.n):
-        played = _play(agent, copies, episodes, deterministic, seeds, max_steps)
+    with _opened(env, episodes, env_kwargs) as copies:
+        work = threads.multiply_adds(policy, copies.width) if isinstance(policy, nn.Module) else 0
+        with threads.one_thread(work * copies.n):
+            played = _play(agent, copies, episodes, deterministic, seeds, max_steps)
     return EpisodeResults(*(np.array(numbers) for numbers in zip(*(each[:2] for each in played), strict=True)))
 
 

@@ -231,8 +231,8 @@ class Training:
     def outputs(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """The network's outputs for raw rows, ``[N, D]`` → ``[N, n_outputs]``."""
         forward, dtype = numpy_forward(self.network), number_type(self.network)
-        work, mlp = len(inputs) * threads.multiply_adds(self.network), isinstance(self.network, MLP)
-        with threads.one_thread(work, numpy_alone=mlp):
+        work = len(inputs) * threads.multiply_adds(self.network, inputs.shape[1])
+        with threads.one_thread(work, numpy_alone=isinstance(self.network, MLP)):
             return in_chunks(lambda part: forward(self.standardizer(part, dtype)), inputs).astype(np.float64)
 
 
