@@ -36,6 +36,12 @@ def check(name: str, value: Any, holds: Any, wanted: str) -> None:
         raise ValueError(f"{name} must {wanted}, got {value!r}")
 
 
+def check_kind(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise a TypeError that names the parameter unless ``value`` is of this kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be an rlce.{kind.__name__}, such as {example}, got {value!r}")
+
+
 def check_number(name: str, value: Any, fits: Callable[[Any], bool], wanted: str) -> None:
     """Raise a ValueError unless ``value`` is a number that fits; True and False are not numbers."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)

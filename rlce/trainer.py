@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rlce import threads
 from rlce.checkpoint import section
-from rlce.optimization import FlatParameters, Optimization, Optimizer, check_number, check_whole
+from rlce.optimization import FlatParameters, Optimization, Optimizer, check_kind, check_number, check_whole
 from rlce.tracking import Tracker
 
 Loss = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
@@ -230,11 +230,14 @@ class Trainer:
             ValueError: for a stop condition or the plateau schedule without a monitor, a schedule without an end, one
                 whose function gives no finite number of at least 0, or a module that was moved or given to another
                 trainer.
-            TypeError: if the loss does not return a pair.
+            TypeError: if the loss does not return a pair, or for a callback or stop condition of another kind.
             FloatingPointError: if a loss or a gradient is NaN or infinite. The message names where this began; the
                 parameters are those before the step.
         """
         stopping = stopping or Stopping()
+        check_kind("stopping", stopping, Stopping, "Stopping(target=475.0)")
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be a function of rlce.Progress, got {callback!r}")
         progress, began, first_step = self.progress, time.perf_counter(), self.progress.step
         schedule = self.optimization.schedule
         if monitor is None and (stopping.target is not None or stopping.patience is not None):

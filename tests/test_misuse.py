@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,40 @@ def test_observations_that_are_not_finite_are_refused() -> None:
     agent = PolicyGradient("CartPole-v1")
     with pytest.raises(ValueError, match="observation: the policy's outputs are not finite"):
         agent.predict(np.array([np.nan, 0, 0, 0], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimization": "sgd"}, r"optimization must be an rlce\.Optimization, such as .*, got 'sgd'"),
+        ({"evaluation": 5_000}, r"evaluation must be an rlce\.Evaluation, such as .*, got 5000"),
+        ({"env": Identity(n=2, length=3)}, "env must be .*, got .*: pass the function that makes it"),
+    ],
+)
+def test_agents_name_an_argument_of_another_kind(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        PolicyGradient(**{"env": lambda: Identity(n=2, length=3), **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"total_timesteps": "100"}, ValueError, "total_timesteps must be a number of at least 1, got '100'"),
+        ({"callback": 3}, TypeError, r"callback must be a function of rlce\.Progress, got 3"),
+        ({"stopping": 475.0}, TypeError, r"stopping must be an rlce\.Stopping, such as .*, got 475\.0"),
+    ],
+)
+def test_learn_names_an_argument_of_another_kind(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    agent = PolicyGradient(lambda: Identity(n=2, length=3), methods.ppo(steps=2), hidden=(2,), num_envs=1)
+    with pytest.raises(error, match=message):
+        agent.learn(**{"total_timesteps": 2, **arguments})
+    assert agent.steps == 0
+
+
+def test_help_on_a_method_shows_types() -> None:
+    signature = str(inspect.signature(methods.ppo))
+    assert "discount: float = 0.99" in signature
+    assert "minibatch_size: int | None = 256" in signature
+    assert "ForwardRef" not in signature

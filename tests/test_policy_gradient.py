@@ -460,7 +460,7 @@ def test_bad_input_is_refused_early(tmp_path: Path) -> None:
         PolicyGradient("CartPole-v1", log_dir=occupied / "run")
     with pytest.raises(ValueError, match="evaluation.env is needed"):
         PolicyGradient(SyncVectorEnv([Identity]), evaluation=Evaluation())
-    with pytest.raises(ValueError, match="total_timesteps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="total_timesteps must be a number of at least 1, got 0"):
         PolicyGradient("CartPole-v1").learn(0)
     with pytest.raises(ValueError, match="nothing was evaluated"):
         PolicyGradient("CartPole-v1").restore_best()

@@ -63,7 +63,9 @@ def make_environments(
             raise ValueError("env_kwargs and vectorization do not apply to a VectorEnv, which is made already")
         return env, "given"
     if not isinstance(env, str) and not callable(env):
-        raise TypeError(f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {env!r}")
+        one = isinstance(env, gymnasium.Env)
+        remedy = "; one environment cannot be copied: pass the function that makes it" if one else ""
+        raise TypeError(f"env must be an id, a function returning a gymnasium.Env, or a VectorEnv, got {env!r}{remedy}")
     try:
         if isinstance(env, str):
             wrappers: dict[str, Any] = {"wrappers": [Checked]} if vectorization == "async" else {}

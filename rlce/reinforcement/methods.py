@@ -66,7 +66,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial, wraps
-from typing import Any, Literal, ParamSpec, TypedDict, Unpack, get_args
+from typing import Any, Literal, ParamSpec, TypedDict, Unpack, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -266,7 +266,8 @@ def _library(**defaults: Any) -> Callable[[Callable[P, Method]], Callable[P, Met
 
     def put(maker: Callable[P, Method]) -> Callable[P, Method]:
         build: Callable[..., Method] = maker
-        name, signature, hints = maker.__name__, inspect.signature(maker), Numbers.__annotations__
+        name, hints = maker.__name__, get_type_hints(Numbers)
+        signature = inspect.signature(maker, eval_str=True)  # so that `help` shows types
         *own, _ = signature.parameters.values()  # the last one is **numbers
         shared = [
             inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[each])
@@ -374,6 +375,9 @@ def actor_critic(**numbers: Unpack[Numbers]) -> Method:
 
     With λ = 1, the default, the advantage is that of Mnih et al.: rewards to the end of the round, then the critic.
 
+    Args:
+        numbers: see `rlce.methods`.
+
     Source:
         Mnih et al. (2016), arXiv 1602.01783; Schulman et al. (2016), arXiv 1506.02438.
 
@@ -393,6 +397,7 @@ def ppo(*, clip: Scheduled = 0.2, **numbers: Unpack[Numbers]) -> Method:
 
     Args:
         clip: ε > 0, or a schedule, which may fall to 0 (see `rlce.methods`).
+        numbers: see `rlce.methods`.
 
     Source:
         Schulman et al. (2017), arXiv 1707.06347.

@@ -18,7 +18,7 @@ from torch import nn
 from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
 from rlce.network import WithLogStd, checked_device, numpy_forward
-from rlce.optimization import Optimization, check
+from rlce.optimization import Optimization, check, check_kind, check_number
 from rlce.reinforcement import environments, files, loss, masks, methods, networks, recipes, spaces
 from rlce.reinforcement.environments import Environments, EnvLike
 from rlce.reinforcement.evaluation import Evaluation, monitored
@@ -135,8 +135,10 @@ class PolicyGradient:
         self._from_file = () if saved is None else saved.from_file
         self.method, self.optimization, self.num_envs = chosen.method, chosen.optimization, chosen.num_envs
         self._timesteps = None if task is None else task.timesteps
-        if evaluation is not None and evaluation.env is None and isinstance(self._env, VectorEnv):
-            raise ValueError("evaluation.env is needed if env is a VectorEnv, which cannot be made twice")
+        if evaluation is not None:
+            check_kind("evaluation", evaluation, Evaluation, "Evaluation(every=10_000)")
+            if evaluation.env is None and isinstance(self._env, VectorEnv):
+                raise ValueError("evaluation.env is needed if env is a VectorEnv, which cannot be made twice")
         environments.check_request(self.num_envs, vectorization)
         check("env_kwargs", env_kwargs, isinstance(env_kwargs, Mapping), "be a mapping or None")
         checkpoint.check_json("env_kwargs", dict(env_kwargs))
@@ -247,7 +249,7 @@ class PolicyGradient:
         total = self._timesteps if total_timesteps is None else total_timesteps
         if total is None:
             raise ValueError("total_timesteps: pass a number of environment steps; only a recipe has its own")
-        check("total_timesteps", total, total >= 1, "be at least 1")
+        check_number("total_timesteps", total, lambda steps: steps >= 1, "be a number of at least 1")
         if self.method.weight is methods.absent:
             which = "is not the library's own, or has a number that is a function"
             raise ValueError(f"method: {self.method.name!r} {which}; pass it to load(method=...)")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from rlce.optimization import Optimization, check, check_flag, check_number, check_whole
+from rlce.optimization import Optimization, check, check_flag, check_kind, check_number, check_whole
 from rlce.reinforcement import methods
 from rlce.reinforcement.methods import Method
 
@@ -34,7 +34,7 @@ class Settings:
 
     Raises:
         ValueError: a value of another kind or outside its range.
-        TypeError: the method is no `Method`.
+        TypeError: the method is no `Method`, or the optimization no `Optimization`.
 
     Example:
         >>> Settings().method.name
@@ -54,6 +54,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.method, Method):
             raise TypeError(f"method must be a name or a Method, such as methods.ppo(), got {self.method!r}")
+        check_kind("optimization", self.optimization, Optimization, "Optimization(learning_rate=1e-3)")
         check_whole("num_envs", self.num_envs)
         for name in ("normalize_observations", "scale_rewards"):
             check_flag(name, getattr(self, name))
