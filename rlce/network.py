@@ -279,7 +279,7 @@ def build(factory: NetworkFactory, n_inputs: int, n_outputs: int, seed: int) -> 
 
     Raises:
         TypeError: if the factory does not return a module.
-        ValueError: if it is not a factory, or the network's outputs have another shape or type.
+        ValueError: if it is not a factory, the network fails on the rows, or its outputs have another shape or type.
     """
     check_factory(factory)
     with torch.random.fork_rng(devices=[]):
@@ -287,7 +287,11 @@ def build(factory: NetworkFactory, n_inputs: int, n_outputs: int, seed: int) -> 
         network = factory(n_inputs, n_outputs)
     if not isinstance(network, nn.Module):
         raise TypeError(f"network: the factory must return a torch.nn.Module, got {type(network).__name__}")
-    outputs = numpy_forward(network)(np.zeros((2, n_inputs), np.float32))
+    try:
+        outputs = numpy_forward(network)(np.zeros((2, n_inputs), np.float32))
+    except RuntimeError as error:  # torch's error about shapes
+        flat = f"rows reach it flat, here [2, {n_inputs}]; torch.nn.Unflatten gives images their shape back"
+        raise ValueError(f"network: it fails on two rows ({flat}): {error}") from error
     if outputs.shape != (2, n_outputs) or outputs.dtype not in (np.float32, np.float64):
         wanted = f"for inputs [2, {n_inputs}] the outputs must be float32 or float64 [2, {n_outputs}]"
         raise ValueError(f"network: {wanted}, got {outputs.dtype} {list(outputs.shape)}")

@@ -110,10 +110,12 @@ class Tracker:
         if self._file is not None:
             from tensorboard.compat.proto.summary_pb2 import Summary
 
-            try:
-                numbers = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"scalars to log must be numbers, got {dict(values)}") from error
+            numbers = []
+            for name, value in values.items():
+                try:
+                    numbers.append(Summary.Value(tag=name, simple_value=float(value)))
+                except (TypeError, ValueError) as error:
+                    raise TypeError(f"scalars to log must be numbers, got {value!r} for {name!r}") from error
             self._write({"summary": Summary(value=numbers)}, step=step)
 
     def config(self, config: Mapping[str, Any]) -> None:

@@ -129,6 +129,7 @@ def test_a_file_holds_a_pair_and_no_function(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"method: 'ppo' .* pass it to load\(method="):
             loaded.learn(32)
         PolicyGradient.load(tmp_path / "b", method=method).learn(32)
+        assert PolicyGradient.load(tmp_path / "b", method="ppo").method.arguments == methods.ppo().arguments
 
 
 @pytest.mark.parametrize(

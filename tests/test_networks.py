@@ -141,3 +141,8 @@ def test_the_factory_of_the_documentation_is_the_one_tested() -> None:
     names: dict[str, Any] = {"nn": nn, "PolicyGradient": PolicyGradient}
     exec(textwrap.dedent(code), names)
     assert names["agent"].policy[0] is names["agent"].critic[0]
+
+
+def test_a_network_that_wants_another_shape_is_told_what_it_gets() -> None:
+    with pytest.raises(ValueError, match=r"network: it fails on two rows \(rows reach it flat, here \[2, 4\]; .*conv"):
+        PolicyGradient("CartPole-v1", network=lambda n_inputs, n_outputs: nn.Conv2d(1, n_outputs, 3))

@@ -397,7 +397,7 @@ class PolicyGradient:
         env: EnvLike | None = None,
         network: Networks | None = None,
         *,
-        method: Method | None = None,
+        method: str | Method | None = None,
         evaluation: Evaluation | None = None,
         optimization: Optimization | None = None,
         num_envs: int | None = None,
@@ -415,7 +415,8 @@ class PolicyGradient:
             env: the environment to learn in; by default the one whose id was saved. Needed if the agent was trained in
                 one from a factory, or in a VectorEnv.
             network: the factory or factories; needed if the saved networks are not the library's MLPs.
-            method: the method; needed for `learn` if the saved one is not the library's own.
+            method: the method, or the name of one with its defaults; needed for `learn` if the saved one is not the
+                library's own.
             evaluation: replaces the saved one; needed for `learn` if the saved one's environment was not an id.
             optimization: replaces the saved one; needed for `learn` if the saved schedule was a function. The same
                 optimiser keeps its moments.
