@@ -124,3 +124,18 @@ def test_a_space_without_a_fixed_width_is_named(space: gymnasium.Space[Any], wit
 def test_an_unknown_description_is_refused() -> None:
     with pytest.raises(ValueError, match="no space of kind 'Hypercube'"):
         spaces.from_json({"kind": "Hypercube"})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "rescaled"),
+    [
+        (-2.0, 3.0, np.float32, True),
+        (-np.inf, 1.0, np.float32, False),
+        (np.finfo(np.float32).min, np.finfo(np.float32).max, np.float32, False),
+        (np.iinfo(np.int64).min, np.iinfo(np.int64).max, np.int64, False),
+        (0, 255, np.uint8, True),
+    ],
+)
+def test_bounds_that_mean_no_bound_are_not_rescaled_by_default(low: Any, high: Any, dtype: Any, rescaled: bool) -> None:
+    space = Box(low, high, (2,), dtype)
+    assert spaces.Actions(space, rescale=None).rescale is rescaled

@@ -122,7 +122,8 @@ class Actions:
     Args:
         space: a single environment's action space.
         rescale: for a Box with finite bounds, map −1 … 1 to the lower … upper bound, and clip beyond; by default
-            numbers are sent unchanged. None: True for a Box with finite bounds, False for any other space.
+            numbers are sent unchanged. None: True for a Box whose bounds are all within ±1e9 (larger ones mostly stand
+            for "no bound"), False for any other space.
 
     Attributes:
         head: the head that serves the space.
@@ -147,7 +148,9 @@ class Actions:
         bounded = isinstance(space, spaces.Box) and space.is_bounded()
         if rescale and not bounded:
             raise ValueError(f"rescale needs a Box with finite bounds, got the action space {space}")
-        self.space, self.rescale = space, bounded if rescale is None else rescale
+        if rescale is None and isinstance(space, spaces.Box):
+            rescale = bool((np.abs([space.low, space.high], dtype=np.float64) <= 1e9).all())
+        self.space, self.rescale = space, bool(rescale)
         self.head: Distribution
         if isinstance(space, spaces.Discrete):
             self.head = Categorical(int(space.n))
