@@ -31,8 +31,7 @@ class Arguments:
     """
 
     task: Positional[str | None] = None
-    """The name of a recipe, such as CartPole-v1/ppo; or an environment's id. module:Name-v0 imports the module first,
-    also from the working directory."""
+    """A recipe's name (CartPole-v1/ppo) or an environment's id (module:Name-v0 imports the module, also from here)."""
     recipe: str | None = None
     """A recipe, to use in the environment that is given."""
     method: Annotated[str | None, arg(aliases=["--algo"])] = None

@@ -221,16 +221,23 @@ def test_training_a_large_network_keeps_the_users_numbers(
     assert seen == expected
 
 
-@pytest.mark.parametrize(("large", "expected"), [(48, 1), (47, 2)])
+@pytest.mark.parametrize(
+    ("network", "large", "expected"),
+    [
+        (nn.Linear(5, 2), 4 * 12, 1),  # four copies of the environment, twelve parameters
+        (nn.Linear(5, 2), 4 * 12 - 1, 2),
+        (Convolution(), 4 * 4 * 4, 1),  # four numbers in an observation, four parameters
+        (Convolution(), 4 * 4 * 4 - 1, 2),
+    ],
+)
 def test_evaluating_a_large_policy_keeps_the_users_numbers(
-    large: int, expected: int, monkeypatch: pytest.MonkeyPatch
+    network: nn.Module, large: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four copies of the environment, and a policy of twelve parameters."""
     monkeypatch.setattr(threads, "LARGE", large)
     seen = set()
 
     class Agent:
-        policy = nn.Linear(5, 2)
+        policy = network
 
         def predict(self, observation: Any, deterministic: bool = False, *, generator: Any = None) -> Any:
             seen.add(torch.get_num_threads())
@@ -267,6 +274,13 @@ def test_predictions_of_estimators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "LARGE", 2)
     own.predict(X)
     assert seen == [(2, 1), USERS]  # NumPy computes alone
+    X = [[0.0, 1.0], [1.0, 0.0]]
+    convolution = rlce.Classifier(epochs=1, network=lambda n_inputs, n_outputs: Convolution()).fit(X, y)
+    seen.clear()
+    for large in (2 * 2 * 4, 2 * 2 * 4 - 1):  # two rows of two numbers, four parameters
+        monkeypatch.setattr(threads, "LARGE", large)
+        convolution.predict(X)
+    assert seen == [(1, 1), USERS]
 
 
 def test_acting_changes_no_numbers() -> None:
