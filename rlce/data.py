@@ -184,11 +184,20 @@ class Standardizer:
                 count = float(weight.sum())
                 mean = weight @ part / count
                 new = Moments(mean, weight @ (part - mean) ** 2 / count, count)
-            both = merged(Moments(self.mean, self.variance, self.count), new)
-            if self._columns is not None:
-                mean = np.where(self._columns, both.mean, self.mean)
-                both = Moments(mean, np.where(self._columns, both.variance, self.variance), both.rows)
-            self.restore(*both)
+            self.merge(new)
+
+    def merge(self, other: Moments) -> None:
+        """Merge the moments of other rows, ``[D]`` each, into the statistics."""
+        both = merged(self.moments, other)
+        if self._columns is not None:
+            mean = np.where(self._columns, both.mean, self.mean)
+            both = Moments(mean, np.where(self._columns, both.variance, self.variance), both.rows)
+        self.restore(*both)
+
+    @property
+    def moments(self) -> Moments:
+        """Mean, variance and count."""
+        return Moments(self.mean, self.variance, self.count)
 
     def restore(self, mean: NDArray[np.float64], variance: NDArray[np.float64], count: float) -> None:
         """Replace the statistics: ``[D]``, ``[D]`` and the number of rows."""

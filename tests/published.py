@@ -475,9 +475,13 @@ def repeat(method: Published, setting: Setting, run: Run) -> Repeated:
     """Go through a recorded run with the published method: same data, same minibatches, own everything else."""
     policy, parameters, rows = Policy(run.task), run.before, []
     rounds: list[Episodes] = []
+    known = 0  # the rounds whose observations the statistics hold
     behaviour: list[dict[int, float]] = []  # of each round: log π(a|s) when a was taken
     for record in run.rounds:
-        inputs = inputs_of(run.task, rounds if setting.normalize_observations else [])
+        sizes = [sum(map(len, episodes)) for episodes in rounds]
+        if sum(sizes[known:]) >= sum(sizes[:known]):
+            known = len(rounds)
+        inputs = inputs_of(run.task, rounds[:known] if setting.normalize_observations else [])
         rounds.append(episodes_of(record, method.episodes))
         behaviour.append(log_probabilities(policy, parameters, inputs, rounds[-1]))
         factor = reward_factor(rounds) if setting.scale_rewards else 1.0

@@ -495,4 +495,23 @@ def test_statistics_take_every_observation_once() -> None:
     )
     agent.learn(20)
     assert agent.normalizer is not None
-    assert agent.normalizer.count == agent.steps - 1  # the last round's are not in yet
+    assert agent.normalizer.count + agent._unseen.count == agent.steps
+
+
+def test_statistics_change_when_the_observations_have_doubled() -> None:
+    """Otherwise the inputs shift in every round, to the end of training."""
+    agent = PolicyGradient(lambda: IdentityBox(length=5), methods.actor_critic(steps=4), num_envs=3)
+    seen: list[tuple[int, float]] = []  # steps before the round, and the count that was in force in it
+    before = [0]
+
+    def watch(progress: Progress) -> None:
+        assert agent.normalizer is not None
+        seen.append((before[0], agent.normalizer.count))
+        before[0] = progress.step
+
+    agent.learn(300, callback=watch)
+    assert seen[:2] == [(0, 0), (seen[1][0], seen[1][0])]  # all of the first round
+    assert all(steps - count < count for steps, count in seen[1:])  # not too late
+    counts = sorted({count for _, count in seen[1:]})
+    assert all(later >= 2 * earlier for earlier, later in itertools.pairwise(counts))  # not too early
+    assert len(counts) > 3

@@ -64,7 +64,8 @@ class PolicyGradient:
         optimization: optimiser, learning rate, schedule, clipping.
         evaluation: evaluate during training and keep the best policy; None for no evaluation.
         normalize_observations: standardise the numbers of a Box in observations by running statistics; classes stay 0
-            and 1. The statistics are saved with the policy and do not change outside training.
+            and 1. The statistics change at the start of a round, when the observations have doubled in number since
+            they last changed. They are saved with the policy and do not change outside training.
         rescale_actions: for a Box, map the policy's −1 … 1 to the lower … upper bound (the default where the bounds are
             finite); False sends its numbers unchanged, and clipped to the bounds.
         scale_rewards: in training, divide rewards by the running deviation of their discounted sum (γ = 0.99).
@@ -183,7 +184,7 @@ class PolicyGradient:
         self.normalizer = Standardizer(width, clip=10.0, columns=numeric) if normalized else None
         self.learner = Learner(self.head, self.policy, self.critic, self.reference, self.normalizer, self.device)
         self.return_scale = ReturnScale() if self._settings["scale_rewards"] else None
-        self._unseen: NDArray[np.float32] | None = None
+        self._unseen = Standardizer(width)  # of the observations that the normalizer's statistics do not hold yet
         self._replay: deque[tuple[Rollout, NDArray[Any]]] = deque(maxlen=self.method.replay + 1)
         self._steps_before = 0
         # Last, because it makes the log directory, which bad input must not leave behind.
@@ -299,10 +300,11 @@ class PolicyGradient:
     def _rounds(self, collector: Collector, end: int) -> Iterator[Round]:
         method, normalizer = self.method, self.normalizer
         while self.steps < end:
-            if normalizer is not None and self._unseen is not None:
-                # Not earlier: acting, learning and evaluating must see the same statistics throughout a round.
-                normalizer.update(self._unseen)
-                self._unseen = None
+            if normalizer is not None and self._unseen.count > 0 and self._unseen.count >= normalizer.count:
+                # Not earlier: acting, learning and evaluating must see the same statistics throughout a round. And
+                # seldom: the networks must learn anew what their inputs mean, and late in training that does harm.
+                normalizer.merge(self._unseen.moments)
+                self._unseen = Standardizer(normalizer.width)
             policy = numpy_forward(self.policy)
             act = policy if normalizer is None else lambda x, f=policy: f(self.learner.seen(x))
             rollout = (
@@ -316,7 +318,7 @@ class PolicyGradient:
             scalars |= collector.scalars()
             if isinstance(self.policy, WithLogStd):
                 scalars["train/action_std"] = float(self.policy.log_std.detach().exp().mean())
-            self._unseen = rollout.observation[rollout.valid]
+            self._unseen.update(rollout.observation[rollout.valid])
             batches = loss.batches(rows, method, self._minibatch_generator, self.learner, self.trainer.fraction)
             yield Round(batches, self.steps, scalars, collector.ended)
 
