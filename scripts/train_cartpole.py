@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import scripts  # sets the number of threads before NumPy loads
@@ -27,4 +28,7 @@ def chosen(arguments: train.Arguments) -> train.Arguments:
 
 if __name__ == "__main__":
     default = train.Arguments(ENV)
-    scripts.run(lambda: train.main(chosen(tyro.cli(train.Arguments, default=default, description=__doc__))))
+    *_, details = (inspect.getdoc(train.Arguments) or "").partition("\n")
+    scripts.run(
+        lambda: train.main(chosen(tyro.cli(train.Arguments, default=default, description=f"{__doc__}\n{details}")))
+    )

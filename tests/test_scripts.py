@@ -537,7 +537,10 @@ def test_regression_from_a_csv_file(tmp_path: Path, cost: str) -> None:
 @pytest.mark.parametrize(
     ("script", "explained"),
     [
-        ("train_cartpole", ["--evaluate-every", "A rerun replaces nothing", "by default runs/METHOD-ENV-SEED"]),
+        (
+            "train_cartpole",
+            ["--evaluate-every", "A rerun replaces nothing", "runs/RECIPE-SEED or runs/METHOD-ENV-SEED"],
+        ),
         ("train_classifier", ["--imbalanced", "A rerun replaces nothing", "The column of the .csv file to predict"]),
         ("predict", ["--coverage", "The .csv file to predict for"]),
         ("evaluate", ["--episodes", "The saved file, or the directory that holds agent.safetensors"]),

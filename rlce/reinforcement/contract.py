@@ -7,7 +7,8 @@ a Box are not checked, because many tasks leave them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from itertools import starmap
 from numbers import Real
 from typing import Any
@@ -177,12 +178,27 @@ def quick_check(space: gymnasium.Space[Any]) -> Callable[[Any], bool]:
     spaces = gymnasium.spaces
     if isinstance(space, spaces.Discrete):
         first, last = int(space.start), int(space.start + space.n) - 1
-        return lambda value: type(value) in _INTEGERS and first <= value <= last
+        return partial(_is_class, first, last)
     if isinstance(space, spaces.Box):
         kinds = np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"
         shape, castable = space.shape, {kind for kind in kinds if np.can_cast(kind, space.dtype, "same_kind")}
-        return lambda value: type(value) is np.ndarray and value.shape == shape and value.dtype.char in castable
-    return lambda value: fault(space, value) is None
+        return partial(_is_array, shape, castable)
+    return partial(_is_faultless, space)
+
+
+# Functions of the module, because an agent that holds one can then be pickled.
+
+
+def _is_class(first: int, last: int, value: Any) -> bool:
+    return type(value) in _INTEGERS and first <= value <= last
+
+
+def _is_array(shape: tuple[int, ...], kinds: Collection[str], value: Any) -> bool:
+    return type(value) is np.ndarray and value.shape == shape and value.dtype.char in kinds
+
+
+def _is_faultless(space: gymnasium.Space[Any], value: Any) -> bool:
+    return fault(space, value) is None
 
 
 def fault(space: gymnasium.Space[Any], value: Any, name: str = "observation") -> str | None:
