@@ -173,7 +173,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         assert env_id is not None
         result: dict[str, Any] = {
             "env": env_id,
-            "recipe": recipe,
+            **({} if recipe is None else {"recipe": recipe}),
             "method": agent.method.name,
             "seed": arguments.seed,
             "environment steps": agent.steps,

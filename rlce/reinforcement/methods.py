@@ -622,7 +622,7 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     """The library's method of that name, with these arguments.
 
     Args:
-        name: of one of the constructors above, with hyphens or underscores.
+        name: of one of the constructors above, with hyphens or underscores, in any case.
         arguments: keyword arguments of the constructor; defaults fill in the others.
 
     Raises:
@@ -630,10 +630,10 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
         TypeError: the method has no such argument.
 
     Example:
-        >>> named("actor-critic").name
-        'actor_critic'
+        >>> named("actor-critic").name, named("PPO").name
+        ('actor_critic', 'ppo')
     """
-    maker = _MAKERS.get(name.replace("-", "_"))
+    maker = _MAKERS.get(name.lower().replace("-", "_"))
     if maker is None:
         raise ValueError(f"method must be one of {', '.join(_MAKERS)}, or a Method, got {name!r}")
     return maker(**(arguments or {}))
