@@ -10,11 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# One thread: a second one slows networks this small down. It must be set before NumPy loads.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-for _name in THREADS:
-    os.environ.setdefault(_name, "1")
-
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """Ctrl-C ends in one line and exit status 130, also while modules load."""

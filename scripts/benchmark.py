@@ -12,17 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import numpy as np
 import torch
 import tyro
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+import scripts
 from agents import cartpole, digits
-from rlce import PolicyGradient, evaluate_policy, recipes
+from rlce import PolicyGradient, evaluate_policy, recipes, threads
 
 EVALUATE_EVERY = 2_048
 SOLVED = 475.0
@@ -185,6 +183,7 @@ def spread(numbers: list[float], form: str) -> str:
     return f"{statistics.median(numbers):{form}} ({min(numbers):{form}} to {max(numbers):{form}})"
 
 
+@threads.one_thread()
 def held(
     recipe: tuple[str, ...] = ("CartPole-v1/ppo",),
     seeds: int = 20,
@@ -207,7 +206,6 @@ def held(
         timesteps: Environment steps of a run; by default the recipe's, and 60,000 for peers.
         output: File for all evaluations, as JSON.
     """
-    torch.set_num_threads(1)
     scripts.check_writable(output, "--output")
     known = (*cartpole.RECIPES, *PEERS)
     for name in recipe:
@@ -245,6 +243,7 @@ def held(
     scripts.write_json(output, {name: [[asdict(one) for one in run] for run in runs[name]] for name in recipe})
 
 
+@threads.one_thread()
 def returns(recipe: str = "Pendulum-v1/ppo", seeds: int = 5, first_seed: int = 0) -> None:
     """Train a recipe and print the mean return of 100 greedy and 100 sampled episodes.
 
@@ -253,7 +252,6 @@ def returns(recipe: str = "Pendulum-v1/ppo", seeds: int = 5, first_seed: int = 0
         seeds: Number of seeds.
         first_seed: The first seed.
     """
-    torch.set_num_threads(1)
     task, means = recipes.get(recipe), {name: list[float]() for name in ("greedy", "sampled")}
     for seed in range(first_seed, first_seed + seeds):
         began = time.process_time()
@@ -271,13 +269,13 @@ def returns(recipe: str = "Pendulum-v1/ppo", seeds: int = 5, first_seed: int = 0
     print(f"greedy {spread(means['greedy'], '.1f')}, sampled {spread(means['sampled'], '.1f')}, {seeds} seeds")
 
 
+@threads.one_thread()
 def classify(seeds: int = 10) -> None:
     """Test accuracy of agents/digits.py on a stratified, held-out fifth of the rows.
 
     Args:
         seeds: Number of seeds (of the split and the training).
     """
-    torch.set_num_threads(1)
     X, y = load_digits(return_X_y=True)
     scores, cpu_seconds = [], []
     for seed in range(seeds):
@@ -318,6 +316,7 @@ def startup(repeats: int = 5) -> None:
         print(f"| {name} | {spread(seconds[name], '.2f')} | {spread(memory[name], '.0f')} |")
 
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MEASURED = """
 import time
 from rlce import threads
@@ -349,12 +348,12 @@ def one_thread(repeats: int = 3, timesteps: int = 20_000) -> None:
     limits = {"with the limit": "", "without": "threads.LARGE = -1  # every network counts as large"}
     cases = [(task, number, limit) for task in tasks for number in ("1", "2", "default") for limit in limits]
     seconds: dict[tuple[str, str, str], list[tuple[float, ...]]] = {case: [] for case in cases}
-    plain = {name: value for name, value in os.environ.items() if name not in scripts.THREADS}
+    plain = {name: value for name, value in os.environ.items() if name not in THREADS}
     for case in cases * repeats:
         task, number, limit = case
         prepare, run = tasks[task]
         program = MEASURED.format(limit=limits[limit], prepare=prepare, run=run)
-        environment = plain if number == "default" else {**plain, **dict.fromkeys(scripts.THREADS, number)}
+        environment = plain if number == "default" else {**plain, **dict.fromkeys(THREADS, number)}
         command = [sys.executable, "-c", program]
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         seconds[case].append(tuple(map(float, done.stdout.split())))

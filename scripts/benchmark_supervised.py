@@ -15,9 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import numpy as np
 import torch
 import tyro
@@ -37,7 +34,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from rlce import Classifier, Regressor
+import scripts
+from rlce import Classifier, Regressor, threads
 from scripts.benchmark import spread
 
 SKORCH = importlib.util.find_spec("skorch") is not None
@@ -125,6 +123,7 @@ def timed_fit(estimator: Any, X: NDArray[Any], y: NDArray[Any], seed: int) -> tu
         return time.process_time() - began[0], time.perf_counter() - began[1]
 
 
+@threads.one_thread()
 def classify(
     data: tuple[str, ...] = tuple(CLASSIFICATION),
     seeds: int = 5,
@@ -141,7 +140,6 @@ def classify(
         epochs: Epochs of every network; by default 60, and 10 for "made".
         output: File for all results, as JSON.
     """
-    torch.set_num_threads(1)
     scripts.check_writable(output, "--output")
     everything: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     print("| data | contender | test accuracy | CPU s | wall s | CPU time over rlce's |\n|---|---|---|---|---|---|")
@@ -273,6 +271,7 @@ def regressors(seed: int, epochs: int) -> dict[str, Any]:
     return contenders
 
 
+@threads.one_thread()
 def regress(
     data: tuple[str, ...] = tuple(REGRESSION),
     seeds: int = 5,
@@ -291,7 +290,6 @@ def regress(
         rows: Number of rows; by default all.
         output: File for all results, as JSON.
     """
-    torch.set_num_threads(1)
     scripts.check_writable(output, "--output")
     measures = ["MAE", "RMSE", *(f"{what} of {c:.0%}" for c in COVERAGES for what in ("coverage", "width")), "CPU s"]
     everything: dict[str, dict[str, list[dict[str, float]]]] = {}

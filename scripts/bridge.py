@@ -8,9 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import numpy as np
 import torch
 import tyro
@@ -19,6 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
+import scripts
 from envs.labelled import LabelledData
 from rlce import MLP, Classifier, Optimization, PolicyGradient, methods
 from rlce.heads import Categorical
@@ -135,7 +133,6 @@ def compare(logits: Tensor, y: Tensor, draws: int, seed: int) -> None:
 
 def main(arguments: Arguments) -> dict[str, float]:
     """Train three times, print the accuracies, compare gradients; returns the accuracies."""
-    torch.set_num_threads(1)
     X, y = load_digits(return_X_y=True)
     X = (X / 16.0).astype(np.float32)
     X, test_X, y, test_y = train_test_split(X, y, test_size=0.2, stratify=y, random_state=arguments.seed)

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
-import torch
 import tyro
 
+import scripts
 from rlce import PolicyGradient, evaluate_policy
 
 
@@ -35,7 +32,6 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, float]:
     """Print mean, standard deviation and number of episodes; returns the two means."""
-    torch.set_num_threads(1)
     scripts.import_from_here()
     path = arguments.run / "agent.safetensors" if arguments.run.is_dir() else arguments.run
     agent = PolicyGradient.load(path)

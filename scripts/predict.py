@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import numpy as np
-import torch
 import tyro
 
 import rlce
+import scripts
 from rlce import checkpoint, tables
 from rlce.supervised.tables import Columns
 
@@ -87,7 +84,6 @@ def writing(path: Path) -> Iterator[Any]:
 
 def main(arguments: Arguments) -> int:
     """Predict in chunks, so that memory does not grow with the file; returns the number of rows."""
-    torch.set_num_threads(1)
     estimator, columns = load(arguments.model)
     names, predict = predictor(estimator, arguments.coverage)
     header, rows = tables.header(arguments.data), 0

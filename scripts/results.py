@@ -25,16 +25,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import numpy as np
-import torch
 import tyro
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from rlce import PolicyGradient, checkpoint, recipes
+import scripts
+from rlce import PolicyGradient, checkpoint, recipes, threads
 from scripts import benchmark
 from scripts.benchmark import Evaluated, Protocol, Stopwatch
 
@@ -284,9 +281,9 @@ def train_stable_baselines3(
     return model.num_timesteps, stopwatch
 
 
+@threads.one_thread()
 def measure(contender: Contender, seed: int, timesteps: int) -> dict[str, Any]:
     """One run: about 20 evaluations inside the training, outside its clock, and a closing one of 100 episodes."""
-    torch.set_num_threads(1)
     task, began = TASKS[contender.task], time.perf_counter()
     every = max(timesteps // EVALUATIONS, 1)
     protocol = Protocol(task.env, task.env_kwargs, every, task.episodes, task.max_steps)

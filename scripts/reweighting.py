@@ -14,9 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import numpy as np
 import torch
 import tyro
@@ -26,7 +23,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 
-from rlce import Classifier, targets
+import scripts
+from rlce import Classifier, targets, threads
 from rlce.supervised.calibration import expected_calibration_error
 
 NOISE = 0.2
@@ -104,9 +102,9 @@ def imbalanced_digits(seed: int, noise: float) -> tuple[NDArray[Any], ...]:
     return train_X[kept], test_X, np.where(generator.random(len(labels)) < noise, wrong, labels), test_y
 
 
+@threads.one_thread()
 def measured(seed: int, epochs: int) -> dict[str, list[float]]:
     """The measures of every rule with one seed, by "table / rule"."""
-    torch.set_num_threads(1)
     results = {}
     for noise in (NOISE, 0.0):
         X, test_X, y, test_y = imbalanced_digits(seed, noise)

@@ -19,19 +19,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import gymnasium
 import numpy as np
 import optuna
-import torch
 import tyro
 from gymnasium.spaces import Box
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 
-from rlce import PolicyGradient, methods
+import scripts
+from rlce import PolicyGradient, methods, threads
 from scripts.benchmark import Protocol, Stopwatch
 from scripts.results import TASKS, Task, final_score, saved_setting
 
@@ -188,9 +185,9 @@ def study_of(arguments: Arguments) -> optuna.Study:
     )
 
 
+@threads.one_thread()
 def work(arguments: Arguments) -> None:
     """Run trials in this process until the search has enough."""
-    torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, task = study_of(arguments), task_of(arguments)
     with gymnasium.make(task.env, **task.env_kwargs) as env:

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
-import torch
 import tyro
 from tyro.conf import Positional, arg
 
+import scripts
 from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy, recipes
 
 TIMESTEPS = 100_000
@@ -149,7 +146,6 @@ def save(agent: PolicyGradient, path: Path) -> None:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train, save, evaluate; returns the closing table."""
-    torch.set_num_threads(1)
     scripts.import_from_here()
     scripts.check_writable(arguments.save, "--save")
     scripts.check_writable(arguments.output, "--output")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import tyro
 
+import scripts
 from scripts import train
 
 ENV = "CartPole-v1"

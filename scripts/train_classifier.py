@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import scripts  # sets the number of threads before NumPy loads
-
-# isort: split
 import numpy as np
 import sklearn.datasets
-import torch
 import tyro
 from numpy.typing import NDArray
 
 import rlce
+import scripts
 from agents import digits
 from rlce import tables, targets
 from scripts import reports
@@ -155,7 +152,6 @@ def make(arguments: Arguments) -> rlce.Classifier | rlce.Regressor:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train, test, save; returns the closing table."""
-    torch.set_num_threads(1)
     classification = arguments.task == "classification"
     foreign = {"cost": None} if classification else {"imbalanced": False, "class_weight": None, "smoothing": 0.0}
     for name, unset in foreign.items():
