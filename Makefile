@@ -14,8 +14,8 @@ cartpole: $(READY)          ## train PPO on CartPole-v1, then evaluate the saved
 classify: $(READY)          ## train a classifier on scikit-learn's digits
 	$(RUN) -m scripts.train_classifier --log-dir runs/digits
 
-test: $(READY)              ## every test and every docstring's example
-	$(RUN) -m pytest
+test: $(READY)              ## every test and every docstring's example, in a process per core
+	$(RUN) -m pytest -n auto --dist worksteal
 
 check: $(READY)             ## style and types
 	$(RUN) -m ruff check .

@@ -12,7 +12,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 import scripts
-from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy, recipes
+from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy, methods, recipes
 
 TIMESTEPS = 100_000
 
@@ -72,9 +72,10 @@ class Arguments:
 def make(arguments: Arguments, log_dir: Path | None) -> PolicyGradient:
     """The agent that the arguments describe."""
     env, recipe = task_of(arguments)
-    numbers = scripts.keywords(arguments.method_kwargs, "--method-kwargs")
-    if arguments.discount is not None:
-        numbers["discount"] = arguments.discount
+    method = (arguments.method or "").lower().replace("_", "-")
+    if f"{env}/{method}" in recipes.names(env) and not hasattr(methods, method.replace("-", "_")):
+        raise ValueError(f"{arguments.method} is no method but a recipe: --recipe {env}/{method}")
+    numbers = numbers_of(arguments)
     every, kwargs = arguments.evaluate_every, arguments.env_kwargs
     return PolicyGradient(
         env,
@@ -91,6 +92,12 @@ def make(arguments: Arguments, log_dir: Path | None) -> PolicyGradient:
         device=arguments.device,
         **numbers,
     )
+
+
+def numbers_of(arguments: Arguments) -> dict[str, Any]:
+    """The numbers of the method that the arguments change."""
+    numbers = scripts.keywords(arguments.method_kwargs, "--method-kwargs")
+    return numbers if arguments.discount is None else {**numbers, "discount": arguments.discount}
 
 
 def task_of(arguments: Arguments) -> tuple[str | None, str | None]:
@@ -125,11 +132,24 @@ def description(agent: PolicyGradient, arguments: Arguments) -> str:
     method = agent.method.name
     if recipe is not None:
         other = "" if arguments.method is None else f", but with {method} and its defaults"
-        return f"{env} with the recipe {recipe}{other}"
+        return f"{env} with the recipe {recipe}{other}{changed(arguments)}"
     known = [name for name in recipes.names(env) if dict(recipes.get(name).env_kwargs) == env_kwargs]
     known = [name for name in known if recipes.get(name).settings.method.name == method]
     there_is = f" (there is a recipe: --recipe {known[0]})" if known else ""
-    return f"{env} with {method} and its defaults{there_is}"
+    return f"{env} with {method} and its defaults{changed(arguments)}{there_is}"
+
+
+def changed(arguments: Arguments) -> str:
+    """The numbers that the arguments change.
+
+    Example:
+        >>> changed(Arguments("CartPole-v1", discount=0.98, learning_rate=3e-3))
+        ', changed: discount=0.98, learning_rate=0.003'
+    """
+    others = "learning_rate", "normalize_observations", "scale_rewards"
+    numbers = numbers_of(arguments) | {name: getattr(arguments, name) for name in others}
+    texts = [f"{name}={value}" for name, value in numbers.items() if value is not None]
+    return f", changed: {', '.join(texts)}" if texts else ""
 
 
 def save(agent: PolicyGradient, path: Path) -> None:

@@ -147,7 +147,11 @@ def test_methods_of_one_step_a_round_take_larger_steps_where_none_are_given() ->
     [
         ({"gamma": 0.9}, r"method ppo has no argument gamma \(use discount\); it takes clip, discount, trace, "),
         ({"lr": 0.1}, r"no argument lr \(use PolicyGradient\(learning_rate=...\)\); it takes clip"),
-        ({"n_envs": 1, "clp": 2}, r"no argument n_envs \(use PolicyGradient\(num_envs=...\)\), clp; it takes clip"),
+        (
+            {"n_envs": 1, "clp": 2, "hiden": 3, "zoo": 4},
+            r"no argument n_envs \(use PolicyGradient\(num_envs=...\)\), clp \(did you mean clip\?\), "
+            r"hiden \(did you mean hidden\?\), zoo; it takes clip",
+        ),
         ({"method": methods.ppo(), "gamma": 0.9}, r"got gamma, but numbers of a method go with its name.*replace"),
         ({"method": methods.ppo(), "lr": 0.9}, r"got lr \(use PolicyGradient\(learning_rate=...\)\), but numbers"),
         ({"method": methods.ppo}, r"method must be a name or a Method, such as methods.ppo\(\), got <function ppo"),

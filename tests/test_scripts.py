@@ -231,6 +231,15 @@ with scripts.saving(path, slowly, lambda: True):
             "CartPole-v1 with the recipe CartPole-v1/ppo, but with elite and its defaults",
         ),
         ({"task": "CartPole-v1", "env_kwargs": '{"max_episode_steps": 9}'}, "CartPole-v1 with ppo and its defaults"),
+        (
+            {"task": "CartPole-v1", "learning_rate": 0.1, "discount": 0.5, "method_kwargs": '{"clip": 0.3}'},
+            "CartPole-v1 with ppo and its defaults, changed: clip=0.3, discount=0.5, learning_rate=0.1 "
+            "(there is a recipe: --recipe CartPole-v1/ppo)",
+        ),
+        (
+            {"task": "CartPole-v1/ppo", "scale_rewards": False},
+            "CartPole-v1 with the recipe CartPole-v1/ppo, changed: scale_rewards=False",
+        ),
     ],
 )
 def test_training_says_which_of_the_two_it_trains(arguments: dict[str, Any], said: str) -> None:
@@ -239,6 +248,13 @@ def test_training_says_which_of_the_two_it_trains(arguments: dict[str, Any], sai
     assert train.description(agent, given) == said
     if "recipe" not in said:
         assert agent.method.arguments == methods.ppo().arguments
+
+
+def test_a_recipe_given_as_a_method_is_pointed_to() -> None:
+    with pytest.raises(
+        ValueError, match=r"^reinforce-no-critic is no method but a recipe: --recipe CartPole-v1/reinforce-no-critic$"
+    ):
+        train.make(train.Arguments("CartPole-v1", method="reinforce-no-critic"), None)
 
 
 def test_cartpole_trains_its_recipe_unless_a_method_or_a_recipe_is_named() -> None:
@@ -255,7 +271,8 @@ def test_familiar_words(tmp_path: Path) -> None:
     flags = ("--algo", "ppo", "--gamma", "0.5", "--lr", "0.02", "--eval-freq", "100", "--n-envs", "2")
     quick = ("--total-timesteps", "200", "--episodes", "2", "--quiet", "--log-dir", str(tmp_path))
     said = run("-m", "scripts.train", "CartPole-v1", *flags, *quick, "--method-kwargs", '{"steps": 16}')
-    assert "CartPole-v1 with ppo and its defaults (there is a recipe: --recipe CartPole-v1/ppo): 2 environments" in said
+    changed = "changed: steps=16, discount=0.5, learning_rate=0.02 (there is a recipe: --recipe CartPole-v1/ppo)"
+    assert f"CartPole-v1 with ppo and its defaults, {changed}: 2 environments" in said
     agent = PolicyGradient.load(tmp_path / "agent.safetensors")
     assert agent.method.arguments == methods.ppo(discount=0.5, steps=16).arguments
     assert agent.optimization == dataclasses.replace(Settings().optimization, learning_rate=0.02)
@@ -315,13 +332,17 @@ def test_another_task_from_a_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "kwargs", "said"),
     [
-        ("CartPole-v1/reinforce-no-critic", '{"baseline": "mean"}', "8 environments (vector_entry_point)"),
-        ("CartPole-v1/rloo", '{"group_size": 4}', "8 environments (sync)"),
+        (
+            "CartPole-v1/reinforce-no-critic",
+            '{"baseline": "mean"}',
+            "baseline=mean: 8 environments (vector_entry_point)",
+        ),
+        ("CartPole-v1/rloo", '{"group_size": 4}', "group_size=4: 8 environments (sync)"),
     ],
 )
 def test_a_method_s_arguments_from_the_command_line(tmp_path: Path, recipe: str, kwargs: str, said: str) -> None:
     flags = ("--recipe", recipe, "--method-kwargs", kwargs, "--quiet", "--log-dir", str(tmp_path))
-    assert f"CartPole-v1 with the recipe {recipe}: {said}" in run(
+    assert f"CartPole-v1 with the recipe {recipe}, changed: {said}" in run(
         "-m", "scripts.train_cartpole", *flags, "--total-timesteps", "300", "--episodes", "2"
     )
 

@@ -12,6 +12,8 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, OneOf, Sequence, Text, Tuple
 from gymnasium.vector.utils import batch_space, iterate
 
+from envs.identity import Identity
+from rlce import PolicyGradient
 from rlce.reinforcement import spaces
 
 SPACES: dict[str, gymnasium.Space[Any]] = {
@@ -86,6 +88,23 @@ def test_a_space_survives_json(space: gymnasium.Space[Any]) -> None:
     batch = batch_of(space, 5)
     # Equal Dicts may differ in the order of their parts, and then a saved network would see its inputs permuted.
     np.testing.assert_array_equal(spaces.flatten_batch(again, batch), spaces.flatten_batch(space, batch))
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "said"),
+    [
+        (gymnasium.spaces.Discrete(3), 3, "from 0 to 2, got 3"),
+        (gymnasium.spaces.Discrete(3, start=1), np.array([1, 0]), "from 1 to 3, got 0"),
+        (gymnasium.spaces.Discrete(3), 1.5, "from 0 to 2, got 1.5"),
+        (gymnasium.spaces.MultiDiscrete([2, 3]), np.array([[1, 2], [2, 1]]), "from 0 to 1, got 2"),
+    ],
+)
+def test_a_class_outside_its_space_is_no_row_of_zeros(space: Any, observation: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^observation must have classes {said}$"):
+        spaces.flatten_batch(space, observation)
+    agent = PolicyGradient(Identity, "ppo", hidden=())
+    with pytest.raises(ValueError, match="^observation must have classes from 0 to "):
+        agent.predict(99)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ times the number.)
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -297,15 +298,20 @@ def _library(**defaults: Any) -> Callable[[Callable[P, Method]], Callable[P, Met
 
 
 def hinted(word: str, takes: Collection[str] = ()) -> str:
-    """A keyword that does not fit, with the one to use instead if it is another library's word for it.
+    """A keyword that does not fit, with the one to use instead: another library's word for it, or a misspelt one.
 
     Example:
-        >>> hinted("gamma", ["discount"])
-        'gamma (use discount)'
+        >>> hinted("gamma", ["discount"]), hinted("hiden")
+        ('gamma (use discount)', 'hiden (did you mean hidden?)')
     """
     ours = _OTHER_LIBRARIES.get(word)
     ours = ours if ours in takes else _OF_THE_AGENT.get(word)
-    return word if ours is None else f"{word} (use {ours})"
+    if ours is not None:
+        return f"{word} (use {ours})"
+    from rlce.reinforcement.policy_gradient import PolicyGradient  # it imports this module
+
+    near = difflib.get_close_matches(word, [*takes, *inspect.signature(PolicyGradient).parameters], n=1, cutoff=0.75)
+    return f"{word} (did you mean {near[0]}?)" if near else word
 
 
 def _try(method: Method) -> None:

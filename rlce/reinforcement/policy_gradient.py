@@ -334,6 +334,16 @@ class PolicyGradient:
             rollout, behaviour = loss.join(self._replay)
         return loss.prepare(rollout, method, self.learner, factor, behaviour)
 
+    def __repr__(self) -> str:
+        """What is trained, and how far.
+
+        Example:
+            >>> PolicyGradient("CartPole-v1", "ppo")
+            <PolicyGradient: ppo on CartPole-v1, 0 steps>
+        """
+        env = self.trained_in[0] or "environments of one's own"
+        return f"<{type(self).__name__}: {self.method.name} on {env}, {self.steps:,} steps>"
+
     def predict(
         self,
         observation: Any,
@@ -356,8 +366,8 @@ class PolicyGradient:
             One action for one observation, or ``[B, ...]`` actions for a batch.
 
         Raises:
-            ValueError: a shape that does not fit the observation space, a mask that forbids every action, or an
-                observation for which the policy's outputs are NaN or infinite.
+            ValueError: a shape that does not fit the observation space, a class outside it, a mask that forbids every
+                action, or an observation for which the policy's outputs are NaN or infinite.
             TypeError: a mask for actions that are not choices among classes.
         """
         batched = spaces.is_batch(self._input_space, observation)

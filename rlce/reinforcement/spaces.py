@@ -62,6 +62,9 @@ def flatten_batch(space: gymnasium.Space[Any], batch: Any) -> Observations:
     Returns:
         ``[B, D]`` float32; discrete parts are one-hot. B is 1 for a single observation.
 
+    Raises:
+        ValueError: a class outside its space.
+
     Example:
         >>> flatten_batch(gymnasium.spaces.Discrete(3, start=1), np.array([1, 3]))
         array([[1., 0., 0.],
@@ -75,12 +78,20 @@ def flatten_batch(space: gymnasium.Space[Any], batch: Any) -> Observations:
     assert space.shape is not None
     array = np.asarray(batch).reshape(-1, math.prod(space.shape))
     if isinstance(space, spaces.Discrete):
-        return (array == np.arange(space.start, space.start + space.n)).astype(np.float32)
+        return _one_hot(array[:, 0], space.start, space.n)
     if isinstance(space, spaces.MultiDiscrete):
-        columns = zip(array.T, space.nvec.ravel(), space.start.ravel(), strict=True)
-        parts = [column[:, None] == np.arange(start, start + n) for column, n, start in columns]
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        columns = zip(array.T, space.start.ravel(), space.nvec.ravel(), strict=True)
+        return np.concatenate([_one_hot(*column) for column in columns], axis=1)
     return array.astype(np.float32, copy=False)
+
+
+def _one_hot(values: NDArray[Any], start: int, classes: int) -> Observations:
+    """``[B]`` → ``[B, classes]``. A class outside the space must not become a row of zeros, which looks like data."""
+    equal = values[:, None] == np.arange(start, start + classes)
+    if np.count_nonzero(equal) != len(values):
+        wrong = values[~equal.any(axis=1)][0]
+        raise ValueError(f"observation must have classes from {start} to {start + classes - 1}, got {wrong}")
+    return equal.astype(np.float32)
 
 
 def is_batch(space: gymnasium.Space[Any], observation: Any) -> bool:
