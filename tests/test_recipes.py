@@ -46,23 +46,23 @@ def test_a_recipe_is_complete(name: str) -> None:
 
 
 def test_a_recipe_trains_with_its_numbers_for_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert recipes.get("CartPole-v1/ppo").timesteps == WRITTEN["CartPole-v1/ppo"]["timesteps"] == 60_000
+    assert recipes.get("CartPole-v1/ppo").timesteps == WRITTEN["CartPole-v1/ppo"]["timesteps"] == 50_000
     shorter = {**WRITTEN, "CartPole-v1/ppo": {**WRITTEN["CartPole-v1/ppo"], "timesteps": 1_500}}
     monkeypatch.setattr(recipes, "_read", lambda: json.loads(json.dumps(shorter)))
     agent = PolicyGradient(recipe="CartPole-v1/ppo", seed=4).learn()
-    assert 1_500 <= agent.steps < 1_500 + 32 * 32
+    assert 1_500 <= agent.steps < 1_500 + 16 * 128
     peer = PolicyGradient(
         "CartPole-v1",
         methods.ppo(
-            discount=0.98, trace=0.95, clip=0.2, steps=32, epochs=6, minibatch_size=256, standardize=False,
-            entropy_weight=0.0, value_weight=0.5,
+            discount=0.995, trace=0.95, clip=0.2, steps=128, epochs=6, minibatch_size=256, standardize=True,
+            entropy_weight=0.01, value_weight=0.5,
         ),
-        (32, 32),
-        32,
+        (64, 64),
+        16,
         4,
         activation="tanh",
-        optimization=Optimization("adam", 5e-3, "linear", floor=0.1, max_gradient_norm=0.5),
-        normalize_observations=False,
+        optimization=Optimization("adam", 2e-3, "linear", floor=0.1, max_gradient_norm=0.5),
+        normalize_observations=True,
         scale_rewards=True,
     )  # fmt: skip
     assert torch.equal(parameters(peer.learn(1_500)), parameters(agent))
@@ -78,13 +78,13 @@ def test_a_recipe_s_environment_and_keyword_arguments_give_way(monkeypatch: pyte
     other = PolicyGradient("Acrobot-v1", recipe=name)  # not the arguments of another environment
     assert other.trained_in == ("Acrobot-v1", {})
     assert other.method.arguments == recipes.get(name).settings.method.arguments
-    assert other.num_envs == 32
+    assert other.num_envs == WRITTEN["CartPole-v1/ppo"]["num_envs"] == recipes.get(name).settings.num_envs
 
 
 def test_unknown_and_missing_names_are_answered() -> None:
     for make, message in (
         (lambda: recipes.get("Pendulum-v1/trpo"), "recipe must be one of Pendulum-v1/ppo, got 'Pendulum-v1/trpo'"),
-        (lambda: recipes.get("ppo"), "recipe must be one of CartPole-v1/ppo, .*Pendulum-v1/ppo, got 'ppo'"),
+        (lambda: recipes.get("ppo"), "recipe must be one of CartPole-v1/ppo, .*Pendulum-v1/ppo, .*, got 'ppo'"),
         (lambda: PolicyGradient(recipe="Pendulum-v1"), "recipe must be one of Pendulum-v1/ppo, got 'Pendulum-v1'"),
         (lambda: PolicyGradient("CartPole-v1/ppo"), "is the name of a recipe; pass recipe='CartPole-v1/ppo'"),
         (PolicyGradient, "env: pass an environment, or recipe="),
@@ -137,7 +137,7 @@ def test_methods_of_one_step_a_round_take_larger_steps_where_none_are_given() ->
         ({"method": "ppo"}, Settings().optimization.learning_rate),
         ({"method": "reinforce", "learning_rate": 0.2}, 0.2),
         ({"method": "reinforce", "optimization": mine}, 0.3),
-        ({"method": "reinforce", "recipe": "CartPole-v1/ppo"}, 5e-3),
+        ({"method": "reinforce", "recipe": "CartPole-v1/cispo"}, 5e-3),
     ):
         assert PolicyGradient(Identity, **arguments).optimization.learning_rate == rate
 

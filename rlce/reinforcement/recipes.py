@@ -54,7 +54,7 @@ def get(name: str) -> Recipe:
 
     Example:
         >>> get("CartPole-v1/ppo").timesteps
-        60000
+        50000
     """
     described = _read().get(name)
     if described is None:
