@@ -83,9 +83,15 @@ def test_a_recipe_s_environment_and_keyword_arguments_give_way(monkeypatch: pyte
 
 def test_unknown_and_missing_names_are_answered() -> None:
     for make, message in (
-        (lambda: recipes.get("Pendulum-v1/trpo"), "recipe must be one of Pendulum-v1/ppo, got 'Pendulum-v1/trpo'"),
+        (
+            lambda: recipes.get("Pendulum-v1/trpo"),
+            "recipe must be one of Pendulum-v1/ppo, Pendulum-v1/reinforce, got 'Pendulum-v1/trpo'",
+        ),
         (lambda: recipes.get("ppo"), "recipe must be one of CartPole-v1/ppo, .*Pendulum-v1/ppo, .*, got 'ppo'"),
-        (lambda: PolicyGradient(recipe="Pendulum-v1"), "recipe must be one of Pendulum-v1/ppo, got 'Pendulum-v1'"),
+        (
+            lambda: PolicyGradient(recipe="Pendulum-v1"),
+            "recipe must be one of Pendulum-v1/ppo, Pendulum-v1/reinforce, got 'Pendulum-v1'",
+        ),
         (lambda: PolicyGradient("CartPole-v1/ppo"), "is the name of a recipe; pass recipe='CartPole-v1/ppo'"),
         (PolicyGradient, "env: pass an environment, or recipe="),
         (lambda: PolicyGradient("CartPole-v1").learn(), "total_timesteps: pass a number of environment steps"),

@@ -283,7 +283,10 @@ def test_familiar_words(tmp_path: Path) -> None:
     for arguments, message in (
         ([], "error: env: pass an environment, or recipe= with a name of rlce.recipes.names()\n"),
         (["CartPole-v1/ppo", "--recipe", "Pendulum-v1/ppo"], "error: two recipes: CartPole-v1/ppo and --recipe Pend"),
-        (["Pendulum-v1/pp0"], "error: recipe must be one of Pendulum-v1/ppo, got 'Pendulum-v1/pp0'\n"),
+        (
+            ["Pendulum-v1/pp0"],
+            "error: recipe must be one of Pendulum-v1/ppo, Pendulum-v1/reinforce, got 'Pendulum-v1/pp0'\n",
+        ),
     ):
         assert run("-m", "scripts.train", *arguments, ok=False).startswith(message)
 
