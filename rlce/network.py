@@ -22,6 +22,19 @@ def _sigmoid(x: NDArray[np.float32], _: Any) -> object:
     return np.multiply(np.tanh(x * np.float32(0.5), out=x) + 1, np.float32(0.5), out=x)
 
 
+def _silu(x: NDArray[np.float32], _: Any) -> object:
+    return np.multiply(x, np.multiply(np.tanh(x * np.float32(0.5)) + 1, np.float32(0.5)), out=x)
+
+
+def _gelu(x: NDArray[np.float32], _: Any) -> object:
+    from scipy.special import erf
+
+    half = erf(x * np.float32(math.sqrt(0.5)))
+    half += 1
+    half *= np.float32(0.5)
+    return np.multiply(x, half, out=x)
+
+
 # Name → (torch module, slope of a rectifier's negative half or None, the same in place on an array and a learnt slope).
 _ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float | None, Callable[..., object]]] = {
     "sigmoid": (nn.Sigmoid, None, _sigmoid),
@@ -29,6 +42,8 @@ _ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float | None, Callable[..
     "relu": (nn.ReLU, 0.0, lambda x, _: np.maximum(x, 0.0, out=x)),
     "leaky_relu": (nn.LeakyReLU, 0.01, lambda x, _: np.maximum(x, 0.01 * x, out=x)),
     "prelu": (nn.PReLU, 0.25, lambda x, slope: np.copyto(x, slope * x, where=x < 0)),
+    "silu": (nn.SiLU, 0.0, _silu),  # far from 0 it is a rectifier, and so is GELU
+    "gelu": (nn.GELU, 0.0, _gelu),
     "softplus": (nn.Softplus, None, lambda x, _: np.logaddexp(x, np.float32(0.0), out=x)),
 }
 _INITIALIZATIONS = ("orthogonal", "kaiming", "glorot")
@@ -71,7 +86,8 @@ class MLP(nn.Module):
         n_inputs: width of a row of inputs.
         n_outputs: width of a row of outputs; the last layer is linear.
         hidden: widths of the hidden layers; empty for a linear model.
-        activation: "sigmoid", "tanh", "relu", "leaky_relu", "prelu" (one learnt slope per layer) or "softplus".
+        activation: "sigmoid", "tanh", "relu", "leaky_relu", "prelu" (one learnt slope per layer), "silu" (Elfwing et
+            al. 2018, arXiv 1702.03118), "gelu" (Hendrycks and Gimpel 2016, arXiv 1606.08415) or "softplus".
         dropout: probability of zeroing a hidden unit in training, in [0, 1).
         initialization: "orthogonal", "kaiming" (He et al. 2015, arXiv 1502.01852) or "glorot" (uniform; Glorot and
             Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"); biases start

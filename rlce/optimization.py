@@ -18,11 +18,12 @@ from torch import Tensor, nn
 # Name → (class, the tensors that it keeps).
 _OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], set[str]]] = {
     "adam": (torch.optim.Adam, {"step", "exp_avg", "exp_avg_sq"}),
+    "adamw": (torch.optim.AdamW, {"step", "exp_avg", "exp_avg_sq"}),
     "sgd": (torch.optim.SGD, {"momentum_buffer"}),
     "adadelta": (torch.optim.Adadelta, {"step", "square_avg", "acc_delta"}),
     "rmsprop": (torch.optim.RMSprop, {"step", "square_avg"}),
 }
-# Adam's other numbers, as in torch.optim.Adam.
+# Other numbers of Adam and AdamW, as in torch.optim.
 _ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "amsgrad": False, "maximize": False}
 _A_FUNCTION = "(a function)"  # in a file, in place of a schedule that JSON cannot hold
 
@@ -98,7 +99,7 @@ class Optimization:
     """Optimiser, learning-rate schedule and clipping.
 
     Attributes:
-        optimizer: "adam", "sgd", "adadelta" or "rmsprop", as in torch.optim.
+        optimizer: "adam", "adamw", "sgd", "adadelta" or "rmsprop", as in torch.optim.
         learning_rate: the step size at the start; "adadelta" works with about 1.
         schedule: "constant"; "linear" or "cosine", which fall to ``floor`` × ``learning_rate``; "plateau", which
             divides by 10 whenever the monitored value has not improved for ``plateau_patience`` evaluations; or a
@@ -113,9 +114,10 @@ class Optimization:
         momentum: for "sgd"; the final momentum if it rises.
         momentum_schedule: for "sgd": "constant", or "rising" as in `momentum_at`.
         nesterov: for "sgd": Nesterov's momentum, in the form of torch.optim.SGD.
-        epsilon: added to the root of the mean square gradient; None for torch's: 1e-8 for "adam" and "rmsprop", 1e-6
-            (within the root) for "adadelta".
-        weight_decay: L2 penalty: this times the parameter is added to the gradient (AdamW's decay is another one).
+        epsilon: added to the root of the mean square gradient; None for torch's: 1e-8 (for "adadelta"
+            1e-6, within the root).
+        weight_decay: this times the parameter is added to the gradient (an L2 penalty); with "adamw" the parameter is
+            instead multiplied by 1 − learning rate × this at each step. None for torch's: 0.01 for "adamw", else 0.
 
     Raises:
         ValueError: for an unknown name, a number out of range, ``nesterov`` without momentum, ``nesterov`` or a
@@ -126,7 +128,7 @@ class Optimization:
         0.9
     """
 
-    optimizer: Literal["adam", "sgd", "adadelta", "rmsprop"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "adadelta", "rmsprop"] = "adam"
     learning_rate: float = 1e-3
     schedule: Literal["constant", "linear", "cosine", "plateau"] | Callable[[float], float] = "constant"
     floor: float = 0.0
@@ -134,7 +136,7 @@ class Optimization:
     plateau_patience: int = 10
     max_gradient_norm: float | None = None
     momentum: float = 0.9
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     momentum_schedule: Literal["constant", "rising"] = "constant"
     nesterov: bool = False
     epsilon: float | None = None
@@ -145,7 +147,9 @@ class Optimization:
             check_choice("schedule", self.schedule, ("constant", "linear", "cosine", "plateau"))
         check_choice("momentum_schedule", self.momentum_schedule, ("constant", "rising"))
         check_number("learning_rate", self.learning_rate, lambda x: 0 < x < math.inf, "be positive and finite")
-        check_number("weight_decay", self.weight_decay, lambda x: 0 <= x < math.inf, "be at least 0 and finite")
+        if self.weight_decay is not None:
+            wanted = "be at least 0 and finite, or None"
+            check_number("weight_decay", self.weight_decay, lambda x: 0 <= x < math.inf, wanted)
         check_number("floor", self.floor, lambda x: 0 <= x <= 1, "lie in [0, 1]")
         check_number("momentum", self.momentum, lambda x: 0 <= x < 1, "lie in [0, 1)")
         check_whole("plateau_patience", self.plateau_patience)
@@ -157,7 +161,8 @@ class Optimization:
         if self.epsilon is not None:
             check_number("epsilon", self.epsilon, lambda x: 0 < x < math.inf, "be positive and finite, or None")
             if self.optimizer == "sgd":
-                raise ValueError('epsilon works only with optimizer "adam", "rmsprop" or "adadelta", got "sgd"')
+                others = ", ".join(f'"{name}"' for name in _OPTIMIZERS if name != "sgd")
+                raise ValueError(f'epsilon works only with optimizer {others}, got "sgd"')
         for name, used in (("nesterov", self.nesterov), ("momentum_schedule", self.momentum_schedule != "constant")):
             if used and self.optimizer != "sgd":
                 raise ValueError(f'{name} works only with optimizer "sgd", got {self.optimizer!r}')
@@ -198,6 +203,18 @@ class Optimization:
         if self.momentum_schedule == "constant":
             return self.momentum
         return min(1.0 - 0.5 / (step // 250 + 1), self.momentum)
+
+    @property
+    def decay(self) -> float:
+        """The weight decay in force.
+
+        Example:
+            >>> Optimization("adamw").decay, Optimization("adam").decay
+            (0.01, 0.0)
+        """
+        if self.weight_decay is not None:
+            return self.weight_decay
+        return 0.01 if self.optimizer == "adamw" else 0.0
 
     @property
     def needs_end(self) -> bool:
@@ -272,7 +289,7 @@ class FlatParameters:
 class Optimizer:
     """One of torch.optim's optimisers over `FlatParameters`.
 
-    Adam calls torch's fused kernel directly where torch has one: the same arithmetic as
+    Adam and AdamW call torch's fused kernels directly where torch has them: the same arithmetic as
     ``torch.optim.Adam(fused=True)`` at a third of the cost, and without importing torch._dynamo, which takes seconds.
 
     Args:
@@ -288,14 +305,14 @@ class Optimizer:
         self._optimizer: torch.optim.Optimizer | None = None
         self._rising = settings.momentum_schedule == "rising"
         self.state: dict[str, Tensor]
-        fused = hasattr(torch, "_fused_adam_") and flat.value.device.type in ("cpu", "cuda")
-        if settings.optimizer == "adam" and fused:
+        self._fused: Any = getattr(torch, f"_fused_{settings.optimizer}_", None)
+        if settings.optimizer in ("adam", "adamw") and self._fused and flat.value.device.type in ("cpu", "cuda"):
             self.state = {name: torch.zeros_like(flat.value) for name in ("exp_avg", "exp_avg_sq")}
             self.state["step"] = torch.zeros((), device=flat.value.device)
             return
         parameter = nn.Parameter(flat.value)
         parameter.grad = flat.gradient
-        numbers: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        numbers: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.decay}
         if settings.optimizer == "sgd":
             numbers |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
         elif settings.epsilon is not None:
@@ -318,8 +335,8 @@ class Optimizer:
         flat, state = self._flat, self.state
         state["step"] += 1
         tensors: Any = [flat.value], [flat.gradient], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]]
-        decay, epsilon = self._settings.weight_decay, self._settings.epsilon or 1e-8
-        torch._fused_adam_(*tensors, lr=learning_rate, weight_decay=decay, eps=epsilon, **_ADAM)
+        decay, epsilon = self._settings.decay, self._settings.epsilon or 1e-8
+        self._fused(*tensors, lr=learning_rate, weight_decay=decay, eps=epsilon, **_ADAM)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Restore a saved state. The state of another optimiser is ignored: training then starts with a fresh one.

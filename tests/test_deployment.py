@@ -372,7 +372,7 @@ def test_every_activation_without_an_answer_of_its_own(tmp_path: Path) -> None:
     class Beside(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            names = ("sigmoid", "tanh", "relu", "leaky_relu", "prelu", "softplus")
+            names = ("sigmoid", "tanh", "relu", "leaky_relu", "prelu", "silu", "gelu", "softplus")
             self.parts = nn.ModuleList(rlce.MLP(4, 2, (8, 8), activation=name, dropout=0.5) for name in names)
 
         def forward(self, x: Tensor) -> Tensor:

@@ -248,10 +248,10 @@ def test_a_failed_refit_leaves_the_fit_as_it_was(kind: type, y: Any) -> None:
         ({"batch_size": "all"}, "batch_size must be a whole number of at least 1, or \"auto\", got 'all'"),
         ({"validation_split": 1.0}, r"validation_split must lie in \[0, 1\), got 1.0"),
         ({"validation_split": 1e-9}, "holds out none; use a larger one"),
-        ({"optimizer": "lbfgs"}, "optimizer must be one of adam, sgd, adadelta, rmsprop, got 'lbfgs'"),
+        ({"optimizer": "lbfgs"}, "optimizer must be one of adam, adamw, sgd, adadelta, rmsprop, got 'lbfgs'"),
         ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
         ({"stopping": 0}, "stopping must be a whole number of at least 1, None, or an rlce.Stopping, got 0"),
-        ({"activation": "gelu"}, "activation must be one of"),
+        ({"activation": "swish"}, "activation must be one of"),
     ],
 )
 def test_settings_that_make_no_sense(kind: type, y: Any, settings: dict[str, Any], message: str) -> None:
@@ -379,7 +379,7 @@ def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
 
 @both
 def test_an_estimator_that_was_never_trained_is_not_fitted(kind: Any, y: Any) -> None:
-    one = small(kind, activation="gelu")
+    one = small(kind, activation="swish")
     with pytest.raises(ValueError, match="activation"):
         one.fit(X, y)
     with pytest.raises(NotFittedError):
@@ -490,7 +490,7 @@ def test_files_that_say_what_cannot_be(kind: Any, y: Any, tmp_path: Path) -> Non
         ({"batch_size": True}, 'batch_size must be a whole number of at least 1, or "auto", got True'),
         ({"hidden": (True,)}, r"hidden .* must be whole numbers of at least 1, got \[2, True, "),
         ({"learning_rate": True}, "learning_rate must be positive and finite, got True"),
-        ({"optimizer": Optimization}, "optimizer must be one of adam, sgd, adadelta, rmsprop, got <class"),
+        ({"optimizer": Optimization}, "optimizer must be one of adam, adamw, sgd, adadelta, rmsprop, got <class"),
         ({"device": "gpu"}, "device: 'gpu' cannot be used here .*use \"cpu\""),
     ],
 )

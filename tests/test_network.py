@@ -14,9 +14,9 @@ from torch import nn
 
 from rlce.network import MLP, Dropout, WithLogStd, numpy_forward
 
-ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "prelu", "softplus"]
+ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "prelu", "silu", "gelu", "softplus"]
 # Variance of a He-initialised hidden weight is this over the fan-in; of the others' 1 over the fan-in.
-KAIMING = {"relu": 2.0, "leaky_relu": 2.0 / (1 + 0.01**2), "prelu": 2.0 / (1 + 0.25**2)}
+KAIMING = {"relu": 2.0, "leaky_relu": 2.0 / (1 + 0.01**2), "prelu": 2.0 / (1 + 0.25**2), "silu": 2.0, "gelu": 2.0}
 every_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 
@@ -217,7 +217,10 @@ def test_without_hidden_layers_the_network_is_linear() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"activation": "swish"}, "activation must be one of sigmoid, tanh, relu, leaky_relu, prelu, softplus"),
+        (
+            {"activation": "swish"},
+            "activation must be one of sigmoid, tanh, relu, leaky_relu, prelu, silu, gelu, softplus",
+        ),
         ({"initialization": "xavier"}, "initialization must be one of orthogonal, kaiming, glorot, got 'xavier'"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout must lie in \[0, 1\)"),

@@ -109,6 +109,11 @@ OPTIMIZERS: dict[str, tuple[Optimization, Callable[[Any], torch.optim.Optimizer]
         Optimization("adam", 0.01, weight_decay=0.1),
         lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1),
     ),
+    "adamw": (Optimization("adamw", 0.01), lambda p: torch.optim.AdamW(p, 0.01)),
+    "adamw with decay": (
+        Optimization("adamw", 0.01, weight_decay=0.3),
+        lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.3),
+    ),
     "sgd": (Optimization("sgd", 0.005, momentum=0.9), lambda p: torch.optim.SGD(p, 0.005, momentum=0.9)),
     "nesterov": (
         Optimization("sgd", 0.005, momentum=0.9, weight_decay=0.1, nesterov=True),
@@ -146,21 +151,22 @@ def test_steps_equal_torch_optims_on_separate_parameters(name: str, limit: float
         torch.testing.assert_close(mine, other, rtol=0, atol=tolerance)
 
 
-def test_adam_without_the_fused_kernel_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_without_the_fused_kernel_the_steps_are_the_same(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> Tensor:
         flat = FlatParameters(MLP(3, 2, (5,)).double())
-        optimizer = Optimizer(flat, Optimization("adam", weight_decay=0.1))
+        optimizer = Optimizer(flat, Optimization(name, weight_decay=0.1))
         for step in range(20):
             flat.gradient.copy_(torch.arange(len(flat.gradient)).double().sub(5 + step).sin())
             optimizer.step(0.1 / (1 + step))
         return flat.value
 
     fused = run()
-    monkeypatch.delattr(torch, "_fused_adam_")
+    monkeypatch.delattr(torch, f"_fused_{name}_")
     torch.testing.assert_close(run(), fused, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "adadelta", "rmsprop"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "adadelta", "rmsprop"])
 def test_a_restored_optimiser_goes_on_as_if_nothing_had_happened(name: Any) -> None:
     def made() -> tuple[FlatParameters, Optimizer]:
         flat = FlatParameters(MLP(2, 1, (3,)))
@@ -268,7 +274,7 @@ def test_the_count_of_gradient_steps_is_part_of_the_trainers_state() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"optimizer": "lion"}, "optimizer must be one of adam, sgd, adadelta, rmsprop, got 'lion'"),
+        ({"optimizer": "lion"}, "optimizer must be one of adam, adamw, sgd, adadelta, rmsprop, got 'lion'"),
         ({"schedule": "step"}, "schedule must be one of constant, linear, cosine, plateau, got 'step'"),
         ({"learning_rate": 0.0}, "learning_rate must be positive and finite, got 0.0"),
         ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
@@ -279,7 +285,7 @@ def test_the_count_of_gradient_steps_is_part_of_the_trainers_state() -> None:
         ({"schedule_timesteps": True}, "schedule_timesteps must be a whole number of at least 1, or None, got True"),
         ({"nesterov": 1}, "nesterov must be True or False, got 1"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
-        ({"weight_decay": -0.1}, "weight_decay must be at least 0 and finite, got -0.1"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0 and finite, or None, got -0.1"),
         ({"momentum_schedule": "falling"}, "momentum_schedule must be one of constant, rising, got 'falling'"),
         ({"momentum_schedule": "rising"}, "momentum_schedule works only with optimizer \"sgd\", got 'adam'"),
         ({"nesterov": True}, "nesterov works only with optimizer \"sgd\", got 'adam'"),
@@ -391,7 +397,7 @@ def test_epsilon_is_that_of_the_optimiser() -> None:
         trainer.fit(rounds(1), slope_one(trainer))
         assert trainer.module.weight.item() == pytest.approx(-expected, rel=1e-6)
     with pytest.raises(
-        ValueError, match='epsilon works only with optimizer "adam", "rmsprop" or "adadelta", got "sgd"'
+        ValueError, match='epsilon works only with optimizer "adam", "adamw", "adadelta", "rmsprop", got "sgd"'
     ):
         Optimization("sgd", epsilon=1e-8)
     with pytest.raises(ValueError, match="epsilon must be positive and finite, or None, got 0"):

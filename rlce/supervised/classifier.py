@@ -43,11 +43,10 @@ class Classifier(ClassifierMixin, Estimator):
         soft_targets: True if ``y`` holds rows of probabilities.
         activation: see `rlce.network.MLP`.
         dropout: probability of zeroing a hidden unit in training.
-        optimizer: "adam", "sgd", "adadelta" or "rmsprop", or an `rlce.Optimization` for schedules, momentum and
-            clipping.
+        optimizer: "adam", "adamw", "sgd", "adadelta" or "rmsprop", or an `rlce.Optimization` for schedules, momentum
+            and clipping.
         learning_rate: at the start; None for the optimiser's default (0.001).
-        weight_decay: the multiple of the parameters that is added to the gradient; None for the optimiser's default
-            (0).
+        weight_decay: see `rlce.Optimization`; None for the optimiser's default (0.01 for "adamw", else 0).
         batch_size: rows per gradient step; "auto" is 64, or more from 32,768 rows on.
         epochs: the largest number of passes over the training rows.
         standardize: shift and scale every column by the mean and deviation of the training rows.

@@ -201,10 +201,10 @@ class Regressor(RegressorMixin, Estimator):
         delta: δ of Huber's cost, in units of the targets' scale.
         activation: see `rlce.network.MLP`.
         dropout: probability of zeroing a hidden unit in training.
-        optimizer: "adam", "sgd", "adadelta" or "rmsprop", or an `rlce.Optimization` for schedules, momentum and
-            clipping.
+        optimizer: "adam", "adamw", "sgd", "adadelta" or "rmsprop", or an `rlce.Optimization` for schedules, momentum
+            and clipping.
         learning_rate: at the start; None for that of ``optimizer`` (default 0.001).
-        weight_decay: L2 penalty: this times the parameter is added to the gradient; None for that of ``optimizer`` (0).
+        weight_decay: see `rlce.Optimization`; None for the optimiser's default (0.01 for "adamw", else 0).
         batch_size: rows per gradient step; "auto" is 64, and more from 32,768 rows on.
         epochs: the maximal number of passes over the training rows.
         standardize: subtract each column's mean and divide by its standard deviation, both of the training rows. A
