@@ -59,6 +59,39 @@ def test_string_labels_and_probabilities() -> None:
     np.testing.assert_array_equal(classifier.predict(X), classifier.classes_[probabilities.argmax(axis=1)])
 
 
+@pytest.mark.parametrize("rule", [None, "two_class_rows"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("settings", [{}, {"temperature": 2.0, "prior": "training", "class_weight": "balanced"}])
+def test_logarithms_and_scores_say_what_probabilities_and_choices_say(
+    rule: Any, classes: int, settings: dict[str, Any]
+) -> None:
+    if rule is not None and settings:
+        settings = {"temperature": 2.0}
+    X, y = BLOBS[0][BLOBS[1] < classes], BLOBS[1][BLOBS[1] < classes]
+    classifier = small(rule=rule, **settings).fit(X[10:], y[10:])
+    probabilities = classifier.predict_proba(X)
+    np.testing.assert_allclose(classifier.predict_log_proba(X), np.log(probabilities), rtol=1e-9, atol=1e-12)
+    scores = classifier.decision_function(X)
+    choices = (scores > 0).astype(int) if classes == 2 else scores.argmax(axis=1)
+    np.testing.assert_array_equal(classifier.classes_[choices], classifier.predict(X))
+    if rule is None:  # their softmax
+        odds = np.exp(np.stack([0 * scores, scores], axis=1) if classes == 2 else scores)
+        np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, rtol=1e-9)
+    far = classifier.predict_log_proba(1e4 * X)
+    assert np.isfinite(far).all()
+    assert far.min() < np.log(np.finfo(np.float64).tiny)
+
+
+def test_logarithms_and_scores_of_several_labels() -> None:
+    X, y = BLOBS
+    several = np.stack([y == 0, y < 2], axis=1).astype(int)
+    classifier = small(temperature=0.5).fit(X, several)
+    scores = classifier.decision_function(X)
+    np.testing.assert_array_equal(scores > 0, classifier.predict(X))
+    np.testing.assert_allclose(1 / (1 + np.exp(-scores)), classifier.predict_proba(X), rtol=1e-9)
+    np.testing.assert_allclose(np.exp(classifier.predict_log_proba(X)), classifier.predict_proba(X), rtol=1e-9)
+
+
 def test_the_same_random_state_gives_bit_equal_parameters_and_touches_nothing_global() -> None:
     X, y = BLOBS
     before = torch.get_rng_state()

@@ -58,7 +58,6 @@ def test_scikit_learn_s_own_checks(estimator: Any) -> None:
     assert [f"{one['check_name']}: {one['exception']}" for one in by_status.get("failed", [])] == []
     assert {one["check_name"] for one in by_status.get("skipped", [])} <= {
         "check_array_api_input",  # unless SCIPY_ARRAY_API is set
-        "check_classifiers_multilabel_output_format_decision_function",  # as for MLPClassifier: it has none
     }
     passed = {one["check_name"] for one in by_status["passed"]}
     assert "check_sample_weight_equivalence_on_dense_data" in passed

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
+from torch.nn import functional as F
 
 from rlce.heads import Bernoulli, Categorical
 from rlce.optimization import check_number
@@ -189,6 +190,18 @@ class Answers:
         if isinstance(head, Bernoulli) and not self.labels.several:
             return head.shares(outputs)
         return head.probabilities(outputs)
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """The logarithms of `probabilities`, also where these are too small for a number."""
+        outputs = self.adjusted(outputs)
+        if self.labels.sigmoids:
+            outputs = F.logsigmoid(outputs)
+        return outputs if self.labels.several else outputs.log_softmax(dim=-1)
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """What `choices` compares: logits ``[N, K]``; for two classes the second's less the first's, ``[N]``."""
+        outputs = self.adjusted(outputs)
+        return outputs[..., 1] - outputs[..., 0] if outputs.shape[-1] == 2 and not self.labels.several else outputs
 
     def choices(self, outputs: Tensor) -> Tensor:
         """``[N, n_outputs]`` → class indices ``[N]``; for several labels, zeros and ones ``[N, M]``."""

@@ -238,6 +238,20 @@ class Classifier(ClassifierMixin, Estimator):
         answers, outputs = self._answers(X)
         return answers.probabilities(outputs).numpy()
 
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Logarithms of the probabilities, ``[N, D]`` → ``[N, K]``; finite also where a probability is too small."""
+        answers, outputs = self._answers(X)
+        return answers.log_probabilities(outputs).numpy()
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Logits, with ``temperature`` and ``prior``: the largest is the choice, ``[N, D]`` → ``[N, K]``.
+
+        For two classes, the second's less the first's: positive for ``classes_[1]``, ``[N]``. For several labels a row,
+        positive for yes, ``[N, M]``.
+        """
+        answers, outputs = self._answers(X)
+        return answers.scores(outputs).numpy()
+
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable labels, ``[N, D]`` → ``[N]``; for several labels a row, zeros and ones ``[N, M]``."""
         answers, outputs = self._answers(X)
