@@ -16,8 +16,8 @@ reinforce-no-critic  20/20   21,853 (7,884 to 37,419)    0.46 (0.19 to 1.18)
 ===================  ======  ==========================  ====================
 
 ``ppo`` is trained for 50,000 steps, the others for 60,000. On seeds that had not been looked at before,
-``python -m scripts.benchmark held --seeds 20 --first-seed 3000`` gave ``ppo`` 20/20, 19,218 (10,064 to 32,515) steps and
-0.93 (0.54 to 1.56) CPU s.
+``python -m scripts.benchmark held --seeds 20 --first-seed 3000`` gave ``ppo`` 20/20, 19,218 (10,064 to 32,515) steps
+and 0.93 (0.54 to 1.56) CPU s.
 
 ::
 

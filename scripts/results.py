@@ -622,6 +622,7 @@ def stage_lines(name: str, runs: Runs) -> list[str]:
         task = TASKS[contender.task]
         missed = misses(task, records)
         met = f"missed: {', '.join(missed)}" if missed else "met"
+        met = met if len(records) >= STAGES[name].seeds else "not finished"
         rows.append(scores_row(contender, records) + ([task.published, goal(task), met] if against else []))
     return table(SCORES + (" | published | target | result" if against else ""), rows)
 
