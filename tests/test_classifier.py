@@ -248,7 +248,7 @@ def test_bad_input() -> None:
         small().fit(X, y, sample_weight=np.zeros(len(X)))
     with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
         small().fit(X, y, sample_weight=-np.ones(len(X)))
-    with pytest.raises(ValueError, match="optimizer must be one of adam, sgd"):
+    with pytest.raises(ValueError, match="optimizer must be one of adam, adamw, sgd"):
         small(optimizer="lbfgs").fit(X, y)
     with pytest.raises(ValueError, match="epochs must be a whole number of at least 1, got 0"):
         small(epochs=0).fit(X, y)

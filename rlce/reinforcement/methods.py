@@ -64,6 +64,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial, wraps
@@ -308,9 +309,8 @@ def hinted(word: str, takes: Collection[str] = ()) -> str:
     ours = ours if ours in takes else _OF_THE_AGENT.get(word)
     if ours is not None:
         return f"{word} (use {ours})"
-    from rlce.reinforcement.policy_gradient import PolicyGradient  # it imports this module
-
-    near = difflib.get_close_matches(word, [*takes, *inspect.signature(PolicyGradient).parameters], n=1, cutoff=0.75)
+    of_the_agent = re.findall(r"PolicyGradient\((\w+)=", " ".join(_OF_THE_AGENT.values()))
+    near = difflib.get_close_matches(word, [*takes, *of_the_agent], n=1, cutoff=0.75)
     return f"{word} (did you mean {near[0]}?)" if near else word
 
 
