@@ -41,6 +41,9 @@ self-imitation                  0/5    —                           —        
 elite                           1/5    87,386 (87,386 to 87,386)   1.25 (1.25 to 1.25)   176 (104 to 500)
 ==============================  =====  ==========================  ====================  =====================
 
+The row of ``ppo`` and the first table were measured later than the other rows, while other programs ran: their CPU
+seconds are longer.
+
 PPO's settings are the library's defaults with γ = .995, chosen among 14 on seeds 100–135, 400–416 and 500–530. Those of
 both REINFORCE recipes and actor-critic come from a random search on seeds 100–105 and 200–219, the step size of V-trace
 from one on seeds 200–205. The other recipes use settings of these and were not tuned.

@@ -17,13 +17,9 @@ NetworkFactory = Callable[[int, int], nn.Module]
 Forward = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
-def _sigmoid(x: NDArray[np.float32], _: Any) -> object:
+def _sigmoid(x: NDArray[np.float32]) -> Any:
     # tanh never overflows, exp(−x) would: σ(x) = ½(1 + tanh(x/2)).
-    return np.multiply(np.tanh(x * np.float32(0.5), out=x) + 1, np.float32(0.5), out=x)
-
-
-def _silu(x: NDArray[np.float32], _: Any) -> object:
-    return np.multiply(x, np.multiply(np.tanh(x * np.float32(0.5)) + 1, np.float32(0.5)), out=x)
+    return np.multiply(np.tanh(x * np.float32(0.5)) + 1, np.float32(0.5))
 
 
 def _gelu(x: NDArray[np.float32], _: Any) -> object:
@@ -37,12 +33,13 @@ def _gelu(x: NDArray[np.float32], _: Any) -> object:
 
 # Name → (torch module, slope of a rectifier's negative half or None, the same in place on an array and a learnt slope).
 _ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float | None, Callable[..., object]]] = {
-    "sigmoid": (nn.Sigmoid, None, _sigmoid),
+    "sigmoid": (nn.Sigmoid, None, lambda x, _: np.copyto(x, _sigmoid(x))),
     "tanh": (nn.Tanh, None, lambda x, _: np.tanh(x, out=x)),
     "relu": (nn.ReLU, 0.0, lambda x, _: np.maximum(x, 0.0, out=x)),
     "leaky_relu": (nn.LeakyReLU, 0.01, lambda x, _: np.maximum(x, 0.01 * x, out=x)),
     "prelu": (nn.PReLU, 0.25, lambda x, slope: np.copyto(x, slope * x, where=x < 0)),
-    "silu": (nn.SiLU, 0.0, _silu),  # far from 0 it is a rectifier, and so is GELU
+    # Far from 0, SiLU and GELU are rectifiers.
+    "silu": (nn.SiLU, 0.0, lambda x, _: np.multiply(x, _sigmoid(x), out=x)),
     "gelu": (nn.GELU, 0.0, _gelu),
     "softplus": (nn.Softplus, None, lambda x, _: np.logaddexp(x, np.float32(0.0), out=x)),
 }

@@ -203,7 +203,7 @@ def held(
             load of the machine is the same for all.
         seeds: Number of seeds.
         first_seed: The first seed.
-        timesteps: Environment steps of a run; by default the recipe's, and 50,000 for peers.
+        timesteps: Environment steps of a run; by default the recipe's, and for peers that of CartPole-v1/ppo.
         output: File for all evaluations, as JSON.
     """
     scripts.check_writable(output, "--output")

@@ -110,6 +110,9 @@ def test_the_page_says_what_is_met_missed_and_not_run(tmp_path: Path, monkeypatc
     assert "* commit: abc" in text
     assert "![CartPole-v1: return against steps](results/CartPole-v1.png)" in text
     assert 1_000 < (tmp_path / "results" / "CartPole-v1.png").stat().st_size < 150_000
+    stages["b"] = Stage("Recipes", (recipe, absent), 3)
+    results.write(tmp_path / "runs", page)
+    assert f"| 500 (100k–500k) | {goal} | not finished |" in page.read_text()
 
 
 def test_a_run_is_measured_and_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
