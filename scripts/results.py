@@ -336,10 +336,11 @@ def file_of(folder: Path, stage: str, contender: Contender, seed: int) -> Path:
 
 
 def read_runs(folder: Path, stage: str, contender: Contender) -> list[dict[str, Any]]:
-    """The finished runs of a contender, by seed."""
+    """The finished runs of a contender, by seed, without those of settings that it had earlier."""
     pattern = file_of(folder, stage, contender, 0).name.replace("--0.json", "--*.json")
     runs = [json.loads(path.read_text()) for path in (folder / stage).glob(pattern)]
-    return sorted(runs, key=lambda one: int(one["seed"]))
+    setting = setting_of(contender) if runs else None  # a contender without runs may lack its recipe or environment
+    return sorted((one for one in runs if one["setting"] == setting), key=lambda one: int(one["seed"]))
 
 
 def missing_runs(

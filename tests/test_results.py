@@ -83,6 +83,7 @@ def test_the_page_says_what_is_met_missed_and_not_run(tmp_path: Path, monkeypatc
         "d": Stage("Large", (Contender("Hopper-v5", "Hopper-v5/ppo"),), 3),
     }
     monkeypatch.setattr(results, "STAGES", stages)
+    monkeypatch.setattr(results, "setting_of", lambda contender: {})
     runs = {
         ("a", CARTPOLE): [[9.0, 480.0, 490.0, 500.0], [9.0, 9.0, 9.0, 9.0]],
         ("b", recipe): [[500.0] * 3] * 2,
@@ -94,6 +95,8 @@ def test_the_page_says_what_is_met_missed_and_not_run(tmp_path: Path, monkeypatc
             path = results.file_of(tmp_path / "runs", stage, contender, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(record(seed, scores)))
+    earlier = record(2, [-1e6] * 3) | {"setting": {"num_envs": 1}}  # of another setting: left out
+    results.file_of(tmp_path / "runs", "a", CARTPOLE, 2).write_text(json.dumps(earlier))
     page = tmp_path / "results.md"
     results.write(tmp_path / "runs", page)
     text = page.read_text()
