@@ -216,7 +216,7 @@ def test_equal_rewards_give_exactly_no_gradient(episodes: int, baseline: Any, wh
         ),
         (
             lambda: methods.named("trpo"),
-            "method must be one of reinforce, actor_critic, ppo, .*or a Method, got 'trpo'",
+            "method must be one of reinforce, actor_critic, ppo, .*or a Method, got 'trpo' .*recipe=",
         ),
         (
             lambda: methods.reinforce(baseline="leave-one-out", episodes=1),

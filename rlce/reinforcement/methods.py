@@ -641,7 +641,8 @@ def named(name: str, arguments: Mapping[str, Any] | None = None) -> Method:
     """
     maker = _MAKERS.get(name.lower().replace("-", "_"))
     if maker is None:
-        raise ValueError(f"method must be one of {', '.join(_MAKERS)}, or a Method, got {name!r}")
+        known = f"{', '.join(_MAKERS)}, or a Method"
+        raise ValueError(f"method must be one of {known}, got {name!r} (a recipe is asked for with recipe=)")
     return maker(**(arguments or {}))
 
 
