@@ -586,6 +586,16 @@ Distribution = ClassHead | Gaussian
 RegressionHead = Gaussian | Point | Quantiles
 
 
+def cost_named(word: str) -> str:
+    """The library's name of a cost: "squared" for scikit-learn's "squared_error", "absolute" for "absolute_error".
+
+    Example:
+        >>> cost_named("squared_error"), cost_named("huber")
+        ('squared', 'huber')
+    """
+    return {"squared_error": "squared", "absolute_error": "absolute"}.get(word, word)
+
+
 def quantile_levels(quantiles: Any) -> tuple[float, ...]:
     """Sorted levels, each once, 0.5 among them.
 

@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import QuantileRegressor
+from sklearn.model_selection import GridSearchCV
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -311,13 +313,36 @@ def test_a_network_of_one_s_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Regressor.load(tmp_path / "r", network=factory).predict(X), model.predict(X))
 
 
+COSTS = r"cost must be one of squared, absolute, huber, quantile, gaussian \(or squared_error, absolute_error\), "
+
+
+@pytest.mark.parametrize(("word", "name"), [("squared_error", "squared"), ("absolute_error", "absolute")])
+def test_scikit_learn_s_words_for_costs(word: str, name: str, tmp_path: Path) -> None:
+    """The same fit, also where the unit of the targets depends on the cost; the file has one name a cost."""
+    X, y = line(100)
+    one, other = fit(X, y, cost=word, epochs=3), fit(X, y, cost=name, epochs=3)
+    np.testing.assert_array_equal(one.predict(X), other.predict(X))
+    np.testing.assert_array_equal(one.partial_fit(X, y).predict(X), other.partial_fit(X, y).predict(X))
+    assert one.get_params()["cost"] == clone(one).cost == word
+    with pytest.raises(ValueError, match=f'cost: "{name}" predicts no spread'):
+        one.predict_interval(X)
+    one.save(tmp_path / "r")
+    loaded = Regressor.load(tmp_path / "r")
+    assert loaded.cost == name
+    np.testing.assert_array_equal(loaded.predict(X), one.predict(X))
+    search = GridSearchCV(Regressor(hidden=(), epochs=1, random_state=0), {"cost": [name, word]}, cv=2).fit(X, y)
+    assert np.ptp(search.cv_results_["mean_test_score"]) == 0
+
+
 def test_bad_input() -> None:
     X, y = line(40)
     for quantiles in ((0.0, 0.5), (1.0,), (-0.1,), (np.nan,), (), ((0.1, 0.2), (0.3, 0.4))):
         with pytest.raises(ValueError, match=r"quantiles must be numbers in \(0, 1\)"):
             fit(X, y, cost="quantile", quantiles=quantiles)
-    with pytest.raises(ValueError, match="cost must be one of squared, absolute, huber, quantile, gaussian, got 'l2'"):
+    with pytest.raises(ValueError, match=COSTS + "got 'l2'"):
         fit(X, y, cost="l2")
+    with pytest.raises(ValueError, match=COSTS + "got None"):
+        fit(X, y, cost=None)
     with pytest.raises(ValueError, match="delta must be positive"):
         fit(X, y, cost="huber", delta=-1.0)
     with pytest.raises(ValueError, match=r"y must hold one number a row, \[N\], got shape \[40, 2\]"):

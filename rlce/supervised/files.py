@@ -11,6 +11,7 @@ import numpy as np
 
 from rlce import checkpoint
 from rlce.data import Standardizer
+from rlce.heads import cost_named
 from rlce.network import NetworkFactory, check_layers, checked_device, number_type
 from rlce.optimization import Optimization, check_state
 from rlce.supervised.fitting import Fitted, Training, draw_seed, plan_of, stream_of
@@ -35,6 +36,8 @@ def _as_json(name: str, value: Any) -> Any:
     match name, value:
         case "rule", _:
             return to_json(value)
+        case "cost", str():  # one name a cost in every file
+            return cost_named(value)
         case "network", _:
             return None if value is None else "foreign"
         case "device", _:

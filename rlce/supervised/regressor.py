@@ -18,9 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rlce.data import Moments, merged
-from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, huber, quantile_levels, squared
+from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, cost_named, huber, quantile_levels, squared
 from rlce.network import MLP, NetworkFactory
-from rlce.optimization import Optimization, check_choice, check_number
+from rlce.optimization import Optimization, check, check_number
 from rlce.supervised import files
 from rlce.supervised.estimator import Estimator
 from rlce.supervised.fitting import Fitted, Rows, Task, batch_of
@@ -33,7 +33,7 @@ _ROBUST = ("absolute", "huber", "quantile")  # the unit of their targets is meas
 
 
 def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
-    """The head of a cost by name.
+    """The head of a cost by name, the library's or scikit-learn's.
 
     Raises:
         ValueError: for an unknown cost, levels outside (0, 1), or a δ that is not positive.
@@ -51,8 +51,10 @@ def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
         "quantile": Quantiles(levels),
         "gaussian": Gaussian(scale=None),
     }
-    check_choice("cost", cost, heads)
-    return heads[cost]
+    name = cost_named(cost) if isinstance(cost, str) else cost
+    known = isinstance(name, str) and name in heads
+    check("cost", cost, known, f"be one of {', '.join(heads)} (or squared_error, absolute_error)")
+    return heads[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +197,8 @@ class Regressor(RegressorMixin, Estimator):
     Args:
         hidden: widths of the hidden layers.
         cost: "squared" (predicts the mean), "absolute" (the median), "huber" (between the two), "quantile" (several
-            quantiles, which never cross) or "gaussian" (mean and standard deviation).
+            quantiles, which never cross) or "gaussian" (mean and standard deviation). scikit-learn's words
+            "squared_error" and "absolute_error" mean "squared" and "absolute"; files and messages use the short names.
         quantiles: levels in (0, 1) for "quantile", and the default of `predict_quantiles`. The median is always learnt
             too.
         delta: δ of Huber's cost, in units of the targets' scale.
@@ -329,7 +332,7 @@ class Regressor(RegressorMixin, Estimator):
         return y
 
     def _task(self, known: NumberModel, rows: Rows, before: Fitted | None) -> Task:
-        cost = self.cost if before is None else before.settings["cost"]
+        cost = cost_named(self.cost) if before is None else before.settings["cost"]
         model = known.updated(rows.target, rows.weight, robust=cost in _ROBUST)
         loss = Loss(model.head)
         return Task(
