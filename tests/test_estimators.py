@@ -110,6 +110,63 @@ def test_pipelines_clones_and_grid_search_over_nested_settings(kind: type, y: An
 
 
 @both
+def test_a_grid_over_the_numbers_of_the_optimiser_and_of_stopping(kind: type, y: Any) -> None:
+    """As scikit-learn names the parameters of a part; what the caller holds never changes."""
+    name = kind.__name__.lower()
+    optimizer, stopping = Optimization("sgd", momentum=0.5), Stopping(patience=50)
+    pipeline = make_pipeline(
+        MinMaxScaler(), small(kind, epochs=30, learning_rate=None, optimizer=optimizer, stopping=stopping)
+    )
+    rates, patience = f"{name}__optimizer__learning_rate", f"{name}__stopping__patience"
+    search = GridSearchCV(pipeline, {rates: [1e-12, 0.05], patience: [3, 7]}, cv=2, error_score="raise").fit(X, y)
+    assert search.best_params_[rates] == 0.05
+    best = search.best_estimator_[-1]
+    assert best.optimizer == Optimization("sgd", 0.05, momentum=0.5)
+    assert {epoch["train/learning_rate"] for epoch in best.history_} == {0.05}
+    assert best.stopping == Stopping(patience=search.best_params_[patience])
+    assert (optimizer, stopping) == (Optimization("sgd", momentum=0.5), Stopping(patience=50))
+    assert (pipeline[-1].optimizer, pipeline[-1].stopping) == (optimizer, stopping)
+
+
+@both
+def test_nested_parameters_are_read_and_set_by_name(kind: type, y: Any) -> None:
+    one = small(kind, learning_rate=None, optimizer=Optimization("sgd"), stopping=3)
+    deep, flat = one.get_params(), one.get_params(deep=False)
+    assert deep.items() >= flat.items()
+    assert {name for name in deep if "__" in name} == {f"optimizer__{name}" for name in vars(Optimization())}
+    twin = clone(one).set_params(optimizer__momentum=0.0, epochs=7)
+    assert (twin.optimizer, twin.epochs) == (Optimization("sgd", momentum=0.0), 7)
+    assert one.optimizer == Optimization("sgd")
+    one.set_params(optimizer__learning_rate=0.5, optimizer=Optimization("adamw"))  # in any order
+    assert one.optimizer == Optimization("adamw", 0.5)
+    for settings in ({}, {"learning_rate": 0.1}):
+        one.set_params(**settings).set_params(**one.get_params())
+    one.set_params(learning_rate=None)
+    assert one.optimizer == Optimization("adamw", 0.5)
+    for parameters, message in [
+        ({"optimizer__rate": 1.0}, "optimizer__rate: rlce.Optimization has only optimizer, learning_rate, schedule,"),
+        ({"optimizer__learning_rate": 0.0}, "learning_rate must be positive and finite, got 0.0"),
+        (
+            {"learning_rate": 0.1, "optimizer__learning_rate": 0.2},
+            "optimizer__learning_rate has no effect beside learning_rate=0.1; set that, or learning_rate=None",
+        ),
+        (
+            {"optimizer": "adam", "optimizer__learning_rate": 0.2},
+            "optimizer__learning_rate: optimizer='adam' has no parameters of its own; set learning_rate, or pass",
+        ),
+        (
+            {"stopping__patience": 3, "epochs": 99},
+            "stopping__patience: stopping=3 has no parameters of its own; set stopping, or pass stopping=rlce.Stopping",
+        ),
+        ({"epoch": 3}, "Invalid parameter 'epoch'"),
+    ]:
+        before = one.get_params()
+        with pytest.raises(ValueError, match=message):
+            one.set_params(**parameters)
+        assert one.get_params() == before
+
+
+@both
 def test_saved_with_nested_settings_and_extra(kind: Any, y: Any, tmp_path: Path) -> None:
     optimizer = Optimization("sgd", 0.05, schedule="cosine")
     fitted = small(kind, optimizer=optimizer, learning_rate=None, stopping=Stopping(patience=4)).fit(X, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any, Self
@@ -14,9 +15,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from rlce.optimization import Optimization
 from rlce.supervised import files, fitting
 from rlce.supervised.fitting import Fitted, Rows, Task
-from rlce.trainer import Callback
+from rlce.trainer import Callback, Stopping
+
+# Parameters that may hold several numbers → what then holds them.
+_PARTS: dict[str, type[Any]] = {"optimizer": Optimization, "stopping": Stopping}
 
 
 class Estimator(BaseEstimator):
@@ -99,6 +104,51 @@ class Estimator(BaseEstimator):
         check_is_fitted(self)
         files.save(self, path, extra)
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters by name.
+
+        Args:
+            deep: also those of an `rlce.Optimization` or `rlce.Stopping`, such as ``optimizer__learning_rate`` and
+                ``stopping__patience``.
+        """
+        found: dict[str, Any] = super().get_params(deep)
+        for owner, kind in _PARTS.items() if deep else ():
+            if isinstance(found[owner], kind):
+                found |= {f"{owner}__{name}": value for name, value in vars(found[owner]).items()}
+        return found
+
+    def set_params(self, **params: Any) -> Self:
+        """Change parameters by name, those that `get_params` returns.
+
+        ``optimizer__learning_rate`` puts another `rlce.Optimization` in the place of the present one, so what another
+        estimator holds does not change. ``optimizer`` itself, if it is given too, is set first.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: there is no such parameter, a value is out of range, or it would have no effect.
+        """
+        plain = {name: value for name, value in params.items() if not _nested(name)}
+        for owner, kind in _PARTS.items():
+            inner = {name.partition("__")[2]: params[name] for name in params if _nested(name) == owner}
+            if not inner:
+                continue
+            part = plain.get(owner, getattr(self, owner))
+            for name, value in inner.items():
+                # These two have parameters of their own, which the fit prefers.
+                own = plain.get(name, getattr(self, name)) if name in ("learning_rate", "weight_decay") else None
+                if not isinstance(part, kind):
+                    instead = f"set {name}" if hasattr(self, name) else f"set {owner}"
+                    more = f"{instead}, or pass {owner}=rlce.{kind.__name__}(...)"
+                    raise ValueError(f"{owner}__{name}: {owner}={part!r} has no parameters of its own; {more}")
+                if name not in vars(part):
+                    raise ValueError(f"{owner}__{name}: rlce.{kind.__name__} has only {', '.join(vars(part))}")
+                if own is not None and value != vars(part)[name]:
+                    raise ValueError(f"{owner}__{name} has no effect beside {name}={own!r}; set that, or {name}=None")
+            plain[owner] = dataclasses.replace(part, **inner)
+        return super().set_params(**plain)
+
     def _fit(
         self,
         X: Any,
@@ -176,3 +226,9 @@ class Estimator(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "fitted_")
+
+
+def _nested(name: str) -> str:
+    """Whose parameter this is: "optimizer" for "optimizer__learning_rate", nobody's ("") for "optimizer"."""
+    owner, _, inner = name.partition("__")
+    return owner if inner and owner in _PARTS else ""
