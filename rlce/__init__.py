@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from rlce.rules import returns, targets, weights
     from rlce.supervised import calibration, tables
     from rlce.supervised.classifier import Classifier
+    from rlce.supervised.measuring import report
     from rlce.supervised.regressor import Regressor
+    from rlce.supervised.report import Report
     from rlce.tracking import Tracker
     from rlce.trainer import Monitor, Progress, Round, Stopping, Trainer
 
@@ -40,6 +42,7 @@ __all__ = [
     "PolicyGradient",
     "Progress",
     "Regressor",
+    "Report",
     "Round",
     "Stopping",
     "Tracker",
@@ -55,6 +58,7 @@ __all__ = [
     "methods",
     "network",
     "recipes",
+    "report",
     "returns",
     "rollout",
     "tables",
@@ -76,7 +80,9 @@ _HOMES = {
     "rlce.tracking": ("Tracker",),
     "rlce.trainer": ("Monitor", "Progress", "Round", "Stopping", "Trainer"),
     "rlce.supervised.classifier": ("Classifier",),
+    "rlce.supervised.measuring": ("report",),
     "rlce.supervised.regressor": ("Regressor",),
+    "rlce.supervised.report": ("Report",),
     "rlce.reinforcement.evaluation": ("Evaluation", "evaluate_policy"),
     "rlce.reinforcement.methods": ("Method",),
     "rlce.reinforcement.policy_gradient": ("PolicyGradient",),

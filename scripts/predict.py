@@ -19,6 +19,8 @@ import scripts
 from rlce import checkpoint, tables
 from rlce.supervised.tables import Columns
 
+_NUMBERS = 1_000_000  # that predictions may hold in memory at a time
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -30,8 +32,8 @@ class Arguments:
     """The .csv file to predict for. It needs the columns of the training file, in any order, but not the target."""
     output: Path = Path("predictions.csv")
     """File for the columns of the data and the new ones: prediction, and for classes confidence (the probability of
-    the predicted class), for a regression with intervals lower and upper. - writes to the standard output. The file
-    appears when it is complete."""
+    the predicted class) and "probability of CLASS" for every class, for a regression with intervals lower and upper.
+    - writes to the standard output. The file appears when it is complete."""
     coverage: float = 0.9
     """Nominal probability that the interval of a regression holds the true value."""
 
@@ -56,7 +58,7 @@ def load(path: Path) -> tuple[Any, Columns]:
 def predictor(estimator: Any, coverage: float) -> tuple[list[str], Callable[[Any], list[Any]]]:
     """The names of the columns to add, and the function ``[N, D]`` → those columns, each ``[N]``."""
     if not hasattr(estimator, "classes_"):
-        if getattr(estimator, "cost", None) not in ("quantile", "gaussian"):
+        if getattr(estimator, "cost", None) not in ("quantile", "gaussian") and estimator.conformal_ is None:
             return ["prediction"], lambda X: [estimator.predict(X)]
         return ["prediction", "lower", "upper"], lambda X: [
             estimator.predict(X),
@@ -65,9 +67,10 @@ def predictor(estimator: Any, coverage: float) -> tuple[list[str], Callable[[Any
 
     def classify(X: Any) -> list[Any]:
         probabilities = estimator.predict_proba(X)
-        return [estimator.classes_[probabilities.argmax(axis=1)], probabilities.max(axis=1).round(6)]
+        rounded = probabilities.round(6)
+        return [estimator.classes_[probabilities.argmax(axis=1)], rounded.max(axis=1), *rounded.T]
 
-    return ["prediction", "confidence"], classify
+    return ["prediction", "confidence", *(f"probability of {label}" for label in estimator.classes_.tolist())], classify
 
 
 @contextmanager
@@ -87,20 +90,23 @@ def main(arguments: Arguments) -> int:
     estimator, columns = load(arguments.model)
     names, predict = predictor(estimator, arguments.coverage)
     header, rows = tables.header(arguments.data), 0
-    if len(names) > 2:
+    if "lower" in names:
         # An impossible coverage must fail before anything is written.
         estimator.predict_interval(np.zeros((1, estimator.n_features_in_)), arguments.coverage)
-    taken = [name for name in names if name in header]
+    taken = [name for name in names if name in header][:5]
     if taken:
         raise ValueError(f"data: {str(arguments.data)!r} already has a column {', '.join(map(repr, taken))}; rename it")
     with writing(arguments.output) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*header, *names])
-        for fields, frame in tables.read_chunks(arguments.data, columns.text):
+        # With many classes a part has fewer rows, so that memory does not grow with their number either.
+        part = max(1, min(20_000, _NUMBERS // len(names)))
+        for fields, frame in tables.read_chunks(arguments.data, columns.text, part):
             added = [column.tolist() for column in predict(columns.matrix(frame))]
             writer.writerows([*row, *more] for row, *more in zip(fields, *added, strict=True))
             rows += len(fields)
-    print(f"{arguments.output}: {rows:,} rows with {', '.join(names)}", file=sys.stderr)
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    print(f"{arguments.output}: {rows:,} rows with {', '.join(names[:5])}{more}", file=sys.stderr)
     return rows
 
 

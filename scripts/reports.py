@@ -1,71 +1,62 @@
-"""Reports of a test: measures of predicted classes or numbers, beside those of a constant guess."""
+"""What the command line takes from a report: the names of its columns, and the measures of the closing table."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn import metrics
+from rlce.supervised.report import Report
+from rlce.supervised.tables import Columns
+
+# The measures of the closing table: the name there, the measure, and where.
+_CLOSING = {
+    "classification": (
+        ("test accuracy", "accuracy", "test"),
+        ("training accuracy", "accuracy", "training"),
+        ("most frequent class", "accuracy", "constant guess"),
+        ("balanced accuracy", "balanced accuracy", "test"),
+        ("macro F1", "macro F1", "test"),
+        ("test log-loss", "log-loss", "test"),
+        ("training log-loss", "log-loss", "training"),
+    ),
+    "regression": tuple(
+        (pattern.format(measure), measure, where)
+        for pattern, where in (("test {}", "test"), ("training {}", "training"), ("{} of the mean", "constant guess"))
+        for measure in ("MAE", "RMSE", "R²")
+    ),
+}
 
 
-def classes(train: NDArray[Any], test: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
-    """Print a report for each class and, for up to 20 classes, the confusion matrix; returns the overall measures.
+def input_names(table: Mapping[str, Any]) -> list[str]:
+    """The column of the table that each input of the network belongs to, ``[D]``.
 
     Args:
-        train: labels of the training rows; the most frequent one is the constant guess, ``[N]``.
-        test: labels of the test rows, ``[M]``.
-        predicted: predictions for the test rows, ``[M]``.
+        table: the description of a .csv file that `scripts.train_classifier` saves.
 
     Example:
-        >>> y = np.array(["a", "a", "b", "b"])
-        >>> measures = classes(y[:3], y, np.array(["a", "a", "b", "a"]))  # doctest: +ELLIPSIS
-                      precision    recall  f1-score   support
-        ...
-        confusion matrix: a row for each true class, a column for each predicted
-                     a      b
-              a      2      0
-              b      1      1
-        <BLANKLINE>
-        >>> measures
-        {'test accuracy': 0.75, 'most frequent class': 0.5, 'balanced accuracy': 0.75, 'macro F1': 0.7333}
+        >>> city = {"kind": "text", "name": "city", "categories": ["Bonn", "Ulm"]}
+        >>> input_names({"columns": [city, {"kind": "number", "name": "age", "median": 31.0, "indicator": False}]})
+        ['city', 'city', 'age']
     """
-    known, counts = np.unique(train, return_counts=True)
-    print(metrics.classification_report(test, predicted, zero_division=0))
-    if len(known) <= 20:
-        names = [str(label) for label in known]
-        width = max(6, *map(len, names)) + 1
-        print("confusion matrix: a row for each true class, a column for each predicted")
-        print(" " * width + "".join(f"{name:>{width}}" for name in names))
-        for name, row in zip(names, metrics.confusion_matrix(test, predicted, labels=known), strict=True):
-            print(f"{name:>{width}}" + "".join(f"{count:{width}}" for count in row))
-        print()
-    measures = {
-        "test accuracy": np.mean(predicted == test),
-        "most frequent class": np.mean(test == known[counts.argmax()]),
-        "balanced accuracy": metrics.recall_score(test, predicted, labels=np.unique(test), average="macro"),
-        "macro F1": metrics.f1_score(test, predicted, average="macro", zero_division=0),
-    }
-    return {name: round(float(value), 4) for name, value in measures.items()}
+    return [column.name for column in Columns.from_json(table["columns"]).columns for _ in column.outputs]
 
 
-def numbers(train: NDArray[Any], test: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float | None]:
-    """Errors of the predictions, and of the mean of the training targets as a constant guess.
+def closing(report: Report) -> dict[str, float | None]:
+    """The measures of the closing table, rounded.
 
     Args:
-        train: targets of the training rows, ``[N]``.
-        test: targets of the test rows, ``[M]``.
-        predicted: predictions for the test rows, ``[M]``.
+        report: of test rows, with the training rows.
 
     Example:
-        >>> numbers(np.array([1.0, 3.0]), np.array([1.0, 3.0]), np.array([1.0, 2.0]))  # doctest: +NORMALIZE_WHITESPACE
-        {'test MAE': 0.5, 'test RMSE': 0.70711, 'test R²': 0.5,
-         'MAE of the mean': 1.0, 'RMSE of the mean': 1.0, 'R² of the mean': 0.0}
+        >>> accuracy = {"test": 0.91, "training": 1.0, "constant guess": 0.5}
+        >>> closing(Report("classification", 9, 9, {"accuracy": accuracy}))
+        {'test accuracy': 0.91, 'training accuracy': 1.0, 'most frequent class': 0.5}
     """
     result: dict[str, float | None] = {}
-    for pattern, guess in (("test {}", predicted), ("{} of the mean", np.full(len(test), train.mean()))):
-        result[pattern.format("MAE")] = float(f"{metrics.mean_absolute_error(test, guess):.5g}")
-        result[pattern.format("RMSE")] = float(f"{metrics.root_mean_squared_error(test, guess):.5g}")
-        # A single row has no variance to explain.
-        result[pattern.format("R²")] = round(float(metrics.r2_score(test, guess)), 4) if len(test) > 1 else None
+    for name, measure, where in _CLOSING[report.task]:
+        if measure in report.measures:
+            value = report.measures[measure][where]
+            # Errors have the unit of the target, shares have none.
+            digits = None if value is None else f"{value:.5g}" if measure in ("MAE", "RMSE") else f"{value:.4f}"
+            result[name] = None if digits is None else float(digits)
     return result

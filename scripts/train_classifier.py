@@ -18,6 +18,7 @@ import rlce
 import scripts
 from agents import digits
 from rlce import tables, targets
+from rlce.supervised.report import check_path
 from scripts import reports
 
 _BUNDLED = {
@@ -75,7 +76,9 @@ class Arguments:
     save: Path | None = None
     """File for what was learnt; by default LOG_DIR/classifier.safetensors, or regressor.safetensors."""
     output: Path | None = None
-    """File for the closing table, as JSON."""
+    """File for the closing table and the whole report, as JSON."""
+    report: Path | None = None
+    """File for the report with its plots: .html (one file) or .md (with PNG files beside it). Needs matplotlib."""
     quiet: bool = False
     """Show no progress bar."""
 
@@ -150,6 +153,13 @@ def make(arguments: Arguments) -> rlce.Classifier | rlce.Regressor:
     return rlce.Classifier(rule=rules or None, class_weight=arguments.class_weight, **shared)
 
 
+def input_names(arguments: Arguments, table: dict[str, Any] | None) -> list[str] | None:
+    """The column that each input of the network belongs to, ``[D]``; None if they have no names."""
+    if table is not None:
+        return reports.input_names(table)
+    return list(_BUNDLED[arguments.data]().feature_names) if arguments.data in _BUNDLED else None
+
+
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train, test, save; returns the closing table."""
     classification = arguments.task == "classification"
@@ -161,6 +171,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
         raise ValueError(f"--seed must be at least 0, got {arguments.seed}")
     scripts.check_writable(arguments.save, "--save")
     scripts.check_writable(arguments.output, "--output")
+    scripts.check_writable(arguments.report, "--report")
+    if arguments.report is not None:
+        check_path(arguments.report)
     log_dir = arguments.log_dir or Path("runs") / f"{Path(arguments.data).stem}-{arguments.seed}"
     path = arguments.save or log_dir / ("classifier.safetensors" if classification else "regressor.safetensors")
     (X, y), (test_X, test_y), table = read(arguments)
@@ -182,9 +195,14 @@ def main(arguments: Arguments) -> dict[str, Any]:
             "training CPU seconds": round(time.process_time() - began[1], 2),
         }
         keep()
-        report = reports.classes if classification else reports.numbers
-        result |= {**report(y, test_y, estimator.predict(test_X)), "saved": str(path)}
-    scripts.finish(result, arguments.output, log_dir)
+        report = rlce.report(estimator, test_X, test_y, training=(X, y), columns=input_names(arguments, table))
+        print(f"{report}\n")
+        if arguments.report is not None:
+            report.write(arguments.report, f"{arguments.data}, seed {arguments.seed}")
+        written = {} if arguments.report is None else {"report file": str(arguments.report)}
+        result |= {**reports.closing(report), "saved": str(path), **written}
+    scripts.write_json(arguments.output, {**result, "report": report.to_json()})
+    scripts.finish(result, None, log_dir)
     return result
 
 

@@ -21,7 +21,7 @@ GROUND = ("version", "objective", "network", "data", "checkpoint", "optimization
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("ranges", "targets", "weights", "returns", "binding"),
     "supervised": ("calibration", "tables", "loss", "fitting", "classes", "files", "estimator",
-                   "classifier", "regressor"),
+                   "classifier", "regressor", "plots", "report", "measuring"),
     "reinforcement": ("masks", "spaces", "contract", "environments", "credit", "rollout", "methods", "settings",
                       "recipes", "networks", "evaluation", "loss", "files", "policy_gradient"),
 }  # fmt: skip

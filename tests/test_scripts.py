@@ -412,7 +412,7 @@ def test_from_a_csv_file_to_predictions(tmp_path: Path, labels: str) -> None:
     files = ("--save", str(model), "--output", str(output), "--log-dir", str(tmp_path / "run"))
     said = run(*("-m", "scripts.train_classifier", "--data", str(data), "--target", "label", *files, *FLAGS))
     assert "warning: column 'name' has 160 distinct values in 160 rows, an identifier: left out\n" in said
-    assert re.search(r"macro avg +\d\.\d\d", said)
+    assert re.search(r"^macro F1 +\d\.\d\d\d\d", said, flags=re.MULTILINE)
     assert "confusion matrix" in said
     result = json.loads(output.read_text())
     assert result["rows"] == "160 to train, 40 to test"
@@ -440,7 +440,12 @@ def test_from_a_csv_file_to_predictions(tmp_path: Path, labels: str) -> None:
     run("-m", "scripts.predict", str(model), str(new), "--output", str(predictions))
     with predictions.open(newline="") as file:
         names, *predicted = list(csv.reader(file))
-    assert names == [*header, "prediction", "confidence"]
+    added = [
+        "prediction",
+        "confidence",
+        *(f"probability of {label}" for label in sorted({row["label"] for row in rows})),
+    ]
+    assert names == [*header, *added]
     assert [row[:4] for row in predicted] == lines
     agree = [row[4] == true["label"] for row, true in zip(predicted, rows, strict=False)]
     assert np.mean(agree) >= 0.85
