@@ -190,9 +190,9 @@ TUNED = """\
 * Each recipe was chosen for its own task by hand, on seeds from 100 on; the tables use the seeds 0 to 9. Settings of
   PPO tried (seeds of each): CartPole 14 (6 to 40), LunarLander 14 (1 to 5), continuous LunarLander 16 (1 to 3), Taxi 21
   (1 to 5), MountainCarContinuous 9 (3 to 9), Acrobot 6 (2), CliffWalking 5 (2), Pendulum 4 (1 to 3), FrozenLake 4 (1 to
-  3), Blackjack 3 (2). MountainCarContinuous's recipe lies between two of those. Two settings of LunarLander were equally
-  good on seeds from 100 on; they had been seen on seeds 0 to 2 and 0 to 4 of the table before the better one there was
-  chosen.
+  3), Blackjack 3 (2). MountainCarContinuous's recipe lies between two of those. Two settings of LunarLander were
+  equally good on seeds from 100 on; they had been seen on seeds 0 to 2 and 0 to 4 of the table before the better one
+  there was chosen.
 * The recipes of PPO for Pendulum, FrozenLake and MountainCar, and those of REINFORCE other than CartPole's and
   LunarLander's, are the defaults with more steps.
 * The search for the recipes of CliffWalking and both continuous tasks came before most runs of the defaults' table. No
