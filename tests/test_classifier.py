@@ -34,6 +34,8 @@ from rlce.supervised.loss import Batch
 
 BLOBS = make_blobs(200, centers=3, cluster_std=1.5, random_state=0)
 
+pytestmark = pytest.mark.filterwarnings("ignore:training stopped short")  # most tests train for few epochs
+
 
 def small(**settings: Any) -> Classifier:
     return Classifier(**{"hidden": (16,), "epochs": 20, "learning_rate": 0.01, "random_state": 0, **settings})

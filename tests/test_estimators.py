@@ -23,7 +23,9 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from rlce import Classifier, Optimization, PolicyGradient, Regressor, Stopping, checkpoint, targets
-from rlce.supervised.fitting import plan_of
+from rlce.supervised.fitting import plan_of, still_falling
+
+pytestmark = pytest.mark.filterwarnings("ignore:training stopped short")  # most tests train for few epochs
 
 X, LABELS = make_blobs(120, centers=3, cluster_std=1.5, random_state=0)
 NUMBERS = X[:, 0] - 2.0 * X[:, 1]
@@ -388,6 +390,54 @@ def test_a_training_that_diverged_is_said_to_have(kind: Any, y: Any) -> None:
             small(kind, class_weight="balanced", epochs=1).fit(many, rare.astype(int))
         else:
             small(kind, cost="absolute", epochs=2).fit(many, many[:, 0] + 1e6 * rare)
+
+
+@both
+def test_a_training_that_was_stopped_short_is_said_to_be(kind: Any, y: Any) -> None:
+    short: dict[str, Any] = {"learning_rate": 3e-3, "epochs": 30}
+    said = "training stopped short: {} was still falling when the 30 epochs were over; use more epochs or a larger"
+    with pytest.warns(ConvergenceWarning, match=said.format("train/loss")) as warned:
+        one = small(kind, **short).fit(X, y)
+    assert [Path(warning.filename).name for warning in warned] == [Path(__file__).name]  # the caller's line
+    with pytest.warns(ConvergenceWarning, match=said.format("val/loss")):
+        small(kind, validation_split=0.3, **short).fit(X, NUMBERS > 0 if kind is Classifier else y)
+    with pytest.warns(ConvergenceWarning) as warned:  # once, whatever the number of restarts
+        small(kind, restarts=2, **short).fit(X, y)
+    assert len(warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            one.partial_fit(X, y)
+        small(kind, **{**short, "epochs": 19}).fit(X, y)  # too few for a trend
+        small(kind, learning_rate=0.02, epochs=300).fit(X, y)
+        for last in (29, 30):  # the callback knew what it did
+            small(kind, **short).fit(X, y, callback=lambda progress, last=last: progress.rounds == last)
+        small(kind, stopping=Stopping(seconds=1e-9), **short).fit(X, y)
+        small(kind, stopping=Stopping(patience=1, tolerance=0.5), **short).fit(X, y)
+        # The network learns noise by heart: the training loss falls to the end, that of the held-out rows does not.
+        noise = np.random.default_rng(0).permutation(y)
+        by_heart = small(kind, hidden=(64,), epochs=40, validation_split=0.3).fit(X, noise)
+    losses = [epoch["train/loss"] for epoch in by_heart.history_]
+    assert losses[-1] < losses[20] < losses[0]
+
+
+def test_what_a_loss_that_is_still_falling_is() -> None:
+    epochs, noise = np.arange(100.0), np.random.default_rng(0).normal(size=100)
+    for losses, falls in [
+        (0.98**epochs, True),
+        (0.98**epochs - 0.3, True),  # crosses zero, as the cost of a Gaussian may
+        (0.98**epochs + 10.0, False),  # little beside what is left
+        (0.9**epochs, False),  # little beside what was won
+        (1.0 + 0.3 * noise, False),
+        (0.98**epochs + 0.02 * noise, True),
+        (0.99**epochs + 0.3 * noise, False),  # too noisy to tell
+        (1.02**epochs, False),
+        ((0.9**epochs)[:19], False),
+        ((0.9**epochs)[:20], True),
+        (np.full(100, np.nan), False),
+        (np.zeros(100), False),
+    ]:
+        assert still_falling(losses.tolist()) == falls, losses
 
 
 # ------------------------------------------------------------------------------------------- nothing half-done

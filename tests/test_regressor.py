@@ -24,6 +24,8 @@ from rlce.supervised.regressor import weighted_quantiles
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
+pytestmark = pytest.mark.filterwarnings("ignore:training stopped short")  # most tests train for few epochs
+
 
 def double(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)

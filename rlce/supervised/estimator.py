@@ -81,7 +81,9 @@ class Estimator(BaseEstimator):
                 fit, negative or all-zero sample weights, or a wrong setting; the message names the argument.
 
         Warns:
-            sklearn.exceptions.ConvergenceWarning: if the training loss ended far above where it began.
+            sklearn.exceptions.ConvergenceWarning: if the training loss ended far above where it began; or if all epochs
+                (at least 20) were used up while the loss, that of the held-out rows if there are any, was still clearly
+                falling: use more ``epochs`` or a larger ``learning_rate``.
         """
         more: dict[str, Any] = {"callback": callback, "log_dir": log_dir, "verbose": verbose}
         return self._fit(X, y, sample_weight, validation_set=validation_set, **more)

@@ -351,7 +351,7 @@ def train(
                 best, score = running, value
             running = None
         assert best is not None
-        best.warn_if_diverged()
+        best.warn_if_wrong()
         if task.calibrate is not None and start.validation is not None:
             outputs = in_chunks(numpy_forward(best.start.network), start.validation.inputs)
             about = task.calibrate(outputs, start.validation)
@@ -380,6 +380,7 @@ class _Run:
             # Run the loss on two rows, so that a broken rule or cost fails before training.
             self.loss(_every(task.batch, slice(2)))
         self.history = list(start.history)
+        self.ended: bool | None = None  # by the callback
         self.tracker = Tracker(log_dir)
         self.trainer = Trainer(start.network, plan.optimization, self.tracker)
         if not start.network.training:  # as the last training left it; a fresh network may have frozen parts
@@ -415,7 +416,8 @@ class _Run:
 
         def record(progress: Progress) -> bool | None:
             history.append(dict(progress.scalars))
-            return None if callback is None else callback(progress)
+            self.ended = None if callback is None else callback(progress)
+            return self.ended
 
         try:
             if task.prepare is not None:
@@ -445,8 +447,12 @@ class _Run:
             loss, scalars = self.task.step(self.start.network, some, torch.Generator())
             return float(scalars.get(self.task.watched_in_training, loss))
 
-    def warn_if_diverged(self) -> None:
-        """Warn if the loss on the sample is more than 1 above twice that before training."""
+    def warn_if_wrong(self) -> None:
+        """Warn if training diverged (the loss on the sample is more than 1 above twice that before) or ended too soon.
+
+        Too soon is where all epochs were used up and the loss was `still_falling`, that of the held-out rows if there
+        are any. A callback that ended the training knew why.
+        """
         after = self._sample_loss()
         if after > 2.0 * abs(self.loss_before) + 1.0:
             warnings.warn(
@@ -455,6 +461,41 @@ class _Run:
                 ConvergenceWarning,
                 stacklevel=5,
             )
+        new = self.history[len(self.start.history) :]
+        name = "val/loss" if "val/loss" in new[-1] else self.task.watched_in_training
+        if len(new) < self.plan.epochs or self.ended or self.plan.once:
+            return
+        if still_falling([epoch[name] for epoch in new]):
+            more = "" if name == "val/loss" else " (with validation_split you see whether it helps)"
+            warnings.warn(
+                f"training stopped short: {name} was still falling when the {len(new)} epochs were over; use more "
+                f"epochs or a larger learning_rate{more}",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+
+def still_falling(losses: Sequence[float]) -> bool:
+    """True if a loss, one value an epoch, was clearly falling to the end.
+
+    The mean over the last fifth of the epochs is compared with that over the fifth before. The fall between them must
+    be more than 2 % of that since the first epoch, more than 10 % of the loss itself (a training loss may creep down
+    for ever while the network learns its rows by heart), and more than three times its standard error. Fewer than 20
+    epochs show no trend.
+
+    Example:
+        >>> still_falling([0.98**epoch for epoch in range(100)]), still_falling([0.9**epoch for epoch in range(100)])
+        (True, False)
+    """
+    if len(losses) < 20:
+        return False
+    width = len(losses) // 5
+    last = np.asarray(losses[-2 * width :])
+    time = np.arange(2 * width) - (width - 0.5)
+    noise = last - last.mean() - time * (time @ last) / (time @ time)
+    error = math.sqrt(noise @ noise / (2 * width - 2) * 2 / width)
+    before, after = last[:width].mean(), last[width:].mean()
+    return bool(before - after > max(0.02 * (losses[0] - after), 0.1 * abs(after), 3.0 * error))
 
 
 def batch_of(rows: Rows, target: NDArray[Any], weight: NDArray[np.float64] | None, device: str | torch.device) -> Batch:
