@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, make_blobs
@@ -202,8 +203,51 @@ def test_validation_set_in_place_of_a_split(kind: type, y: Any) -> None:
     weighted = small(kind).fit(X[:80], y[:80], validation_set=(X[80:], y[80:], weight))
     dropped = small(kind).fit(X[:80], y[:80], validation_set=(X[81:], y[81:], weight[1:]))
     assert weighted.history_[-1]["val/loss"] == dropped.history_[-1]["val/loss"] != loss[-1]
-    with pytest.raises(ValueError, match="give it or validation_split, not both"):
-        small(kind, validation_split=0.1).fit(X, y, validation_set=(X, y))
+    for held in ({"validation_set": (X, y)}, {"X_val": X, "y_val": y}):
+        with pytest.raises(
+            ValueError, match=r"validation_split: give it or held-out rows \(X_val and y_val\), not both"
+        ):
+            small(kind, validation_split=0.1).fit(X, y, **held)
+    weight = np.arange(40.0)
+    apart = small(kind).fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:], sample_weight_val=weight)
+    assert [epoch["val/loss"] for epoch in apart.history_] == [epoch["val/loss"] for epoch in weighted.history_]
+    np.testing.assert_array_equal(apart.predict(X), weighted.predict(X))
+    for held, message in [
+        ({"X_val": X}, "X_val and y_val must be given together, got only X_val"),
+        ({"sample_weight_val": weight}, "X_val and y_val must be given together, got only sample_weight_val"),
+        ({"X_val": X, "y_val": y, "validation_set": (X, y)}, "validation_set: give it or X_val, y_val, not both"),
+        ({"X_val": X[:, :1], "y_val": y}, "X_val, y_val: X has 1 features, but"),
+        ({"X_val": X, "y_val": y[1:]}, "X_val, y_val: Found input variables with inconsistent numbers"),
+        ({"X_val": X, "y_val": np.full(len(X), np.nan)}, "X_val, y_val: Input y contains NaN"),
+        ({"X_val": X, "y_val": y, "sample_weight_val": 0 * y}, "X_val, y_val: Sample weights must contain"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            small(kind).fit(X, y, **held)
+
+
+@both
+def test_validation_rows_go_through_a_pipeline_like_the_training_rows(kind: Any, y: Any) -> None:
+    """By scikit-learn's metadata routing; without the scaler the held-out rows would be a thousand times too large."""
+    rows, held = 1e3 * X[:80], 1e3 * X[80:]
+    one = small(kind, standardize=False)
+    scaler = StandardScaler().fit(rows)
+    by_hand = clone(one).fit(scaler.transform(rows), y[:80], X_val=scaler.transform(held), y_val=y[80:])
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = clone(one).set_fit_request(X_val=True, y_val=True, sample_weight_val=True)
+        pipeline = make_pipeline(StandardScaler(), routed, transform_input=["X_val"])
+        fitted = pipeline.fit(rows, y[:80], X_val=held, y_val=y[80:])
+        assert fitted[-1].history_[-1]["val/loss"] == by_hand.history_[-1]["val/loss"]
+        np.testing.assert_array_equal(fitted.predict(held), by_hand.predict(scaler.transform(held)))
+        weights = {"sample_weight_val": np.arange(40.0)}
+        weighted = clone(pipeline).fit(rows, y[:80], X_val=held, y_val=y[80:], **weights)
+        assert weighted[-1].history_[-1]["val/loss"] != by_hand.history_[-1]["val/loss"]
+        search = GridSearchCV(pipeline, {f"{kind.__name__.lower()}__hidden": [(4,), (16,)]}, cv=2, error_score="raise")
+        best = search.fit(rows, y[:80], X_val=held, y_val=y[80:]).best_estimator_[-1]
+        assert "val/loss" in best.history_[-1]
+        with pytest.raises(TypeError, match="X_val"):  # nobody asked for it
+            make_pipeline(StandardScaler(), clone(one).set_fit_request(X_val=False, y_val=False)).fit(
+                rows, y[:80], X_val=held, y_val=y[80:]
+            )
 
 
 @both

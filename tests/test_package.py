@@ -169,9 +169,10 @@ assert not {"gymnasium", "tensorboard", "torch._dynamo"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-# Constructors and loaders of the public face, named methods, and a published recursion.
+# Constructors and loaders of the public face, scikit-learn's `fit`, named methods, and a published recursion.
 MANY_ARGUMENTS = {
     "Classifier.__init__",
+    "Estimator.fit",
     "Regressor.__init__",
     "PolicyGradient.__init__",
     "PolicyGradient.load",

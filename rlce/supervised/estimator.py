@@ -55,6 +55,9 @@ class Estimator(BaseEstimator):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
         validation_set: tuple[Any, ...] | None = None,
         callback: Callback | None = None,
         log_dir: str | os.PathLike[str] | None = None,
@@ -67,7 +70,11 @@ class Estimator(BaseEstimator):
             y: the targets, ``[N]`` (see the class for other shapes).
             sample_weight: one number >= 0 per row, ``[N]``. A weight of 2 acts like repeating the row, 0 like deleting
                 it.
-            validation_set: ``(X, y)`` or ``(X, y, sample_weight)``, held-out rows in place of ``validation_split``.
+            X_val: held-out rows in place of ``validation_split``, ``[N_val, D]``. A ``Pipeline`` transforms them like X
+                with ``transform_input=["X_val"]`` and ``set_fit_request(X_val=True, y_val=True)``.
+            y_val: their targets.
+            sample_weight_val: their weights, ``[N_val]``.
+            validation_set: the same as one argument, ``(X_val, y_val)`` or ``(X_val, y_val, sample_weight_val)``.
             callback: called after every epoch with `rlce.trainer.Progress`; returning True stops this training (with
                 several restarts, the next one begins). The estimator changes only when the fit ends.
             log_dir: directory for TensorBoard (with several restarts, a folder inside it for each); None for no logs.
@@ -86,6 +93,14 @@ class Estimator(BaseEstimator):
                 falling: use more ``epochs`` or a larger ``learning_rate``.
         """
         more: dict[str, Any] = {"callback": callback, "log_dir": log_dir, "verbose": verbose}
+        apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+        given = [name for name, value in apart.items() if value is not None]
+        if given and validation_set is not None:
+            raise ValueError(f"validation_set: give it or {', '.join(given)}, not both")
+        if given and not {"X_val", "y_val"} <= set(given):
+            raise ValueError(f"X_val and y_val must be given together, got only {', '.join(given)}")
+        if given:
+            validation_set = (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation_set=validation_set, **more)
 
     def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
@@ -173,8 +188,11 @@ class Estimator(BaseEstimator):
         rows = rows._replace(target=self._targets(known, rows.target))
 
         def held_out(*given: Any) -> Rows:
-            more = fitting.read(reader, *given)
-            return more._replace(target=self._targets(known, more.target))
+            try:
+                more = fitting.read(reader, *given)
+                return more._replace(target=self._targets(known, more.target))
+            except ValueError as error:
+                raise ValueError(f"X_val, y_val: {error}") from error
 
         training = None if before is None else before.training
         random = fitting.stream_of(self.random_state if training is None else training.seed)
@@ -192,7 +210,7 @@ class Estimator(BaseEstimator):
 
         task = self._task(known, start.rows, before)
         if task.calibrate is not None and start.validation is None and not once:
-            raise ValueError(f"{self._calibration} needs held-out rows: validation_split or validation_set")
+            raise ValueError(f"{self._calibration} needs held-out rows: validation_split, or X_val and y_val")
         settings = files.settings(parameters) if before is None else before.settings
         fitting.train(plan, start, task, settings, keep, **watch)
         return self

@@ -175,7 +175,7 @@ def split(
     """
     if validation_set is not None:
         if plan.validation_split:
-            raise ValueError("validation_set: give it or validation_split, not both")
+            raise ValueError("validation_split: give it or held-out rows (X_val and y_val), not both")
         if not isinstance(validation_set, tuple | list) or len(validation_set) not in (2, 3):
             raise ValueError("validation_set must be (X, y) or (X, y, sample_weight)")
         return rows, read_held_out(*validation_set)
