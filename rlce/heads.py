@@ -15,6 +15,7 @@ head               action space         supervised task                         
 `Point`            –                    regression, cost "squared" (the mean), "absolute"  D numbers
                                         (the median), "huber" (in between); a critic
 `Quantiles`        –                    regression, cost "quantile"                        one a level
+`Each`             –                    regression on several targets                      those of one target, for each
 =================  ===================  =================================================  ===========================
 
 Every head has these attributes: ``n_outputs`` is the number of outputs of a row, ``target_shape`` is A, the shape of
@@ -581,9 +582,72 @@ class Quantiles:
         return self.quantiles(outputs, _either_side(coverage))
 
 
+@dataclass(frozen=True)
+class Each:
+    """M targets under the same head of one target; the cost is the mean over them.
+
+    The outputs of one target stand together. A mean, unlike a sum, keeps the size of a gradient step whatever M is.
+
+    Attributes:
+        head: of one target.
+        targets: M.
+
+    Raises:
+        ValueError: M is below 1.
+
+    Example:
+        >>> head = Each(Point(absolute), 2)
+        >>> head.cost(torch.tensor([[1.0, 5.0]]), torch.tensor([[3.0, 5.0]]))
+        tensor([1.])
+        >>> Each(Gaussian(scale=None), 2).mode(np.array([[1.0, 0.0, 2.0, 0.0]]))
+        array([[1., 2.]])
+    """
+
+    head: Gaussian | Point | Quantiles
+    targets: int
+
+    def __post_init__(self) -> None:
+        _at_least_one(targets=self.targets)
+
+    @property
+    def n_outputs(self) -> int:
+        """M times those of one target."""
+        return self.targets * self.head.n_outputs
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """``(M,)``."""
+        return (self.targets,)
+
+    @property
+    def widest(self) -> float | None:
+        """The largest coverage of an interval, as for one target."""
+        return self.head.widest
+
+    def cost(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """``[..., n_outputs]`` and ``[..., M]`` → ``[...]``."""
+        return self.head.cost(self._parts(outputs), target.unsqueeze(-1)).mean(dim=-1)
+
+    def mode(self, outputs: Values) -> Values:
+        """``[..., n_outputs]`` → ``[..., M]``."""
+        return self.head.mode(self._parts(outputs))[..., 0]
+
+    def quantiles(self, outputs: Tensor, levels: NDArray[np.float64]) -> Tensor:
+        """``[..., n_outputs]`` and ``[L]`` → ``[..., M, L]``."""
+        return self.head.quantiles(self._parts(outputs), levels)
+
+    def interval(self, outputs: Tensor, coverage: float) -> Tensor:
+        """Lower and upper bound of each target: ``[..., n_outputs]`` → ``[..., M, 2]``."""
+        return self.head.interval(self._parts(outputs), coverage)
+
+    def _parts(self, outputs: Values) -> Values:
+        """The outputs of each target, ``[..., M, n]``."""
+        return outputs.reshape(*outputs.shape[:-1], self.targets, self.head.n_outputs)
+
+
 ClassHead = Categorical | MultiCategorical | Bernoulli
 Distribution = ClassHead | Gaussian
-RegressionHead = Gaussian | Point | Quantiles
+RegressionHead = Gaussian | Point | Quantiles | Each
 
 
 def cost_named(word: str) -> str:

@@ -107,6 +107,8 @@ def export(
     … of several labels         "probabilities" ``[N, M]``, one a label      "labels" ``[N, M]``, zeros and ones
     `rlce.Regressor`            "prediction" ``[N]``; for "quantile" and     an error
                                 "gaussian" also "quantiles" ``[N, L]``
+    … of M targets              "prediction" ``[N, M]``, "quantiles"         an error
+                                ``[N, M, L]``
     `rlce.PolicyGradient`       "probabilities": ``[N, K]`` of the actions,  "action" ``[N, ...]``, the most
                                 ``[N, ΣK]`` of each component's classes,     probable one, as `predict` with
                                 ``[N, L]`` of ones; "action" for a Box       ``deterministic=True``
@@ -243,7 +245,8 @@ def _of_regressor(model: Regressor, hard: bool) -> tuple[_Answers, dict[str, Any
     if hard:
         raise ValueError("hard: a regressor predicts numbers and makes no choice")
     known = model.fitted_.about
-    answers: _Answers = {"prediction": ("[N], in the targets' unit", known.prediction)}
+    rows = "[N, M" if known.several else "[N"
+    answers: _Answers = {"prediction": (f"{rows}], in the targets' unit", known.prediction)}
     about: dict[str, Any] = {}
     if known.conformal is not None:
         coverages, widenings = known.conformal
@@ -251,7 +254,8 @@ def _of_regressor(model: Regressor, hard: bool) -> tuple[_Answers, dict[str, Any
     if known.head.widest is not None:
         levels = np.array(known.levels)
         about["quantiles"] = levels.tolist()
-        answers["quantiles"] = "[N, L], at the levels of quantiles", functools.partial(known.quantiles, levels=levels)
+        of_levels = functools.partial(known.quantiles, levels=levels)
+        answers["quantiles"] = f"{rows}, L], at the levels of quantiles", of_levels
     return answers, about
 
 

@@ -194,6 +194,25 @@ def test_a_regressor_answers_as_before(cost: str, double: bool, tmp_path: Path) 
             np.testing.assert_allclose(answers[1], regressor.predict_quantiles(rows), rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("cost", ["squared", "quantile", "gaussian"])
+def test_a_regressor_of_several_targets_answers_as_before(cost: str, tmp_path: Path) -> None:
+    several = np.stack([50.0 + 10.0 * X[:, 0], X[:, 1], 1e3 * X[:, 2]], axis=1)
+    regressor = Regressor(**SMALL, cost=cost, conformal=True, validation_split=0.3).fit(X, several)
+    exported = deployed(tmp_path, regressor, double=True)
+    spread = cost in ("quantile", "gaussian")
+    meaning = {"prediction": "[N, M], in the", "quantiles": "[N, M, L], at the"}
+    assert all(said.startswith(meaning[name]) for name, said in exported.about["outputs"].items())
+    for rows in (MANY, MANY[:1]):
+        answers = exported(rows.astype(float))
+        prediction = answers[0] if spread else answers
+        assert prediction.shape == (len(rows), 3)
+        np.testing.assert_allclose(prediction, regressor.predict(rows), rtol=1e-5, atol=1e-3)
+        if spread:
+            np.testing.assert_allclose(answers[1], regressor.predict_quantiles(rows), rtol=1e-5, atol=1e-2)
+    widenings = np.array(exported.about["conformal"]["widenings"])
+    np.testing.assert_array_equal(widenings, regressor.conformal_[1])  # type: ignore[index]
+
+
 EXACT = np.concatenate([np.linspace(-64.0, 64.0, 300), [-800.0, 800.0, 0.0]]).astype(np.float32).reshape(-1, 3)
 
 

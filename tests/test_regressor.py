@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
+from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import QuantileRegressor
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlce import Regressor
-from rlce.heads import Gaussian, Quantiles, absolute, huber, pinball, quantile_levels, squared
-from rlce.supervised.regressor import weighted_quantiles
+from rlce import Optimization, Regressor, checkpoint
+from rlce.heads import Each, Gaussian, Quantiles, absolute, huber, pinball, quantile_levels, squared
+from rlce.network import MLP
+from rlce.supervised.loss import Batch, Loss
+from rlce.supervised.regressor import head_of, weighted_quantiles
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -347,8 +351,8 @@ def test_bad_input() -> None:
         fit(X, y, cost=None)
     with pytest.raises(ValueError, match="delta must be positive"):
         fit(X, y, cost="huber", delta=-1.0)
-    with pytest.raises(ValueError, match=r"y must hold one number a row, \[N\], got shape \[40, 2\]"):
-        fit(X, np.stack([y, y], axis=1))
+    with pytest.raises(ValueError, match=r"y must hold one number a row, \[N\], as in training, got shape \[40, 2\]"):
+        fit(X, y, epochs=1).partial_fit(X, np.stack([y, y], axis=1))
     model = fit(X, y, cost="quantile", quantiles=(0.25, 0.75), epochs=1)
     with pytest.raises(ValueError, match=r"quantiles: \[0.05, 0.95\] lie outside the trained levels 0.25 to 0.75"):
         model.predict_quantiles(X, [0.05, 0.95])
@@ -362,6 +366,135 @@ def test_bad_input() -> None:
         model.predict_interval(X, 1.0)
     with pytest.raises(ValueError, match='cost: this one has no quantiles; train with cost="quantile"'):
         fit(X, y, epochs=1).predict_quantiles(X)
+
+
+# ------------------------------------------------------------------------------------------------ several targets
+
+
+COST_NAMES = ["squared", "absolute", "huber", "quantile", "gaussian"]
+
+
+def three(rows: int, seed: int = 0) -> tuple[Any, Any]:
+    """Targets in three units."""
+    X, y = line(rows, seed)
+    return X, np.stack([y, 1e4 - 100.0 * X[:, 0], np.abs(X[:, 0])], axis=1)
+
+
+@pytest.mark.parametrize("cost", COST_NAMES)
+def test_the_gradient_of_several_targets_is_the_mean_of_those_of_each(cost: str) -> None:
+    """In float64, through the loss that trains; with sample weights."""
+    random = torch.Generator().manual_seed(0)
+    one = head_of(cost, LEVELS, 0.5)
+    network = MLP(2, 3 * one.n_outputs, (8,), seed=0).double()
+    inputs, target, weight = (torch.randn(shape, generator=random).double() for shape in ((20, 2), (20, 3), (20,)))
+
+    def gradients(head: Any, outputs: Any, target: Tensor) -> Tensor:
+        network.zero_grad()
+        Loss(head)(outputs, Batch(inputs, target, weight.abs()), random).loss.backward()
+        return torch.cat([p.grad.reshape(-1).clone() for p in network.parameters()])  # type: ignore[union-attr]
+
+    each = torch.stack(
+        [
+            gradients(one, lambda x, m=m: network(x)[:, m * one.n_outputs : (m + 1) * one.n_outputs], target[:, [m]])
+            for m in range(3)
+        ]
+    )
+    torch.testing.assert_close(gradients(Each(one, 3), network, target), each.mean(dim=0), rtol=1e-12, atol=1e-14)
+    assert (each != 0).any(dim=1).all()
+
+
+@pytest.mark.parametrize("cost", COST_NAMES)
+def test_targets_that_share_no_parameters_are_fitted_as_if_alone(cost: str) -> None:
+    """A linear network from zero by gradient descent: with M times the step, each target goes its own way exactly."""
+
+    def zero(n_inputs: int, n_outputs: int) -> nn.Module:
+        layer = nn.Linear(n_inputs, n_outputs).double()
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    X, Y = three(60)
+    settings_: dict[str, Any] = {"cost": cost, "network": zero, "batch_size": 100, "epochs": 15}
+
+    def of(rate: float, y: Any) -> Regressor:
+        weight = np.linspace(0.5, 2.0, len(y))
+        optimizer = Optimization("sgd", rate, momentum=0.0)
+        return Regressor(**settings_, optimizer=optimizer, random_state=0).fit(X, y, sample_weight=weight)
+
+    together, alone = of(0.03, Y), [of(0.01, y) for y in Y.T]
+    np.testing.assert_allclose(together.predict(X), np.stack([one.predict(X) for one in alone], 1), rtol=1e-10)
+    np.testing.assert_allclose(together.target_scale_, [one.target_scale_ for one in alone], rtol=1e-14)
+    losses = [[epoch["train/loss"] for epoch in one.history_] for one in (together, *alone)]
+    np.testing.assert_allclose(losses[0], np.mean(losses[1:], axis=0), rtol=1e-10)
+    if cost in ("quantile", "gaussian"):
+        expected = np.stack([one.predict_quantiles(X, (0.9, 0.1)) for one in alone], axis=1)
+        np.testing.assert_allclose(together.predict_quantiles(X, (0.9, 0.1)), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("cost", COST_NAMES)
+def test_several_targets_are_predicted_saved_and_continued(cost: str, tmp_path: Path) -> None:
+    X, Y = three(400)
+    model = fit(X, Y, cost=cost, epochs=60, conformal=True, validation_split=0.3)
+    assert model.predict(X).shape == (400, 3)
+    assert model.score(X, Y) == pytest.approx(np.mean([r2_score(Y[:, m], model.predict(X)[:, m]) for m in range(3)]))
+    assert model.score(X, Y) > 0.8
+    test_X, test_Y = three(2000, seed=1)
+    interval = model.predict_interval(test_X, 0.8)
+    assert interval.shape == (2000, 3, 2)
+    inside = (interval[..., 0] <= test_Y) & (test_Y <= interval[..., 1])
+    np.testing.assert_allclose(inside.mean(axis=0), 0.8, atol=0.12)  # 120 held-out rows: a standard error of 0.037
+    if cost in ("quantile", "gaussian"):
+        quantiles = model.predict_quantiles(X)
+        assert quantiles.shape == (400, 3, 5)
+        np.testing.assert_allclose(quantiles[..., 2], model.predict(X), rtol=1e-6)
+    model.save(tmp_path / "r")
+    loaded = Regressor.load(tmp_path / "r")
+    np.testing.assert_array_equal(loaded.predict_interval(X, 0.8), model.predict_interval(X, 0.8))
+    for _ in range(2):
+        model.partial_fit(X[:50], Y[:50] + 30.0)
+        loaded.partial_fit(X[:50], Y[:50] + 30.0)
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    assert np.shape(model.target_location_) == (3,)
+    for other in (Y[:, :2], Y[:, 0]):
+        with pytest.raises(ValueError, match=r"y must hold 3 numbers a row, \[N, 3\], as in training, got shape"):
+            model.partial_fit(X, other)
+    with pytest.raises(ValueError, match=r"X_val, y_val: y must hold 3 numbers a row"):
+        fit_to(X, Y, (X, Y[:, 0]))
+
+
+def test_predictions_of_several_targets_stay_where_their_units_move() -> None:
+    X, Y = three(400)
+    one = fit(X, Y, epochs=30, standardize=False)
+    before, unit = one.predict(X), one.target_scale_
+    one.set_params(learning_rate=1e-12).partial_fit(X[:10], Y[:10] + np.array([1e3, 1e5, 1e2]))
+    assert (one.target_scale_ > 10 * np.asarray(unit)).all()
+    np.testing.assert_allclose(one.predict(X), before, rtol=1e-4, atol=1e-3)
+
+
+def test_one_column_is_one_target() -> None:
+    X, y = line(60)
+    with pytest.warns(DataConversionWarning, match="column-vector y was passed"):
+        column = fit(X, y[:, None], epochs=3)
+    np.testing.assert_array_equal(column.predict(X), fit(X, y, epochs=3).predict(X))
+
+
+def test_files_of_several_targets_that_say_what_cannot_be(tmp_path: Path) -> None:
+    X, Y = three(60)
+    fit(X, Y, epochs=1, conformal=True, validation_split=0.5).save(tmp_path / "r")
+    config, tensors = checkpoint.load(tmp_path / "r", "Regressor")
+    coverages, widenings = config["state"]["conformal"]
+    for name, value in [
+        ("location", [0.0, 0.0]),
+        ("location", 0.0),
+        ("location", [0.0, None, 0.0]),
+        ("location", [[0.0], [0.0], [0.0]]),
+        ("scale", [1.0, -1.0, 1.0]),
+        ("conformal", [coverages, [row[:2] for row in widenings]]),
+    ]:
+        damaged = {**config, "state": {**config["state"], name: value}}
+        checkpoint.save(tmp_path / "bad", "Regressor", damaged, tensors)
+        with pytest.raises(ValueError, match="path: .*bad'"):
+            Regressor.load(tmp_path / "bad")
 
 
 def test_parameters_set_after_a_fit_do_not_re_label_it() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,18 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rlce.data import Moments, merged
-from rlce.heads import Gaussian, Point, Quantiles, RegressionHead, absolute, cost_named, huber, quantile_levels, squared
+from rlce.heads import (
+    Each,
+    Gaussian,
+    Point,
+    Quantiles,
+    RegressionHead,
+    absolute,
+    cost_named,
+    huber,
+    quantile_levels,
+    squared,
+)
 from rlce.network import MLP, NetworkFactory
 from rlce.optimization import Optimization, check, check_number
 from rlce.supervised import files
@@ -32,7 +42,11 @@ _COVERAGES = np.concatenate([np.arange(1, 100) / 100, [0.995, 0.999]])
 _ROBUST = ("absolute", "huber", "quantile")  # the unit of their targets is measured by quartiles
 
 
-def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
+# A number, or one for each of M targets, [M].
+Numbers = float | NDArray[np.float64]
+
+
+def head_of(cost: str, quantiles: Any, delta: float) -> Gaussian | Point | Quantiles:
     """The head of a cost by name, the library's or scikit-learn's.
 
     Raises:
@@ -44,7 +58,7 @@ def head_of(cost: str, quantiles: Any, delta: float) -> RegressionHead:
     """
     levels = quantile_levels(quantiles)
     check_number("delta", delta, lambda value: 0 < value < np.inf, "be positive and finite")
-    heads: dict[str, RegressionHead] = {
+    heads: dict[str, Gaussian | Point | Quantiles] = {
         "squared": Point(squared),
         "absolute": Point(absolute),
         "huber": Point(functools.partial(huber, delta=delta)),
@@ -64,10 +78,10 @@ class NumberModel:
     Attributes:
         head: what the outputs mean.
         levels: of the quantiles asked for at the fit, ``[L]``.
-        location: is subtracted from the targets.
-        spread: of the targets so far; they are divided by it unless it is 0.
+        location: is subtracted from the targets; a number, or ``[M]`` for M targets.
+        spread: of the targets so far; they are divided by it unless it is 0. A number or ``[M]``.
         rows: the total weight of the targets so far.
-        conformal: coverages and how much the intervals of each are widened, two arrays ``[G]``, or None.
+        conformal: coverages ``[G]`` and how much the intervals of each are widened, ``[G]`` or ``[G, M]``; or None.
 
     Example:
         >>> model = NumberModel(Point(), (0.5,), location=100.0, spread=10.0)
@@ -77,18 +91,23 @@ class NumberModel:
 
     head: RegressionHead
     levels: tuple[float, ...]
-    location: float = 0.0
-    spread: float = 0.0
+    location: Numbers = 0.0
+    spread: Numbers = 0.0
     rows: float = 0.0
     conformal: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     @property
-    def scale(self) -> float:
-        """The divisor of the targets: ``spread``, or 1 if they are constant to rounding."""
-        return self.spread if self.spread > 1e-12 * abs(self.location) else 1.0
+    def scale(self) -> Numbers:
+        """The divisor of the targets: ``spread``, or 1 where they are constant to rounding; a number or ``[M]``."""
+        return np.where(self.spread > 1e-12 * np.abs(self.location), self.spread, 1.0)[()]
+
+    @property
+    def several(self) -> int | None:
+        """M; None if a row's target is a number."""
+        return self.head.targets if isinstance(self.head, Each) else None
 
     def updated(self, y: NDArray[np.float64], weight: NDArray[np.float64], robust: bool) -> NumberModel:
-        """The model with these targets counted in; ``robust`` measures them by quartiles.
+        """The model with these targets counted in, ``[N]`` or ``[N, M]``; ``robust`` measures them by quartiles.
 
         The location and squared spread of several calls are merged like means and variances. Without ``robust`` this is
         exact; with it, outliers in one call still do not move that call's share.
@@ -96,20 +115,18 @@ class NumberModel:
         Raises:
             ValueError: if the targets are too large.
         """
-        if robust:
-            low, location, high = weighted_quantiles(y, weight, (0.25, 0.5, 0.75))
-            # Half of the targets may be equal; then take the mean distance from them.
-            spread = (high - low) / 1.349 or float(weight @ np.abs(y - location) / weight.sum())
+        location: Numbers
+        spread: Numbers
+        if y.ndim == 1:
+            location, spread = location_and_spread(y, weight, robust)
         else:
-            location = float(weight @ y / weight.sum())
-            with np.errstate(over="ignore"):
-                spread = float(np.sqrt(weight @ (y - location) ** 2 / weight.sum()))
+            location, spread = np.transpose([location_and_spread(column, weight, robust) for column in y.T])
         total = float(weight.sum())
         if self.rows:
             now = Moments(location, spread**2, total)
             location, variance, total = merged(Moments(self.location, self.spread**2, self.rows), now)
-            spread = math.sqrt(variance)
-        if not np.isfinite([location, spread]).all():
+            spread = np.sqrt(variance)
+        if not (np.isfinite(location).all() and np.isfinite(spread).all()):
             raise ValueError(f"y: its values are too large to be scaled, up to {np.abs(y).max()}")
         return dataclasses.replace(self, location=location, spread=spread, rows=total)
 
@@ -120,32 +137,37 @@ class NumberModel:
         adapts by training.
         """
         if isinstance(network, MLP):
-            layer, row = network.layers[-1], int(self.head.mode(torch.arange(self.head.n_outputs)))
+            layer, rows = network.layers[-1], self.head.mode(torch.arange(self.head.n_outputs))
             assert isinstance(layer, nn.Linear)
-            ratio, shift = before.scale / self.scale, (before.location - self.location) / self.scale
-            layer.weight.data[row] *= ratio
-            layer.bias.data[row] = ratio * layer.bias.data[row] + shift
+            moved = before.scale / self.scale, (before.location - self.location) / self.scale
+            ratio, shift = (torch.as_tensor(value).reshape(-1).to(layer.weight) for value in moved)
+            layer.weight.data[rows] *= ratio[:, None]
+            layer.bias.data[rows] = ratio * layer.bias.data[rows] + shift
 
     def standardized(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Targets in the network's unit: ``[N]`` → ``[N, 1]``."""
-        return ((y - self.location) / self.scale)[:, None]
+        """Targets in the network's unit: ``[N]`` → ``[N, 1]``, or ``[N, M]`` → ``[N, M]``."""
+        return ((y - self.location) / self.scale).reshape(len(y), -1)
 
     def in_their_unit(self, standardized: Tensor) -> Tensor:
-        """Numbers in the targets' unit; same shapes in and out."""
+        """Numbers in the targets' unit, ``[N, ...]``, or ``[N, M, ...]`` for M targets; same shapes in and out."""
         # An exporter writes Python's numbers in float32, whatever they meet.
-        location, scale = (torch.tensor(value, dtype=torch.float64) for value in (self.location, self.scale))
+        location, scale = (torch.as_tensor(value, dtype=torch.float64) for value in (self.location, self.scale))
+        if self.several:  # [M] beside [N, M, ...]
+            shape = (-1, *[1] * (standardized.ndim - 2))
+            location, scale = location.reshape(shape), scale.reshape(shape)
         return location.to(standardized) + scale.to(standardized) * standardized
 
     def prediction(self, outputs: Tensor) -> Tensor:
-        """``[N, n_outputs]`` → ``[N]``."""
-        return self.in_their_unit(self.head.mode(outputs)[..., 0])
+        """``[N, n_outputs]`` → ``[N]``, or ``[N, M]`` for M targets."""
+        mode = self.head.mode(outputs)
+        return self.in_their_unit(mode if self.several else mode[..., 0])
 
     def quantiles(self, outputs: Tensor, levels: NDArray[np.float64]) -> Tensor:
-        """``[N, n_outputs]`` and ``[L]`` → ``[N, L]``."""
+        """``[N, n_outputs]`` and ``[L]`` → ``[N, L]``, or ``[N, M, L]`` for M targets."""
         return self.in_their_unit(self.head.quantiles(outputs, levels))
 
     def interval(self, outputs: Tensor, coverage: float) -> NDArray[np.float64]:
-        """The head's lower and upper bound: ``[N, n_outputs]`` → ``[N, 2]``."""
+        """The head's lower and upper bound: ``[N, n_outputs]`` → ``[N, 2]``, or ``[N, M, 2]`` for M targets."""
         return self.in_their_unit(self.head.interval(outputs, coverage)).numpy()
 
     def held_out(self, outputs: NDArray[Any], rows: Rows) -> dict[str, float]:
@@ -155,21 +177,24 @@ class NumberModel:
         return {"val/loss": float(rows.weight @ cost / rows.weight.sum())}
 
     def conformed(self, outputs: NDArray[Any], rows: Rows) -> NumberModel:
-        """The model with intervals widened to have the right coverage on held-out rows."""
+        """The model with intervals widened to have the right coverage on held-out rows, each target by itself."""
         count, widest = len(rows.target), self.head.widest
         # The row to be predicted may lie anywhere among the held-out ones; beyond the last nothing is known.
         ranks = _COVERAGES * (1.0 + 1.0 / count)
         known = (ranks <= 1.0) & ((1.0 if widest is None else widest) + 1e-9 >= _COVERAGES)
         widenings, tensor = [], torch.from_numpy(outputs).double()
         for coverage, rank in zip(_COVERAGES[known], ranks[known], strict=True):
-            low, high = self.interval(tensor, coverage).T
-            widenings += weighted_quantiles(np.maximum(low - rows.target, rows.target - high), rows.weight, [rank])
-        return dataclasses.replace(self, conformal=(_COVERAGES[known], np.array(widenings)))
+            low, high = np.moveaxis(self.interval(tensor, coverage), -1, 0)
+            beyond = np.maximum(low - rows.target, rows.target - high).reshape(count, -1)
+            widenings.append([weighted_quantiles(column, rows.weight, [rank])[0] for column in beyond.T])
+        shape = (-1, self.several) if self.several else (-1,)
+        return dataclasses.replace(self, conformal=(_COVERAGES[known], np.array(widenings).reshape(shape)))
 
     def to_json(self) -> dict[str, Any]:
         """What a file must hold."""
         conformal = None if self.conformal is None else [part.tolist() for part in self.conformal]
-        return {"location": self.location, "scale": self.spread, "rows": self.rows, "conformal": conformal}
+        location, spread = (np.asarray(value).tolist() for value in (self.location, self.spread))
+        return {"location": location, "scale": spread, "rows": self.rows, "conformal": conformal}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any], parameters: Mapping[str, Any]) -> NumberModel:
@@ -178,18 +203,27 @@ class NumberModel:
         Raises:
             ValueError: for a value that is not possible.
         """
-        head = head_of(parameters["cost"], parameters["quantiles"], parameters["delta"])
-        location, spread, conformal = float(state["location"]), float(state["scale"]), state["conformal"]
+        one = head_of(parameters["cost"], parameters["quantiles"], parameters["delta"])
+        location, spread = (np.asarray(state[name], dtype=np.float64) for name in ("location", "scale"))
+        head = Each(one, len(location)) if location.ndim else one
+        conformal = state["conformal"]
         # Files of earlier versions do not hold the number of rows: it is the samples per epoch.
         rows = float(state.get("rows", state["samples_seen"] / max(1, len(state["history"]))))
-        if not (0 <= spread < np.inf and 0 <= rows < np.inf and np.isfinite(location)):
+        fits = location.ndim <= 1 and location.shape == spread.shape
+        if not (fits and (spread >= 0).all() and 0 <= rows < np.inf and np.isfinite([location, spread]).all()):
             raise ValueError(f"location, scale and rows must be finite, two of them >= 0, got {location, spread, rows}")
         arrays = None if conformal is None else (np.array(conformal[0]), np.array(conformal[1]))
-        return cls(head, _levels(parameters["quantiles"]), location, spread, rows, arrays)
+        if arrays is not None and arrays[1].shape != (len(arrays[0]), *location.shape):
+            raise ValueError(f"conformal must hold a number for each coverage and target, got shape {arrays[1].shape}")
+        return cls(head, _levels(parameters["quantiles"]), location[()], spread[()], rows, arrays)
 
 
 class Regressor(RegressorMixin, Estimator):
-    """A multilayer perceptron regressor with scikit-learn's interface.
+    """A multilayer perceptron regressor with scikit-learn's interface, for one or several targets.
+
+    ``y`` holds one number a row, ``[N]``, or M numbers, ``[N, M]``. One network learns the M targets together: each is
+    standardised by itself, and the loss is the mean over them. (A column ``[N, 1]`` is read as ``[N]``, with
+    scikit-learn's warning.) Intervals and quantiles are those of each target by itself, not of all jointly.
 
     Targets are standardised inside: by mean and standard deviation for "squared" and "gaussian", otherwise by the
     median and the interquartile range / 1.349 (for a Gaussian, the standard deviation), which outliers do not move.
@@ -227,10 +261,10 @@ class Regressor(RegressorMixin, Estimator):
         n_features_in_: D.
         feature_names_in_: column names if X had any, ``[D]``.
         network_: the trained network, standardised inputs → standardised outputs.
-        target_location_: is subtracted from the targets.
-        target_scale_: divides the targets.
-        conformal_: with ``conformal``: coverages, and how much the intervals of each are widened in the targets' unit,
-            two arrays ``[G]``; otherwise None.
+        target_location_: is subtracted from the targets; a number, or ``[M]``.
+        target_scale_: divides the targets; a number, or ``[M]``.
+        conformal_: with ``conformal``: coverages ``[G]``, and how much the intervals of each are widened in the
+            targets' unit, ``[G]`` or ``[G, M]``; otherwise None.
         history_: one dict of scalars per epoch, named as in TensorBoard.
         n_epochs_: the number of epochs run.
         fitted_: everything learnt as one value, an `rlce.supervised.fitting.Fitted`; it is assigned once per fit.
@@ -302,7 +336,7 @@ class Regressor(RegressorMixin, Estimator):
 
         Args:
             X: ``[N, D]``.
-            y: ``[N]``.
+            y: ``[N]`` or ``[N, M]``, as in the first call.
             sample_weight: ``[N]``.
 
         Returns:
@@ -316,14 +350,18 @@ class Regressor(RegressorMixin, Estimator):
     def _known(self, y: NDArray[Any], before: Fitted | None, classes: None) -> NumberModel:
         if before is not None:
             return dataclasses.replace(before.about, conformal=None)
-        model = NumberModel(head_of(self.cost, self.quantiles, self.delta), _levels(self.quantiles))
+        one = head_of(self.cost, self.quantiles, self.delta)
+        model = NumberModel(one if y.ndim == 1 else Each(one, y.shape[1]), _levels(self.quantiles))
         if self.conformal and model.head.widest is not None and model.head.widest < _COVERAGES[0]:
             raise ValueError(f"conformal needs quantiles on both sides of the median, got {self.quantiles!r}")
         return model
 
     def _targets(self, known: NumberModel, y: NDArray[Any]) -> NDArray[np.float64]:
-        if y.ndim != 1:
-            raise ValueError(f"y must hold one number a row, [N], got shape {list(y.shape)}")
+        if y.shape[1:] != ((known.several,) if known.several else ()):
+            wanted = (
+                f"{known.several} numbers a row, [N, {known.several}]" if known.several else "one number a row, [N]"
+            )
+            raise ValueError(f"y must hold {wanted}, as in training, got shape {list(y.shape)}")
         if y.dtype.kind not in "biufO":
             raise ValueError(f"y must hold numbers, got {y.dtype}")
         y = y.astype(np.float64)
@@ -348,24 +386,27 @@ class Regressor(RegressorMixin, Estimator):
     # ----------------------------------------------------------------------------------------------- what was learnt
 
     @property
-    def target_location_(self) -> float:
-        """The number subtracted from the targets."""
+    def target_location_(self) -> Numbers:
+        """The number subtracted from the targets, or ``[M]``."""
         return self.fitted_.about.location
 
     @property
-    def target_scale_(self) -> float:
-        """The number that divides the targets."""
+    def target_scale_(self) -> Numbers:
+        """The number that divides the targets, or ``[M]``."""
         return self.fitted_.about.scale
 
     @property
     def conformal_(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Coverages and how much the intervals of each are widened, two arrays ``[G]``, or None."""
+        """Coverages ``[G]`` and how much the intervals of each are widened, ``[G]`` or ``[G, M]``; or None."""
         return self.fitted_.about.conformal
 
     # ------------------------------------------------------------------------------------------------------ predicting
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The mean, or the median for "absolute" and "quantile": ``[N, D]`` → ``[N]``, in the targets' unit."""
+        """The mean, or the median for "absolute" and "quantile", in the targets' unit.
+
+        ``[N, D]`` → ``[N]``, or ``[N, M]`` for M targets.
+        """
         outputs = self._outputs(X)
         return _finite(self.fitted_.about.prediction(outputs).numpy())
 
@@ -378,7 +419,7 @@ class Regressor(RegressorMixin, Estimator):
                 interpolated; for "gaussian" they are those of the Gaussian.
 
         Returns:
-            ``[N, L]`` in the order of the levels, in the targets' unit.
+            ``[N, L]`` in the order of the levels, in the targets' unit; ``[N, M, L]`` for M targets.
 
         Raises:
             ValueError: for a level outside (0, 1) or outside the trained ones, or a cost that predicts no spread.
@@ -397,7 +438,8 @@ class Regressor(RegressorMixin, Estimator):
             coverage: the fraction of targets that should lie inside, in (0, 1).
 
         Returns:
-            ``[N, 2]`` in the targets' unit; with ``conformal``, calibrated on held-out rows.
+            ``[N, 2]`` in the targets' unit; with ``conformal``, calibrated on held-out rows. ``[N, M, 2]`` for M
+            targets, each with this coverage by itself.
 
         Raises:
             ValueError: for a coverage outside (0, 1) or wider than the trained quantiles, or for a cost that predicts
@@ -422,10 +464,12 @@ class Regressor(RegressorMixin, Estimator):
             most = conformal[0].max(initial=0.0)
             if coverage > most + 1e-9:
                 raise ValueError(f"coverage: there are too few held-out rows for {coverage}; at most {most}")
-            widening, middle = np.interp(coverage, *conformal), interval.mean(axis=1)
+            coverages, widenings = conformal
+            by_target = widenings.reshape(len(coverages), -1).T  # [1 or M, G]
+            widening, middle = np.array([np.interp(coverage, coverages, one) for one in by_target]), interval.mean(-1)
             # An interval that narrows ends in its middle; the bounds never cross.
-            lower, upper = interval[:, 0] - widening, interval[:, 1] + widening
-            interval = np.stack([np.minimum(lower, middle), np.maximum(upper, middle)], axis=1)
+            lower, upper = interval[..., 0] - widening, interval[..., 1] + widening
+            interval = np.stack([np.minimum(lower, middle), np.maximum(upper, middle)], axis=-1)
         return _finite(interval)
 
     # --------------------------------------------------------------------------------------------- saving and loading
@@ -448,6 +492,11 @@ class Regressor(RegressorMixin, Estimator):
         """
         return files.load(cls, NumberModel, path, network, device, {})
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
 
 def _finite(answers: NDArray[np.float64]) -> NDArray[np.float64]:
     """The answers, if all are finite."""
@@ -460,6 +509,22 @@ def _finite(answers: NDArray[np.float64]) -> NDArray[np.float64]:
 def _levels(quantiles: Any) -> tuple[float, ...]:
     """Quantile levels in the given order."""
     return tuple(np.atleast_1d(np.asarray(quantiles, dtype=np.float64)).tolist())
+
+
+def location_and_spread(y: NDArray[np.float64], weight: NDArray[np.float64], robust: bool) -> tuple[float, float]:
+    """Weighted mean and standard deviation of numbers ``[N]``; median and interquartile range / 1.349 if ``robust``.
+
+    Example:
+        >>> location_and_spread(np.array([1.0, 3.0, 5.0]), np.ones(3), robust=True)[0]
+        3.0
+    """
+    if robust:
+        low, location, high = weighted_quantiles(y, weight, (0.25, 0.5, 0.75))
+        # Half of the numbers may be equal; then take the mean distance from them.
+        return location, (high - low) / 1.349 or float(weight @ np.abs(y - location) / weight.sum())
+    location = float(weight @ y / weight.sum())
+    with np.errstate(over="ignore"):
+        return location, float(np.sqrt(weight @ (y - location) ** 2 / weight.sum()))
 
 
 def weighted_quantiles(
