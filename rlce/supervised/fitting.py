@@ -186,7 +186,7 @@ def split(
     share = plan.validation_split
     held = held_out(groups, share, draw_seed(random))
     if not held.any():
-        raise ValueError(f"validation_split: {share} of {len(held)} rows holds out none; use a larger one")
+        raise ValueError(f"validation_split: {share} of {len(held)} samples holds out none; use a larger one")
     return Rows(*(part[~held] for part in rows)), Rows(*(part[held] for part in rows))
 
 
