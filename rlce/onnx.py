@@ -1,6 +1,6 @@
 """`export`: a trained model as one ONNX file, with everything before and after its network.
 
-inputs ─► standardised ─► network ─► temperature, prior, unit … ─► probabilities, a choice or a number
+inputs ─► a pipeline's steps ─► standardised ─► network ─► temperature, prior, unit … ─► probabilities, choice or number
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from sklearn.decomposition import PCA
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,6 +50,7 @@ class _Plan(NamedTuple):
     answers: _Answers
     about: dict[str, Any]  # metadata that depends on the model
     mask: int = 0  # K if a mask is an input too
+    before: tuple[Callable[[Tensor], Tensor], ...] = ()  # steps of a pipeline, [N, D] → [N, D']
 
 
 class _Supported(TorchFunctionMode):
@@ -68,7 +74,7 @@ class _Deployed(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(plan.network).to("cpu", torch.float32)
         self.answers = [of for _, of in plan.answers.values()]
-        self.dtype, self.standardizer = dtype, plan.standardizer
+        self.dtype, self.standardizer, self.before = dtype, plan.standardizer, plan.before
         if self.standardizer is not None:
             mean = torch.from_numpy(self.standardizer.mean)
             self.mean = mean.to(dtype)
@@ -78,6 +84,8 @@ class _Deployed(nn.Module):
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """``[N, D]``, and ``[N, K]`` if there is a mask → the answers."""
+        for step in self.before:
+            inputs = step(inputs)
         if self.standardizer is not None:
             inputs = (inputs - self.mean - self.rest) * self.scale
             if self.standardizer.clip is not None:
@@ -89,7 +97,7 @@ class _Deployed(nn.Module):
 
 
 def export(
-    model: Classifier | Regressor | PolicyGradient | nn.Module,
+    model: Classifier | Regressor | PolicyGradient | Pipeline | nn.Module,
     path: str | os.PathLike[str],
     *,
     hard: bool = False,
@@ -99,6 +107,10 @@ def export(
     """Write a trained model as an ONNX file, as a whole or not at all; needs ``pip install 'rlce[export]'``.
 
     The input is "inputs", ``[N, D]`` for any N. The file includes standardisation, temperature and priors.
+
+    A ``sklearn.pipeline.Pipeline`` that ends in an estimator of this library becomes one graph. Its other steps may be
+    StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA, SimpleImputer (of NaN, without an indicator),
+    "passthrough" and pipelines of these.
 
     ==========================  ===========================================  =====================================
     model                       outputs                                      with ``hard``
@@ -124,12 +136,12 @@ def export(
     second input, "mask" ``[N, K]`` (bool). Masks from an environment's info are not in the file. The file checks no
     inputs: NaN in a row gives NaN or a meaningless choice.
 
-    The file's metadata has one entry, "rlce". It is JSON with the library's version, the kind of model, the names and
-    shapes of inputs and outputs, and, where they exist, ``classes``, ``feature_names``, the levels of quantiles, the
-    conformal widenings (in the targets' unit, one for each coverage), and the spaces.
+    The file's metadata has one entry, "rlce". It is JSON with the library's version, the kind of model (of a pipeline's
+    last step), the names and shapes of inputs and outputs, and, where they exist, ``classes``, ``feature_names``, the
+    levels of quantiles, the conformal widenings (in the targets' unit, one for each coverage), and the spaces.
 
     Args:
-        model: a fitted estimator, an agent, or any ``torch.nn.Module`` for ``[N, D]``. It is not changed.
+        model: a fitted estimator or pipeline, an agent, or any ``torch.nn.Module`` for ``[N, D]``. It is not changed.
         path: the file; an existing one is replaced.
         hard: write choices instead of probabilities.
         n_inputs: D, only for a module.
@@ -139,10 +151,10 @@ def export(
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
         sklearn.exceptions.NotFittedError: the estimator is not fitted.
-        TypeError: ``model`` is of another type.
-        ValueError: ``hard`` for a model that makes no choice, ``n_inputs`` missing for a module or given for another
-            model, a network that torch cannot export for any N, class labels that JSON cannot hold, or a file that
-            cannot be written.
+        TypeError: ``model`` is of another type, or a pipeline ends in one.
+        ValueError: a step of a pipeline that cannot be written (the message names it), ``hard`` for a model that makes
+            no choice, ``n_inputs`` missing for a module or given for another model, a network that torch cannot export
+            for any N, class labels that JSON cannot hold, or a file that cannot be written.
 
     Example:
         >>> import tempfile
@@ -164,7 +176,7 @@ def export(
         example["mask"] = torch.ones(2, plan.mask, dtype=torch.bool)
     about = {
         "rlce": __version__,
-        "kind": type(model).__name__,
+        "kind": type(model.steps[-1][1] if isinstance(model, Pipeline) else model).__name__,
         "hard": hard,
         "inputs": {name: ["N", *tensor.shape[1:]] for name, tensor in example.items()},
         "outputs": {name: meaning for name, (meaning, _) in plan.answers.items()},
@@ -217,8 +229,10 @@ def _plan(model: Any, hard: bool, n_inputs: int | None) -> _Plan:
         raise ValueError(f"n_inputs is for a torch.nn.Module; a {kind} knows its own, got {n_inputs!r}")
     if isinstance(model, PolicyGradient):
         return _of_policy(model, hard)
+    if isinstance(model, Pipeline):
+        return _of_pipeline(model, hard)
     if not isinstance(model, Classifier | Regressor):
-        expected = "rlce.Classifier, rlce.Regressor, rlce.PolicyGradient or torch.nn.Module"
+        expected = "rlce.Classifier, rlce.Regressor, rlce.PolicyGradient, sklearn.pipeline.Pipeline or torch.nn.Module"
         raise TypeError(f"model must be a {expected}, got {kind}")
     check_is_fitted(model)
     answers, about = _of_classifier(model, hard) if isinstance(model, Classifier) else _of_regressor(model, hard)
@@ -227,6 +241,78 @@ def _plan(model: Any, hard: bool, n_inputs: int | None) -> _Plan:
     training = model.fitted_.training
     standardizer = training.standardizer if training.standardizer.count else None
     return _Plan(training.network, model.n_features_in_, standardizer, answers, about)
+
+
+def _of_pipeline(pipeline: Pipeline, hard: bool) -> _Plan:
+    name, last = pipeline.steps[-1]
+    if not isinstance(last, Classifier | Regressor):
+        kind = type(last).__name__
+        raise TypeError(f"model: a pipeline must end in an rlce.Classifier or rlce.Regressor, got {name!r} ({kind})")
+    check_is_fitted(last)
+    steps = list(_flat(pipeline.steps[:-1]))
+    before = tuple(_transformation(name, step) for name, step in steps)
+    plan = _plan(last, hard, None)
+    first = steps[0][1] if steps else last
+    names = getattr(first, "feature_names_in_", None)
+    about = {**plan.about, "feature_names": None if names is None else names.tolist()}
+    return plan._replace(n_inputs=first.n_features_in_, before=before, about=about)
+
+
+def _flat(steps: Any) -> Iterator[tuple[str, Any]]:
+    """The steps that change something, those of pipelines inside included."""
+    for name, step in steps:
+        if isinstance(step, Pipeline):
+            yield from ((f"{name}__{inner}", part) for inner, part in _flat(step.steps))
+        elif step is not None and step != "passthrough":
+            yield name, step
+
+
+def _transformation(name: str, step: Any) -> Callable[[Tensor], Tensor]:
+    """What a fitted step does to rows, ``[N, D]`` → ``[N, D']``.
+
+    Raises:
+        ValueError: it cannot be written in ONNX. A subclass cannot: it may do anything.
+    """
+    kind, refusal = type(step), f"model: its step {name!r} ({type(step).__name__}) cannot be written as ONNX"
+    if kind is StandardScaler:
+        return functools.partial(_affine, shift=step.mean_ if step.with_mean else None, divisor=step.scale_)
+    if kind is RobustScaler:
+        center, divisor = step.center_ if step.with_centering else None, step.scale_ if step.with_scaling else None
+        return functools.partial(_affine, shift=center, divisor=divisor)
+    if kind in (MinMaxScaler, MaxAbsScaler):
+        if kind is MinMaxScaler:
+            scaled = functools.partial(_affine, shift=-step.min_ / step.scale_, divisor=1.0 / step.scale_)
+            bounds = step.feature_range
+        else:
+            scaled, bounds = functools.partial(_affine, shift=None, divisor=step.scale_), (-1.0, 1.0)
+        return (lambda rows: scaled(rows).clamp(*bounds)) if getattr(step, "clip", False) else scaled
+    if kind is PCA:
+        whitened = None
+        if step.whiten:  # as scikit-learn, which divides by no less than rounding
+            whitened = np.maximum(np.sqrt(step.explained_variance_), np.finfo(step.explained_variance_.dtype).eps)
+        components = step.components_.T
+        return lambda rows: _affine(_affine(rows, step.mean_, None) @ _like(components, rows), None, whitened)
+    if kind is SimpleImputer:
+        values, missing = step.statistics_, step.missing_values
+        if step.add_indicator or not (isinstance(missing, float) and np.isnan(missing)) or values.dtype.kind != "f":
+            raise ValueError(f"{refusal}: only with numbers, missing_values=nan and without add_indicator")
+        kept = np.flatnonzero(~np.isnan(values)).tolist()  # scikit-learn drops columns that were always missing
+        return lambda rows: rows[:, kept].where(~rows[:, kept].isnan(), _like(values[kept], rows))
+    can = "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA and SimpleImputer"
+    raise ValueError(f"{refusal}; the steps that can are {can}")
+
+
+def _affine(rows: Tensor, shift: ArrayLike | None, divisor: ArrayLike | None) -> Tensor:
+    """(x − shift) / divisor; what float32 loses of a large shift is subtracted on its own."""
+    if shift is not None:
+        whole = torch.from_numpy(np.asarray(shift, dtype=np.float64))
+        rows = rows - whole.to(rows) - (whole - whole.to(rows.dtype)).to(rows)
+    return rows if divisor is None else rows / _like(divisor, rows)
+
+
+def _like(values: ArrayLike, rows: Tensor) -> Tensor:
+    """Constants as a tensor of the rows' type."""
+    return torch.from_numpy(np.asarray(values, dtype=np.float64)).to(rows)
 
 
 def _of_classifier(model: Classifier, hard: bool) -> tuple[_Answers, dict[str, Any]]:

@@ -19,7 +19,18 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from sklearn.datasets import make_blobs
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PolynomialFeatures,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 from torch import Tensor, nn
 
 import rlce
@@ -171,6 +182,78 @@ def test_a_loaded_classifier_gives_the_same_file(tmp_path: Path) -> None:
     first = (tmp_path / "one.onnx").read_bytes()
     assert first == (tmp_path / "two.onnx").read_bytes()
     assert b".py" not in first  # whose file and line a node came from
+
+
+# ---------------------------------------------------------------------------------------------------- pipelines
+
+GAPS = np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X.astype(float))
+STEPS: dict[str, list[Any]] = {
+    "standard": [StandardScaler()],
+    "one half of it": [StandardScaler(with_mean=False), StandardScaler(with_std=False)],
+    "min max": [MinMaxScaler((-1.0, 2.0))],
+    "clipped": [MinMaxScaler(clip=True), MaxAbsScaler()],
+    "robust": [RobustScaler(), RobustScaler(with_centering=False), RobustScaler(with_scaling=False)],
+    "components": [PCA(3), PCA(2, whiten=True)],
+    "gaps": [SimpleImputer(strategy="median"), StandardScaler()],
+    "nested": [make_pipeline("passthrough", SimpleImputer(), RobustScaler()), "passthrough", PCA(3)],
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_pipeline_is_one_graph(name: str, tmp_path: Path) -> None:
+    """Every step is felt: the estimator does not standardise, and the columns have other places and sizes."""
+    gaps = name in ("gaps", "nested")
+    rows = (GAPS if gaps else X.astype(float)) * [1.0, 10.0, 0.1, 3.0] + [0.0, 5.0, 1.0, -20.0]
+    pipeline = make_pipeline(*STEPS[name], Classifier(**SMALL, standardize=False)).fit(rows, NAMES)
+    exported = deployed(tmp_path, pipeline, double=True)
+    assert exported.about["kind"] == "Classifier"
+    assert exported.about["inputs"] == {"inputs": ["N", 4]}
+    assert exported.about["feature_names"] is None
+    further = np.concatenate([rows, 3.0 * rows[:50], rows[:1]])
+    for some in (further, further[:1]):
+        np.testing.assert_allclose(exported(some), pipeline.predict_proba(some), atol=1e-6, rtol=0)
+    assert (
+        np.abs(exported(further) - pipeline[-1].predict_proba(np.zeros((1, pipeline[-1].n_features_in_)))).max() > 0.1
+    )
+    single = deployed(tmp_path, pipeline)(further.astype(np.float32))
+    np.testing.assert_allclose(single, pipeline.predict_proba(further), atol=1e-4, rtol=0)
+    labels = deployed(tmp_path, pipeline, hard=True, double=True)(further)
+    np.testing.assert_array_equal(pipeline.classes_[labels], pipeline.predict(further))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
+def test_a_pipeline_of_numbers_and_a_column_that_was_never_there(tmp_path: Path) -> None:
+    rows = pd.DataFrame(GAPS, columns=["a", "b", "c", "d"]).assign(b=np.nan)
+    pipeline = make_pipeline(SimpleImputer(), Regressor(**SMALL))
+    pipeline.fit(rows, X[:, 0])
+    exported = deployed(tmp_path, pipeline, double=True)
+    np.testing.assert_allclose(exported(rows.to_numpy()), pipeline.predict(rows), rtol=1e-5, atol=1e-5)
+    assert exported.about["feature_names"] == ["a", "b", "c", "d"]
+
+
+def test_steps_that_cannot_be_exported_are_named(tmp_path: Path) -> None:
+    class Doubled(StandardScaler):
+        def transform(self, X: Any, copy: Any = None) -> Any:
+            return 2.0 * super().transform(X, copy)
+
+    last = Classifier(**SMALL)
+    for step, message in [
+        (
+            QuantileTransformer(n_quantiles=10),
+            r"its step 'first' \(QuantileTransformer\) cannot be written as ONNX; the steps that can",
+        ),
+        (Doubled(), r"its step 'first' \(Doubled\) cannot be written"),
+        (make_pipeline(PolynomialFeatures()), r"'first__polynomialfeatures' \(PolynomialFeatures\) cannot be written"),
+        (SimpleImputer(add_indicator=True), r"\(SimpleImputer\) cannot be written as ONNX: only with numbers"),
+        (SimpleImputer(missing_values=0.0), r"\(SimpleImputer\) cannot be written as ONNX: only with numbers"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            rlce.export(Pipeline([("first", step), ("last", last)]).fit(X, Y), tmp_path / "bad.onnx")
+    with pytest.raises(TypeError, match=r"must end in an rlce.Classifier or rlce.Regressor, got 'pca' \(PCA\)"):
+        rlce.export(make_pipeline(StandardScaler(), PCA()).fit(X), tmp_path / "bad.onnx")
+    with pytest.raises(NotFittedError):
+        rlce.export(make_pipeline(StandardScaler(), Classifier()), tmp_path / "bad.onnx")
+    assert not (tmp_path / "bad.onnx").exists()
 
 
 # --------------------------------------------------------------------------------------------------- regressors
