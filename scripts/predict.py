@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ import tyro
 import rlce
 import scripts
 from rlce import checkpoint, tables
-from rlce.supervised.tables import Columns
+from rlce.supervised.tables import Columns, Notes, Reading
+from scripts.tables import separator
 
 _NUMBERS = 1_000_000  # that predictions may hold in memory at a time
 
@@ -36,10 +38,16 @@ class Arguments:
     - writes to the standard output. The file appears when it is complete."""
     coverage: float = 0.9
     """Nominal probability that the interval of a regression holds the true value."""
+    sep: str | None = None
+    """What separates the fields, where it differs from the training file."""
+    encoding: str | None = None
+    """The encoding, where it differs from the training file's."""
+    na_values: tuple[str, ...] = ()
+    """More words that mean a missing value."""
 
 
-def load(path: Path) -> tuple[Any, Columns]:
-    """The saved estimator, and the description of its columns.
+def load(path: Path) -> tuple[Any, Columns, Reading]:
+    """The saved estimator, the description of its columns, and how the training file was read.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -50,8 +58,11 @@ def load(path: Path) -> tuple[Any, Columns]:
         raise ValueError(f"model: {str(path)!r} holds a {kind}, expected a Classifier or a Regressor")
     estimator = getattr(rlce, kind).load(path)
     match estimator.extra_:
-        case {"table": {"columns": columns}}:
-            return estimator, Columns.from_json(columns)
+        case {"table": {"columns": columns, "reading": reading}}:
+            return estimator, Columns.from_json(columns), Reading.from_json(reading)
+        case {"table": {"columns": description}}:  # of an earlier version
+            columns = Columns.from_json(description)
+            return estimator, columns, columns.reading
     raise ValueError(f"model: {str(path)!r} was not trained on a .csv file")
 
 
@@ -87,9 +98,15 @@ def writing(path: Path) -> Iterator[Any]:
 
 def main(arguments: Arguments) -> int:
     """Predict in chunks, so that memory does not grow with the file; returns the number of rows."""
-    estimator, columns = load(arguments.model)
+    estimator, columns, reading = load(arguments.model)
+    reading = dataclasses.replace(
+        reading,
+        separator=separator(arguments.sep) or reading.separator,
+        encoding=arguments.encoding or reading.encoding,
+        na_values=reading.na_values + arguments.na_values,
+    )
     names, predict = predictor(estimator, arguments.coverage)
-    header, rows = tables.header(arguments.data), 0
+    header, rows, notes = tables.header(arguments.data, reading), 0, Notes()
     if "lower" in names:
         # An impossible coverage must fail before anything is written.
         estimator.predict_interval(np.zeros((1, estimator.n_features_in_)), arguments.coverage)
@@ -101,10 +118,11 @@ def main(arguments: Arguments) -> int:
         writer.writerow([*header, *names])
         # With many classes a part has fewer rows, so that memory does not grow with their number either.
         part = max(1, min(20_000, _NUMBERS // len(names)))
-        for fields, frame in tables.read_chunks(arguments.data, columns.text, part):
-            added = [column.tolist() for column in predict(columns.matrix(frame))]
+        for fields, frame in tables.read_chunks(arguments.data, reading, part, notes):
+            added = [column.tolist() for column in predict(columns.matrix(frame, notes=notes))]
             writer.writerows([*row, *more] for row, *more in zip(fields, *added, strict=True))
             rows += len(fields)
+    notes.warn()
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     print(f"{arguments.output}: {rows:,} rows with {', '.join(names[:5])}{more}", file=sys.stderr)
     return rows

@@ -5,21 +5,22 @@ from __future__ import annotations
 import functools
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import sklearn.datasets
 import tyro
-from numpy.typing import NDArray
 
 import rlce
 import scripts
+import scripts.tables
 from agents import digits
 from rlce import tables, targets
 from rlce.supervised.report import check_path
 from scripts import reports
+from scripts.tables import Rows
 
 _BUNDLED = {
     "digits": sklearn.datasets.load_digits,
@@ -38,8 +39,8 @@ class Arguments:
     """
 
     data: str = "digits"
-    """digits, breast-cancer, wine, iris; a .csv file (a header; numbers, text and missing values); or a .npz file
-    with the arrays X and y."""
+    """digits, breast-cancer, wine, iris; a .csv file (a header; numbers, dates, text and missing values); or a .npz
+    file with the arrays X and y."""
     target: str | None = None
     """The column of the .csv file to predict; by default the last one."""
     task: tables.Task = "classification"
@@ -81,9 +82,8 @@ class Arguments:
     """File for the report with its plots: .html (one file) or .md (with PNG files beside it). Needs matplotlib."""
     quiet: bool = False
     """Show no progress bar."""
-
-
-Rows = tuple[NDArray[Any], NDArray[Any]]  # X, [N, D], and y, [N]
+    csv: Annotated[scripts.tables.Flags, tyro.conf.arg(name="")] = field(default_factory=scripts.tables.Flags)
+    """How a .csv file is read and split."""
 
 
 def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
@@ -97,23 +97,15 @@ def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
         raise ValueError(f"--data must be one of {', '.join(_BUNDLED)}, a .csv or a .npz file, got {data!r}")
     if data not in _BUNDLED and not path.is_file():
         raise ValueError(f"--data: no file {data!r}")
-    split = functools.partial(
-        tables.hold_out,
-        fraction=arguments.test_fraction,
-        seed=arguments.seed,
-        stratify=arguments.task == "classification",
-    )
     if path.suffix == ".csv":
-        frame = tables.read_csv(path)
-        name = arguments.target if arguments.target is not None else str(frame.columns[-1])
-        y, rows = tables.target(frame, name, arguments.task)
-        train, test = split(y)
-        columns = tables.Columns.learn(frame, rows[train], leave_out=[name])
-        table = {"target": name, "columns": columns.to_json()}
-        training, held_out = ((columns.matrix(frame, rows[part]), y[part]) for part in (train, test))
-        return training, held_out, table
+        fraction, seed = arguments.test_fraction, arguments.seed
+        return scripts.tables.read(path, arguments.target, arguments.task, fraction, seed, arguments.csv)
     if arguments.target is not None:
         raise ValueError(f"--target names a column of a .csv file, but --data is {data!r}")
+    usual = scripts.tables.Flags()
+    for name, value in vars(arguments.csv).items():
+        if value != getattr(usual, name):
+            raise ValueError(f"--{name.replace('_', '-')} is for .csv files, but --data is {data!r}")
     if path.suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -124,7 +116,8 @@ def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
         X, y = _BUNDLED[data](return_X_y=True)
     if len(X) != len(y):
         raise ValueError(f"--data: X and y must have the same number of rows, got {len(X)} and {len(y)}")
-    train, test = split(y)
+    stratify = arguments.task == "classification"
+    train, test = tables.hold_out(y, arguments.test_fraction, arguments.seed, stratify=stratify)
     return (X[train], y[train]), (X[test], y[test]), None
 
 

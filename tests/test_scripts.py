@@ -437,7 +437,8 @@ def test_from_a_csv_file_to_predictions(tmp_path: Path, labels: str) -> None:
     lines = [[row["city"], "a, b", row["age"], row["since"]] for row in rows] + [["Rome", "", "", "2001"]]
     with new.open("w", newline="") as file:
         csv.writer(file).writerows([header, *lines])
-    run("-m", "scripts.predict", str(model), str(new), "--output", str(predictions))
+    said = run("-m", "scripts.predict", str(model), str(new), "--output", str(predictions))
+    assert "warning: column 'city', 1 row: a value of no training row, read as no category ('Rome')\n" in said
     with predictions.open(newline="") as file:
         names, *predicted = list(csv.reader(file))
     added = [
@@ -455,8 +456,9 @@ def test_from_a_csv_file_to_predictions(tmp_path: Path, labels: str) -> None:
     assert predictions.read_text() in same
 
     loaded = Classifier.load(model)
-    frame = tables.read_csv(new, columns.text)
-    assert [str(label) for label in loaded.predict(columns.matrix(frame)).tolist()] == [row[4] for row in predicted]
+    ((_, frame),) = tables.read_chunks(new, tables.Reading.from_json(config["extra"]["table"]["reading"]))
+    matrix = columns.matrix(frame, notes=tables.Notes())
+    assert [str(label) for label in loaded.predict(matrix).tolist()] == [row[4] for row in predicted]
     assert isinstance(loaded.classes_.tolist()[0], {"text": str, "int": int, "bool": bool}[labels])
 
 
@@ -469,7 +471,6 @@ def test_predict_refuses_and_leaves_what_was_there(tmp_path: Path) -> None:
     for text, said in (
         ("age,city,since,prediction\n1,Ulm,2000,x\n", "already has a column 'prediction'"),
         ("city\nUlm\n", "frame: no columns 'age', 'since'; the columns are 'city'"),
-        ("age,city,since\n1,Ulm,2000\nold,Ulm,2000\n", "column 'age' held numbers in training, got 'old'"),
         ("age,city,since\n" + "1,Ulm,2000\n" * 60_000 + "1,Ulm\n", "line 60002 has 2 fields, the header 3"),
     ):
         new = tmp_path / "new.csv"
