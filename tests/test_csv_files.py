@@ -81,19 +81,9 @@ def test_one_bad_field_does_not_stop_predictions(tmp_path: Path) -> None:
     bad = as_text(AGE, _3="?", _7="old", _8="9" * 400, _9="inf", _10="1,234.50")
     found, said = predicted(data(tmp_path / "new.csv", age=bad, noise=NOISE))
     assert found[11:] == plain[11:]
-    assert (
-        said
-        == [
-            "column 'age', 2 rows: no number, read as missing ('?', 'old')",
-            "column 'age', 2 rows: infinite or too large a number, read as missing "
-            "('\"99999999999999999999999999999...9999\\'\"', \"'inf'\")",
-            f"column 'age', 4 rows: no value, as in no training row: read as {np.median(AGE):g}",
-        ]
-        or True
-    )
-    assert [sentence.partition(" (")[0] for sentence in said[:2]] == [
-        "column 'age', 2 rows: no number, read as missing",
-        "column 'age', 2 rows: infinite or too large a number, read as missing",
+    assert said[:2] == [
+        "column 'age', 2 rows: no number, read as missing ('?', 'old')",
+        f"column 'age', 2 rows: infinite or too large a number, read as missing ('{'9' * 29}...999999', 'inf')",
     ]
     assert said[2].startswith("column 'age', 4 rows: no value, as in no training row: read as ")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,16 @@ def test_supervised_page_runs() -> None:
     names: dict[str, object] = {}
     for number, block in enumerate(found):
         exec(compile(block, f"supervised.md, block {number + 1}", "exec"), names)
+
+
+def test_tables_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    found = blocks(DOCS / "tables.md")
+    assert len(found) == 2
+    names: dict[str, object] = {}
+    with warnings.catch_warnings():
+        for number, block in enumerate(found):
+            exec(compile(block, f"tables.md, block {number + 1}", "exec"), names)
+    assert "'price': Field(kind='number', decimal='.', unit='€', format='')" in capsys.readouterr().out
 
 
 def test_reweighting_page_runs() -> None:

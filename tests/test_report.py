@@ -457,7 +457,7 @@ def test_from_a_csv_file_to_a_report(tmp_path: Path) -> None:
     assert f"|{data}, seed 0|" in Page(page.read_text()).text
 
     # The same numbers from the saved model, the split and scikit-learn.
-    frame = tables.read_csv(data)
+    frame, _ = tables.read_csv(data)
     y, _ = tables.target(frame, "label")
     training, test = tables.hold_out(y, 0.2, seed=0)
     classifier = rlce.Classifier.load(model)
@@ -493,7 +493,7 @@ def saved(tmp_path: Path, estimator: Any, y: Any) -> tuple[Path, Path, Any]:
     """A model that was trained in Python on a CSV file, the file, and its rows."""
     data, model = tmp_path / "data.csv", tmp_path / "model"
     data.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in RANDOM.normal(size=(len(y), 2)).tolist()))
-    frame = tables.read_csv(data)
+    frame, _ = tables.read_csv(data)
     columns = tables.Columns.learn(frame)
     estimator.fit(columns.matrix(frame), y).save(model, extra={"table": {"columns": columns.to_json()}})
     return model, data, columns.matrix(frame)
@@ -532,9 +532,9 @@ def test_many_classes_are_predicted_in_small_parts(tmp_path: Path, monkeypatch: 
     parts: list[int] = []
     whole = tables.read_chunks
 
-    def counted(path: Any, text: Any, rows: int) -> Any:
+    def counted(path: Any, reading: Any, rows: int, notes: Any) -> Any:
         parts.append(rows)
-        return whole(path, text, rows)
+        return whole(path, reading, rows, notes)
 
     monkeypatch.setattr(tables, "read_chunks", counted)
     monkeypatch.setattr(predict, "_NUMBERS", 1_000)
