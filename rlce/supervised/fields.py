@@ -250,12 +250,12 @@ def shortened(value: Any) -> str:
 
 
 def _pattern(decimal: str) -> str:
-    """A number with groups of three digits, an exponent, a unit, or parentheses (an accountant's minus)."""
+    """A number with groups of three figures, an exponent, a unit, or parentheses (an accountant's minus)."""
     unit, group = rf"\s?(?:{_UNIT})?\s?", f"[{'.' if decimal == ',' else ','}'’{_BLANKS}]"
 
     def number(name: str) -> str:
-        digits = rf"(?:\d{{1,3}}(?P<{name}>{group})\d{{3}}(?:(?P={name})\d{{3}})*|\d+)"
-        return rf"(?:{digits}(?:\{decimal}\d*)?|\{decimal}\d+)(?:[eE][+-]?\d+)?"
+        figures = rf"(?:\d{{1,3}}(?P<{name}>{group})\d{{3}}(?:(?P={name})\d{{3}})*|\d+)"
+        return rf"(?:{figures}(?:\{decimal}\d*)?|\{decimal}\d+)(?:[eE][+-]?\d+)?"
 
     return rf"[+\-−]?{unit}[+\-−]?{number('one')}{unit}|\({unit}{number('two')}{unit}\)"
 
@@ -281,9 +281,9 @@ def _numbers(strings: NDArray[Any], field: Field) -> NDArray[np.float64]:
     fits = ((units == field.unit) | ((units == "") & (field.unit != "%"))).to_numpy()
     column, rest = column[fits], rest[fits]
     group = "." if field.decimal == "," else ","
-    digits = column.str.replace(rf"{_UNIT}|[+()'’{_BLANKS}{group}]", "", regex=True)
-    digits = digits.str.replace("−", "-").str.replace(",", ".")
-    found = pd.to_numeric(digits, errors="coerce").to_numpy(dtype=np.float64)
+    figures = column.str.replace(rf"{_UNIT}|[+()'’{_BLANKS}{group}]", "", regex=True)
+    figures = figures.str.replace("−", "-").str.replace(",", ".")
+    found = pd.to_numeric(figures, errors="coerce").to_numpy(dtype=np.float64)
     values[rest] = np.where(column.str.startswith("("), -found, found)
     return values
 
