@@ -280,6 +280,7 @@ class Fragile(nn.Linear):
         return super().forward(x)
 
 
+@pytest.mark.filterwarnings("ignore:training stopped short")
 @both
 def test_an_interrupted_partial_fit_keeps_its_steps_and_goes_on(kind: Any, y: Any, monkeypatch: Any) -> None:
     one = kind(network=Fragile, batch_size=10, random_state=0, validation_split=0.2).fit(X, y)
