@@ -28,12 +28,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from rlce import checkpoint
+from rlce import checkpoint, onnx_columns
 from rlce.data import Standardizer
 from rlce.heads import Bernoulli, ClassHead, Gaussian
 from rlce.reinforcement import masks, spaces
 from rlce.reinforcement.policy_gradient import PolicyGradient
 from rlce.supervised.classifier import Classifier
+from rlce.supervised.columns import Columns
 from rlce.supervised.regressor import Regressor
 from rlce.version import __version__
 
@@ -51,6 +52,7 @@ class _Plan(NamedTuple):
     about: dict[str, Any]  # metadata that depends on the model
     mask: int = 0  # K if a mask is an input too
     before: tuple[Callable[[Tensor], Tensor], ...] = ()  # steps of a pipeline, [N, D] → [N, D']
+    columns: Columns | None = None  # that become the inputs
 
 
 class _Supported(TorchFunctionMode):
@@ -107,6 +109,8 @@ def export(
     """Write a trained model as an ONNX file, as a whole or not at all; needs ``pip install 'rlce[export]'``.
 
     The input is "inputs", ``[N, D]`` for any N. The file includes standardisation, temperature and priors.
+    An estimator that was fitted with a DataFrame of text, categories and gaps has one input for each column that it
+    uses, ``[N, 1]``, named like the column: numbers (NaN is a gap) or strings ("" is a gap). Dates cannot be written.
 
     A ``sklearn.pipeline.Pipeline`` that ends in an estimator of this library becomes one graph. Its other steps may be
     StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA, SimpleImputer (of NaN, without an indicator),
@@ -182,8 +186,12 @@ def export(
         "outputs": {name: meaning for name, (meaning, _) in plan.answers.items()},
         **plan.about,
     }
+    if plan.columns is not None:
+        about["inputs"] = onnx_columns.meanings(plan.columns)
     checkpoint.check_json("model: its classes", about)
     proto = _to_onnx(_Deployed(plan, dtype).eval(), example, list(plan.answers))
+    if plan.columns is not None:
+        proto = onnx_columns.put_before(proto, plan.columns, double)
     proto.metadata_props.add(key="rlce", value=json.dumps(about, ensure_ascii=False))
     onnx.checker.check_model(proto, full_check=True)
     checkpoint.write_atomically(path, proto.SerializeToString(deterministic=True))
@@ -240,7 +248,10 @@ def _plan(model: Any, hard: bool, n_inputs: int | None) -> _Plan:
     about["feature_names"] = None if names is None else names.tolist()
     training = model.fitted_.training
     standardizer = training.standardizer if training.standardizer.count else None
-    return _Plan(training.network, model.n_features_in_, standardizer, answers, about)
+    if training.columns is not None:
+        onnx_columns.check(training.columns)
+    width = training.standardizer.width
+    return _Plan(training.network, width, standardizer, answers, about, columns=training.columns)
 
 
 def _of_pipeline(pipeline: Pipeline, hard: bool) -> _Plan:
@@ -252,10 +263,14 @@ def _of_pipeline(pipeline: Pipeline, hard: bool) -> _Plan:
     steps = list(_flat(pipeline.steps[:-1]))
     before = tuple(_transformation(name, step) for name, step in steps)
     plan = _plan(last, hard, None)
+    if plan.columns is not None and steps:
+        raise ValueError(
+            f"model: its step {steps[-1][0]!r} gives a DataFrame with types, which cannot be written as ONNX"
+        )
     first = steps[0][1] if steps else last
     names = getattr(first, "feature_names_in_", None)
     about = {**plan.about, "feature_names": None if names is None else names.tolist()}
-    return plan._replace(n_inputs=first.n_features_in_, before=before, about=about)
+    return plan._replace(n_inputs=first.n_features_in_ if steps else plan.n_inputs, before=before, about=about)
 
 
 def _flat(steps: Any) -> Iterator[tuple[str, Any]]:

@@ -70,7 +70,7 @@ def test_supervised_page_runs() -> None:
 
 def test_tables_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     found = blocks(DOCS / "tables.md")
-    assert len(found) == 2
+    assert len(found) == 4
     names: dict[str, object] = {}
     with warnings.catch_warnings():
         for number, block in enumerate(found):

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from rlce.optimization import Optimization
-from rlce.supervised import files, fitting
+from rlce.supervised import files, fitting, frames
 from rlce.supervised.fitting import Fitted, Rows, Task
 from rlce.trainer import Callback, Stopping
 
@@ -66,7 +66,8 @@ class Estimator(BaseEstimator):
         """Train from fresh weights.
 
         Args:
-            X: ``[N, D]``: an array, a list of rows, a DataFrame of numbers.
+            X: ``[N, D]``: an array, a list of rows, or a DataFrame of pandas or polars. The columns of a DataFrame may
+                hold text, categories, dates and gaps (see `rlce.tables.Columns`); an array holds numbers.
             y: the targets, ``[N]`` (see the class for other shapes).
             sample_weight: one number >= 0 per row, ``[N]``. A weight of 2 acts like repeating the row, 0 like deleting
                 it.
@@ -183,13 +184,14 @@ class Estimator(BaseEstimator):
         parameters = self.get_params(deep=False)
         plan, reader = fitting.plan_of(parameters, once), copy.copy(self)
         before: Fitted | None = getattr(self, "fitted_", None) if once else None
-        rows = fitting.read(reader, X, y, sample_weight, fresh=before is None)
+        framed = frames.has_types(X) if before is None else before.training.columns is not None
+        rows = fitting.read(reader, X, y, sample_weight, fresh=before is None, framed=framed)
         known = self._known(rows.target, before, classes)
         rows = rows._replace(target=self._targets(known, rows.target))
 
         def held_out(*given: Any) -> Rows:
             try:
-                more = fitting.read(reader, *given)
+                more = fitting.read(reader, *given, framed=framed)
                 return more._replace(target=self._targets(known, more.target))
             except ValueError as error:
                 raise ValueError(f"X_val, y_val: {error}") from error
@@ -197,7 +199,7 @@ class Estimator(BaseEstimator):
         training = None if before is None else before.training
         random = fitting.stream_of(self.random_state if training is None else training.seed)
         rows, validation = fitting.split(plan, rows, validation_set, random, held_out)
-        start = fitting.begin(plan, rows, validation, known.head.n_outputs, random, training)
+        start = fitting.begin(plan, rows, validation, known.head.n_outputs, random, training, framed)
         del rows, validation  # the raw rows may be large
 
         def keep(fitted: Fitted) -> None:
@@ -234,7 +236,11 @@ class Estimator(BaseEstimator):
             ValueError: if an output is not finite.
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        if self.fitted_.training.columns is None:
+            rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        else:
+            rows = frames.as_pandas(X)
+            validate_data(self, X, reset=False, skip_check_array=True)
         outputs = self.fitted_.training.outputs(rows)
         finite = np.isfinite(outputs)
         if not finite.all():

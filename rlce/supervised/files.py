@@ -14,6 +14,7 @@ from rlce.data import Standardizer
 from rlce.heads import cost_named
 from rlce.network import NetworkFactory, check_layers, checked_device, number_type
 from rlce.optimization import Optimization, check_state
+from rlce.supervised.columns import Columns
 from rlce.supervised.fitting import Fitted, Training, draw_seed, plan_of, stream_of
 from rlce.supervised.loss import from_json, to_json
 from rlce.trainer import Stopping
@@ -82,6 +83,7 @@ def save(estimator: Any, path: str | os.PathLike[str], extra: Mapping[str, Any] 
         "samples_seen": training.samples_seen,
         "seed": training.seed,
         "double": number_type(training.network) is np.float64,
+        **({} if training.columns is None else {"columns": training.columns.to_json()}),
         **fitted.about.to_json(),
     }
     parts = {
@@ -128,14 +130,15 @@ def load(
         estimator = kind(**{**parameters, "network": network, "device": device, **given})
         plan = plan_of(estimator.get_params(deep=False))
         known = about.from_json(state, parameters)
-        if tensors["standardizer.mean"].shape != (state["features"],):
-            raise ValueError(f"it has statistics of other columns than {state['features']}")
+        columns = Columns.from_json(state["columns"]) if "columns" in state else None
+        inputs = state["features"] if columns is None else len(columns.outputs)
+        if tensors["standardizer.mean"].shape != (inputs,):
+            raise ValueError(f"it has statistics of other columns than {inputs}")
         if network is None:
-            widths = [state["features"], *saved["hidden"], known.head.n_outputs]
-            check_layers(widths, checkpoint.section(tensors, "network."))
-        standardizer = Standardizer(state["features"])
+            check_layers([inputs, *saved["hidden"], known.head.n_outputs], checkpoint.section(tensors, "network."))
+        standardizer = Standardizer(inputs)
         standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
-        made = plan.make(state["features"], known.head.n_outputs, 0, state["double"])
+        made = plan.make(inputs, known.head.n_outputs, 0, state["double"])
         made.load_state_dict(checkpoint.section(tensors, "network."))
         moments = checkpoint.section(tensors, "optimizer.")
         check_state(moments, sum(p.numel() for p in made.parameters() if p.requires_grad))
@@ -149,6 +152,7 @@ def load(
             [dict(epoch) for epoch in state["history"]],
             moments,
             int(state["samples_seen"]),
+            columns,
         )
         np.random.RandomState(training.seed)  # raises if this is not a seed
         estimator.fitted_ = Fitted(training, known, settings(estimator.get_params(deep=False)))

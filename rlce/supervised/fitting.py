@@ -24,7 +24,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_random_state, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _check_y,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+    validate_data,
+)
 from torch import Tensor, nn
 
 from rlce import threads
@@ -41,6 +48,9 @@ from rlce.network import (
     numpy_forward,
 )
 from rlce.optimization import Optimization, check, check_flag, check_number, check_whole
+from rlce.supervised import frames
+from rlce.supervised.columns import Columns
+from rlce.supervised.fields import Notes
 from rlce.supervised.loss import Batch
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
@@ -49,7 +59,7 @@ from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 class Rows(NamedTuple):
     """N rows, without those of weight zero."""
 
-    inputs: NDArray[Any]  # [N, D], raw or standardised
+    inputs: Any  # [N, D]: an array or a DataFrame of pandas; for the network, standardised
     target: NDArray[Any]  # [N] or [N, ...], raw or encoded
     weight: NDArray[np.float64]  # [N], positive, not scaled
 
@@ -125,7 +135,7 @@ def plan_of(parameters: Mapping[str, Any], once: bool = False) -> Plan:
 # ---------------------------------------------------------------------------------------------------------------- rows
 
 
-def read(reader: Any, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool = False) -> Rows:
+def read(reader: Any, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool = False, framed: bool = False) -> Rows:
     """Checked arrays, without the rows of weight zero.
 
     Args:
@@ -135,15 +145,24 @@ def read(reader: Any, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool 
         y: ``[N]`` or ``[N, M]``.
         sample_weight: ``[N]``.
         fresh: True if these are the first rows.
+        framed: True to keep a DataFrame with its types; `begin` turns it into numbers.
 
     Raises:
+        TypeError: ``framed``, but X is no DataFrame.
         ValueError: in scikit-learn's words.
     """
     y = y.toarray() if issparse(y) else y
-    inputs, y = validate_data(reader, X, y, reset=fresh, dtype=(np.float64, np.float32), multi_output=True)
+    inputs: Any
+    if framed:
+        inputs = frames.as_pandas(X)
+        validate_data(reader, X, reset=fresh, skip_check_array=True)
+        y = _check_y(y, multi_output=True, estimator=reader)
+        check_consistent_length(inputs, y)
+    else:
+        inputs, y = validate_data(reader, X, y, reset=fresh, dtype=(np.float64, np.float32), multi_output=True)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
-    weight = _check_sample_weight(sample_weight, inputs, dtype=np.float64, ensure_non_negative=True)
+    weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
     kept = weight > 0
     if not kept.any():  # scikit-learn checks this since 1.9
         raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -215,6 +234,7 @@ class Training:
         history: one dict of scalars per epoch.
         optimizer_state: moments and step counts, by name.
         samples_seen: rows trained with, over all epochs.
+        columns: how a DataFrame becomes rows of numbers; None if rows are numbers.
     """
 
     network: nn.Module
@@ -223,17 +243,25 @@ class Training:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     optimizer_state: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     samples_seen: int = 0
+    columns: Columns | None = None
 
     def standardized(self, rows: Rows) -> Rows:
         """The rows with inputs for the network, in its number type."""
         return rows._replace(inputs=self.standardizer(rows.inputs, number_type(self.network)))
 
-    def outputs(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+    def outputs(self, inputs: Any) -> NDArray[np.float64]:
         """The network's outputs for raw rows, ``[N, D]`` → ``[N, n_outputs]``."""
-        forward, dtype = numpy_forward(self.network), number_type(self.network)
-        work = len(inputs) * threads.multiply_adds(self.network, inputs.shape[1])
+        forward, dtype, notes = numpy_forward(self.network), number_type(self.network), Notes()
+
+        def of(part: Any) -> NDArray[Any]:
+            numbers = part if self.columns is None else self.columns.matrix(part, notes=notes)
+            return forward(self.standardizer(numbers, dtype))
+
+        work = len(inputs) * threads.multiply_adds(self.network, self.standardizer.width)
         with threads.one_thread(work, numpy_alone=isinstance(self.network, MLP)):
-            return in_chunks(lambda part: forward(self.standardizer(part, dtype)), inputs).astype(np.float64)
+            outputs = in_chunks(of, inputs).astype(np.float64)
+        notes.warn()
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -269,6 +297,7 @@ def begin(
     n_outputs: int,
     random: np.random.RandomState,
     before: Training | None,
+    framed: bool = False,
 ) -> Start:
     """Column statistics, a network, and the seeds of all restarts.
 
@@ -279,6 +308,12 @@ def begin(
     seeds = [(draw_seed(random), draw_seed(random), draw_seed(random)) for _ in range(plan.restarts)]
     if plan.once:  # it draws the network's seed last
         seeds = [(network, order, rules) for order, rules, network in seeds]
+    columns = None if before is None else before.columns
+    if before is None and framed:
+        columns = frames.learn_columns(rows.inputs)
+    if columns is not None:
+        rows = rows._replace(inputs=columns.matrix(rows.inputs))
+        validation = validation and validation._replace(inputs=columns.matrix(validation.inputs))
     count, width = rows.inputs.shape
     standardizer = Standardizer(width) if before is None else copy.deepcopy(before.standardizer)
     if plan.standardize:
@@ -286,7 +321,7 @@ def begin(
         standardizer.update(rows.inputs, None if equal else rows.weight)
     if before is None:
         double = not plan.once and plan.device == "cpu" and count <= plan.rows_a_step(count)
-        before = Training(plan.make(width, n_outputs, seeds[0][0], double), standardizer, 0)
+        before = Training(plan.make(width, n_outputs, seeds[0][0], double), standardizer, 0, columns=columns)
     training = dataclasses.replace(before, standardizer=standardizer, seed=draw_seed(random))
     return Start(training, seeds, training.standardized(rows), validation and training.standardized(validation))
 
