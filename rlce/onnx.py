@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from rlce import checkpoint, onnx_columns
+from rlce import checkpoint
 from rlce.data import Standardizer
 from rlce.heads import Bernoulli, ClassHead, Gaussian
+from rlce.onnx_columns import meanings, put_before, refuse_dates
 from rlce.reinforcement import masks, spaces
 from rlce.reinforcement.policy_gradient import PolicyGradient
 from rlce.supervised.classifier import Classifier
@@ -187,11 +188,11 @@ def export(
         **plan.about,
     }
     if plan.columns is not None:
-        about["inputs"] = onnx_columns.meanings(plan.columns)
+        about["inputs"] = meanings(plan.columns)
     checkpoint.check_json("model: its classes", about)
     proto = _to_onnx(_Deployed(plan, dtype).eval(), example, list(plan.answers))
     if plan.columns is not None:
-        proto = onnx_columns.put_before(proto, plan.columns, double)
+        proto = put_before(proto, plan.columns, double)
     proto.metadata_props.add(key="rlce", value=json.dumps(about, ensure_ascii=False))
     onnx.checker.check_model(proto, full_check=True)
     checkpoint.write_atomically(path, proto.SerializeToString(deterministic=True))
@@ -249,7 +250,7 @@ def _plan(model: Any, hard: bool, n_inputs: int | None) -> _Plan:
     training = model.fitted_.training
     standardizer = training.standardizer if training.standardizer.count else None
     if training.columns is not None:
-        onnx_columns.check(training.columns)
+        refuse_dates(training.columns)
     width = training.standardizer.width
     return _Plan(training.network, width, standardizer, answers, about, columns=training.columns)
 

@@ -11,7 +11,7 @@ from rlce.supervised.columns import Columns, Date, Number, Text
 ML = ("ai.onnx.ml", 2)  # has LabelEncoder, which looks up text
 
 
-def check(columns: Columns) -> None:
+def refuse_dates(columns: Columns) -> None:
     """Refuse columns that cannot be written.
 
     Raises:

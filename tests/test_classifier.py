@@ -29,8 +29,8 @@ from agents import digits
 from rlce import Classifier, calibration, targets
 from rlce.data import batches_of
 from rlce.supervised.classes import Labels
-from rlce.supervised.fitting import Rows
 from rlce.supervised.loss import Batch
+from rlce.supervised.rows import Rows
 
 BLOBS = make_blobs(200, centers=3, cluster_std=1.5, random_state=0)
 

@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[1]
 GROUND = ("version", "objective", "network", "data", "checkpoint", "optimization", "tracking", "threads")
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("ranges", "targets", "weights", "returns", "binding"),
-    "supervised": ("calibration", "fields", "csv_files", "splits", "columns", "frames", "tables", "loss", "fitting",
-                   "classes", "files", "estimator", "classifier", "regressor", "plots", "report", "measuring"),
+    "supervised": ("calibration", "fields", "csv_files", "splits", "columns", "frames", "tables", "rows", "loss",
+                   "fitting", "classes", "files", "estimator", "classifier", "regressor", "plots", "report",
+                   "measuring"),
     "reinforcement": ("masks", "spaces", "contract", "environments", "credit", "rollout", "methods", "settings",
                       "recipes", "networks", "evaluation", "loss", "files", "policy_gradient"),
 }  # fmt: skip

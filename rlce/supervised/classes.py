@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from rlce.heads import Bernoulli, Categorical
 from rlce.optimization import check_number
 from rlce.supervised import calibration
-from rlce.supervised.fitting import Rows
+from rlce.supervised.rows import Rows
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from rlce.optimization import Optimization, check_number
 from rlce.supervised import files
 from rlce.supervised.classes import Answers, ClassModel, Labels, class_values, is_right, learn_labels
 from rlce.supervised.estimator import Estimator
-from rlce.supervised.fitting import Fitted, Rows, Task, batch_of
+from rlce.supervised.fitting import Fitted, Task, batch_of
 from rlce.supervised.loss import Batch, Loss, RuleLike, class_loss, counts_of, prior_of, read_rules
+from rlce.supervised.rows import Rows
 from rlce.trainer import Stopping
 
 

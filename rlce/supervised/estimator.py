@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from rlce.optimization import Optimization
 from rlce.supervised import files, fitting, frames
-from rlce.supervised.fitting import Fitted, Rows, Task
+from rlce.supervised.fitting import Fitted, Task
+from rlce.supervised.rows import Rows, read, split, stream_of
 from rlce.trainer import Callback, Stopping
 
 # Parameters that may hold several numbers → what then holds them.
@@ -185,20 +186,20 @@ class Estimator(BaseEstimator):
         plan, reader = fitting.plan_of(parameters, once), copy.copy(self)
         before: Fitted | None = getattr(self, "fitted_", None) if once else None
         framed = frames.has_types(X) if before is None else before.training.columns is not None
-        rows = fitting.read(reader, X, y, sample_weight, fresh=before is None, framed=framed)
+        rows = read(reader, X, y, sample_weight, fresh=before is None, framed=framed)
         known = self._known(rows.target, before, classes)
         rows = rows._replace(target=self._targets(known, rows.target))
 
         def held_out(*given: Any) -> Rows:
             try:
-                more = fitting.read(reader, *given, framed=framed)
+                more = read(reader, *given, framed=framed)
                 return more._replace(target=self._targets(known, more.target))
             except ValueError as error:
                 raise ValueError(f"X_val, y_val: {error}") from error
 
         training = None if before is None else before.training
-        random = fitting.stream_of(self.random_state if training is None else training.seed)
-        rows, validation = fitting.split(plan, rows, validation_set, random, held_out)
+        random = stream_of(self.random_state if training is None else training.seed)
+        rows, validation = split(plan.validation_split, rows, validation_set, random, held_out)
         start = fitting.begin(plan, rows, validation, known.head.n_outputs, random, training, framed)
         del rows, validation  # the raw rows may be large
 

@@ -15,8 +15,9 @@ from rlce.heads import cost_named
 from rlce.network import NetworkFactory, check_layers, checked_device, number_type
 from rlce.optimization import Optimization, check_state
 from rlce.supervised.columns import Columns
-from rlce.supervised.fitting import Fitted, Training, draw_seed, plan_of, stream_of
+from rlce.supervised.fitting import Fitted, Training, plan_of
 from rlce.supervised.loss import from_json, to_json
+from rlce.supervised.rows import draw_seed, stream_of
 from rlce.trainer import Stopping
 
 # These describe the fitted network; their values at the fit are saved, even if they were changed afterwards.

@@ -1,6 +1,6 @@
 """Fitting: rows and a task become a trained network.
 
-    X, y ─► read ─► split ─► begin ─► train ─► Fitted
+    X, y ─► read ─► split ─► begin ─► train ─► Fitted        (read and split: `rlce.supervised.rows`)
 
 `rlce.Classifier` and `rlce.Regressor` differ only in how they read y and in their `Task`. An error is raised before
 anything has changed. What was learnt is kept as one value, also if the training was interrupted.
@@ -22,20 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    _check_y,
-    check_consistent_length,
-    check_random_state,
-    column_or_1d,
-    validate_data,
-)
 from torch import Tensor, nn
 
 from rlce import threads
-from rlce.data import Standardizer, batches_of, held_out
+from rlce.data import Standardizer, batches_of
 from rlce.network import (
     MLP,
     NetworkFactory,
@@ -52,16 +43,9 @@ from rlce.supervised import frames
 from rlce.supervised.columns import Columns
 from rlce.supervised.fields import Notes
 from rlce.supervised.loss import Batch
+from rlce.supervised.rows import Rows, draw_seed
 from rlce.tracking import Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
-
-
-class Rows(NamedTuple):
-    """N rows, without those of weight zero."""
-
-    inputs: Any  # [N, D]: an array or a DataFrame of pandas; for the network, standardised
-    target: NDArray[Any]  # [N] or [N, ...], raw or encoded
-    weight: NDArray[np.float64]  # [N], positive, not scaled
 
 
 @dataclass(frozen=True)
@@ -130,94 +114,6 @@ def plan_of(parameters: Mapping[str, Any], once: bool = False) -> Plan:
         parameters = {**parameters, "epochs": 1, "restarts": 1, "validation_split": 0.0}
         stopping = Stopping()
     return Plan(once, optimization, stopping, *(parameters[field.name] for field in dataclasses.fields(Plan)[3:]))
-
-
-# ---------------------------------------------------------------------------------------------------------------- rows
-
-
-def read(reader: Any, X: Any, y: Any, sample_weight: Any = None, *, fresh: bool = False, framed: bool = False) -> Rows:
-    """Checked arrays, without the rows of weight zero.
-
-    Args:
-        reader: a copy of the estimator, because the rows may still be refused. scikit-learn notes the columns on it if
-            ``fresh``; otherwise it compares the columns with those noted.
-        X: ``[N, D]``.
-        y: ``[N]`` or ``[N, M]``.
-        sample_weight: ``[N]``.
-        fresh: True if these are the first rows.
-        framed: True to keep a DataFrame with its types; `begin` turns it into numbers.
-
-    Raises:
-        TypeError: ``framed``, but X is no DataFrame.
-        ValueError: in scikit-learn's words.
-    """
-    y = y.toarray() if issparse(y) else y
-    inputs: Any
-    if framed:
-        inputs = frames.as_pandas(X)
-        validate_data(reader, X, reset=fresh, skip_check_array=True)
-        y = _check_y(y, multi_output=True, estimator=reader)
-        check_consistent_length(inputs, y)
-    else:
-        inputs, y = validate_data(reader, X, y, reset=fresh, dtype=(np.float64, np.float32), multi_output=True)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = column_or_1d(y, warn=True)
-    weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
-    kept = weight > 0
-    if not kept.any():  # scikit-learn checks this since 1.9
-        raise ValueError("Sample weights must contain at least one non-zero number.")
-    if not kept.all():
-        inputs, y, weight = inputs[kept], y[kept], weight[kept]
-    if weight.max() > 1e300 / len(weight):
-        raise ValueError(f"sample_weight must have a finite sum, got up to {weight.max()} a row")
-    return Rows(inputs, y, weight)
-
-
-def split(
-    plan: Plan,
-    rows: Rows,
-    validation_set: tuple[Any, ...] | None,
-    random: np.random.RandomState,
-    read_held_out: Callable[..., Rows],
-) -> tuple[Rows, Rows | None]:
-    """Rows to train with and rows to hold out, drawn from each class if every row has one class.
-
-    Args:
-        plan: how to train.
-        rows: encoded.
-        validation_set: (X, y) or (X, y, sample_weight) to use in place of drawn rows, or None.
-        random: the source of the draw.
-        read_held_out: (X, y, sample_weight=None) → encoded rows.
-
-    Raises:
-        ValueError: if both a set and a split are given, the set is malformed, or the split holds out no row.
-    """
-    if validation_set is not None:
-        if plan.validation_split:
-            raise ValueError("validation_split: give it or held-out rows (X_val and y_val), not both")
-        if not isinstance(validation_set, tuple | list) or len(validation_set) not in (2, 3):
-            raise ValueError("validation_set must be (X, y) or (X, y, sample_weight)")
-        return rows, read_held_out(*validation_set)
-    if not plan.validation_split:
-        return rows, None
-    one_class = rows.target.ndim == 1 and rows.target.dtype.kind == "i"
-    groups = rows.target if one_class else np.zeros(len(rows.target), int)
-    share = plan.validation_split
-    held = held_out(groups, share, draw_seed(random))
-    if not held.any():
-        raise ValueError(f"validation_split: {share} of {len(held)} samples holds out none; use a larger one")
-    return Rows(*(part[~held] for part in rows)), Rows(*(part[held] for part in rows))
-
-
-def stream_of(random_state: Any) -> np.random.RandomState:
-    """A generator for one fit; a user's generator, or NumPy's global one, only gives its seed."""
-    random = check_random_state(random_state)
-    return random if isinstance(random_state, int | np.integer) else np.random.RandomState(draw_seed(random))
-
-
-def draw_seed(random: np.random.RandomState) -> int:
-    """A seed for another generator."""
-    return int(random.randint(np.iinfo(np.int32).max))
 
 
 # --------------------------------------------------------------------------------------------------- before and after

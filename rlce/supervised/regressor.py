@@ -33,8 +33,9 @@ from rlce.network import MLP, NetworkFactory
 from rlce.optimization import Optimization, check, check_number
 from rlce.supervised import files
 from rlce.supervised.estimator import Estimator
-from rlce.supervised.fitting import Fitted, Rows, Task, batch_of
+from rlce.supervised.fitting import Fitted, Task, batch_of
 from rlce.supervised.loss import Loss
+from rlce.supervised.rows import Rows
 from rlce.trainer import Stopping
 
 # Coverages at which conformal intervals are calibrated; others are interpolated.
