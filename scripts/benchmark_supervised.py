@@ -37,6 +37,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import scripts
 from rlce import Classifier, Regressor, threads
 from scripts.benchmark import spread
+from scripts.benchmark_tables import tables
 
 SKORCH = importlib.util.find_spec("skorch") is not None
 HIDDEN, LEARNING_RATE = (128,), 1e-3
@@ -357,5 +358,5 @@ def checks(estimator: tuple[str, ...] = ()) -> None:
 
 
 if __name__ == "__main__":
-    commands: dict[str, Callable[..., Any]] = {"classify": classify, "regress": regress, "checks": checks}
+    commands: dict[str, Callable[..., Any]] = {"classify": classify, "regress": regress, "tables": tables, "checks": checks}
     scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))
