@@ -358,5 +358,10 @@ def checks(estimator: tuple[str, ...] = ()) -> None:
 
 
 if __name__ == "__main__":
-    commands: dict[str, Callable[..., Any]] = {"classify": classify, "regress": regress, "tables": tables, "checks": checks}
+    commands: dict[str, Callable[..., Any]] = {
+        "classify": classify,
+        "regress": regress,
+        "tables": tables,
+        "checks": checks,
+    }
     scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))

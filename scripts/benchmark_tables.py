@@ -101,7 +101,7 @@ def rules(seed: int, rows: int = 4_000) -> Data:
 
 
 def heteroscedastic(seed: int, rows: int = 3_000) -> Data:
-    """y = sin 3x₀ + x₁² + (0.1 + |x₂|) ε over 6 uniform columns."""
+    """Y = sin 3x₀ + x₁² + (0.1 + |x₂|) ε over 6 uniform columns."""
     generator = np.random.default_rng([seed, 5])
     X = generator.uniform(-1.0, 1.0, (rows, 6))
     noise = (0.1 + np.abs(X[:, 2])) * generator.normal(size=rows)
@@ -308,7 +308,7 @@ def rows_of(name: str, runs: Runs) -> list[str]:
                 cell += f" ± {statistics.stdev(values) / len(values) ** 0.5:.2g}"
             cells.append(cell)
         distance = f"{behind(losses, who):.1f}" if len(results) > 1 else "—"
-        lines.append(f"| {name} | {who} | {' | '.join(cells)} | {distance} |")
+        lines.append(f"| {name}{' *' * TABLES[name].chosen_on} | {who} | {' | '.join(cells)} | {distance} |")
     return lines
 
 
@@ -355,7 +355,7 @@ def tables(
                 everything[name] = runs
                 if place == 0:
                     print(heading(runs))
-                print("\n".join(rows_of(name + " *" * TABLES[name].chosen_on, runs)), flush=True)
+                print("\n".join(rows_of(name, runs)), flush=True)
             if chosen:
                 print()
         regressions = [name for name in data if TABLES[name].regression]
