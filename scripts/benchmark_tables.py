@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 import warnings
@@ -279,8 +280,8 @@ def behind(losses: Mapping[str, Sequence[float]], who: str) -> float:
         0 for the best; infinity if the difference is the same on every seed.
 
     Example:
-        >>> behind({"a": [1.0, 2.0, 3.0], "b": [1.5, 2.0, 4.0]}, "b")
-        1.7320508075688774
+        >>> round(behind({"a": [1.0, 2.0, 3.0], "b": [1.5, 2.0, 4.0]}, "b"), 2)
+        1.73
         >>> behind({"a": [1.0, 2.0, 3.0], "b": [1.5, 2.0, 4.0]}, "a")
         0.0
     """
@@ -351,7 +352,7 @@ def tables(
         for regression, measure in ((False, of_classes), (True, of_numbers)):
             chosen = [name for name in data if TABLES[name].regression is regression]
             for place, name in enumerate(chosen):
-                runs = measured(TABLES[name], numbers, lambda seed, kind=regression: contenders(kind, seed), measure)
+                runs = measured(TABLES[name], numbers, functools.partial(contenders, regression), measure)
                 everything[name] = runs
                 if place == 0:
                     print(heading(runs))
@@ -365,8 +366,8 @@ def tables(
                 print(heading(runs))
             print("\n".join(rows_of(name, runs)), flush=True)
     if seeds > 1:
-        for measure in ("log-loss", "RMSE"):
-            print("\n" + "\n".join(summary(everything, measure)))
+        for loss in ("log-loss", "RMSE"):
+            print("\n" + "\n".join(summary(everything, loss)))
     print("\n* the defaults of our estimators were chosen on this set")
     scripts.write_json(output, {"tables": everything, "intervals": intervals})
 
