@@ -369,6 +369,7 @@ def _has_a_leading_zero(path: Path, encoding: str) -> bool:
     """True if a field of the file may begin with a zero and another digit."""
     if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
         return True
+    begins = np.isin(np.arange(256), list(b',;|\t\r\n" '))  # what may stand before a field
     with path.open("rb") as file:
         before = b"\n"
         while block := file.read(_BLOCK):
@@ -376,7 +377,7 @@ def _has_a_leading_zero(path: Path, encoding: str) -> bool:
             before = block[-2:]
             # A difference below zero wraps around.
             zeros = np.flatnonzero((data[1:-1] == ord("0")) & (data[2:] - np.uint8(ord("0")) < 10))
-            if np.isin(data[zeros], np.frombuffer(b',;|\t\r\n" ', dtype=np.uint8)).any():
+            if begins[data[zeros]].any():
                 return True
     return False
 

@@ -126,7 +126,8 @@ def hold_out(
         return _hold_out_groups(y, fraction, seed, stratify, groups)
     strata, least, need = np.zeros(len(y), dtype=int), 1, "at least one row"
     if stratify:
-        classes, strata, counts = np.unique(y, return_inverse=True, return_counts=True)
+        classes, strata = _classes(y)
+        counts = np.bincount(strata)
         alone = classes[counts == 1]
         if len(alone) == len(classes):
             raise ValueError(f"y: each of the {len(y)} rows is the only one of its class, so none can be held out")
@@ -140,6 +141,17 @@ def hold_out(
         sides = f"{fraction} of {len(y)} rows leaves {len(y) - count} to train and {count} to test"
         raise ValueError(f"fraction: {sides}, but both sides need {need}")
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _classes(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """`numpy.unique` with the inverse; text is not sorted row by row, which would take most of a long file's split."""
+    if y.dtype != object:
+        return np.unique(y, return_inverse=True)
+    labels = y.tolist()
+    classes = sorted(set(labels))
+    place = {label: i for i, label in enumerate(classes)}
+    strata = np.fromiter(map(place.__getitem__, labels), dtype=np.intp, count=len(labels))
+    return np.array(classes, dtype=object), strata
 
 
 def _hold_out_groups(
@@ -239,7 +251,8 @@ def repeats(frame: pd.DataFrame, names: Iterable[str], rows: NDArray[np.intp]) -
         if identifier and len(rows) >= FEW and column.is_unique:
             continue
         values, distinct = pd.factorize(column.iloc[alike])
-        codes = pd.factorize(codes * (len(distinct) + 1) + values)[0]
+        together = codes * (len(distinct) + 1) + values
+        codes = pd.factorize(together)[0] if codes.any() or (values < 0).any() else values
         several = np.bincount(codes)[codes] > 1
         alike, codes = alike[several], codes[several]
         if not len(alike):
