@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from torch import Tensor, nn
 
+from rlce import threads
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization, check_number
 from rlce.supervised import files
@@ -22,6 +24,9 @@ from rlce.supervised.fitting import Fitted, Task, batch_of
 from rlce.supervised.loss import Batch, Loss, RuleLike, class_loss, counts_of, prior_of, read_rules
 from rlce.supervised.rows import Rows
 from rlce.trainer import Stopping
+
+
+_MANY = 500_000  # rows × classes
 
 
 class Classifier(ClassifierMixin, Estimator):
@@ -236,13 +241,11 @@ class Classifier(ClassifierMixin, Estimator):
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities, ``[N, D]`` → ``[N, K]``, in the order of ``classes_``; for M labels, P(yes), ``[N, M]``."""
-        answers, outputs = self._answers(X)
-        return answers.probabilities(outputs).numpy()
+        return self._answered(X, Answers.probabilities)
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Logarithms of the probabilities, ``[N, D]`` → ``[N, K]``; finite also where a probability is too small."""
-        answers, outputs = self._answers(X)
-        return answers.log_probabilities(outputs).numpy()
+        return self._answered(X, Answers.log_probabilities)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Logits, with ``temperature`` and ``prior``: the largest is the choice, ``[N, D]`` → ``[N, K]``.
@@ -250,24 +253,26 @@ class Classifier(ClassifierMixin, Estimator):
         For two classes, the second's less the first's: positive for ``classes_[1]``, ``[N]``. For several labels a row,
         positive for yes, ``[N, M]``.
         """
-        answers, outputs = self._answers(X)
-        return answers.scores(outputs).numpy()
+        return self._answered(X, Answers.scores)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable labels, ``[N, D]`` → ``[N]``; for several labels a row, zeros and ones ``[N, M]``."""
-        answers, outputs = self._answers(X)
-        choices = answers.choices(outputs).numpy()
-        return choices if answers.labels.several else self.classes_[choices]
+        choices = self._answered(X, Answers.choices)
+        return choices if self.fitted_.about.labels.several else self.classes_[choices]
 
-    def _answers(self, X: ArrayLike) -> tuple[Answers, Tensor]:
-        """The function from outputs to answers, and the network's outputs."""
+    def _answered(self, X: ArrayLike, of: Callable[[Answers, Tensor], Tensor]) -> NDArray[Any]:
+        """What the answers say of the network's outputs."""
         outputs = self._outputs(X, masks=True)
         answers: Answers = self.fitted_.about.answers(self.prior)
-        nothing = answers.adjusted(outputs).isneginf().all(dim=-1)
-        if nothing.any() and not answers.labels.sigmoids:
-            row = int(nothing.nonzero()[0])
-            raise ValueError(f"prior must allow a class that the network does not mask, got none in row {row}")
-        return answers, outputs
+        # torch shares even 5 rows among its threads, which takes a busy machine 8 ms instead of 0.01. Of many outputs two
+        # threads are faster than one; one row is left to one thread anyway.
+        alone = len(outputs) > 1 and outputs.numel() < _MANY
+        with threads.one_thread() if alone else contextlib.nullcontext():
+            nothing = answers.adjusted(outputs).isneginf().all(dim=-1)
+            if nothing.any() and not answers.labels.sigmoids:
+                row = int(nothing.nonzero()[0])
+                raise ValueError(f"prior must allow a class that the network does not mask, got none in row {row}")
+            return of(answers, outputs).numpy()
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy. All labels of a row must be right; for rows of probabilities, the most probable class counts."""
