@@ -25,7 +25,6 @@ from rlce.supervised.loss import Batch, Loss, RuleLike, class_loss, counts_of, p
 from rlce.supervised.rows import Rows
 from rlce.trainer import Stopping
 
-
 _MANY = 500_000  # rows × classes
 
 
@@ -264,7 +263,7 @@ class Classifier(ClassifierMixin, Estimator):
         """What the answers say of the network's outputs."""
         outputs = self._outputs(X, masks=True)
         answers: Answers = self.fitted_.about.answers(self.prior)
-        # torch shares even 5 rows among its threads, which takes a busy machine 8 ms instead of 0.01. Of many outputs two
+        # torch shares even 5 rows among its threads: 8 ms on a busy machine instead of 0.01. Of many outputs, two
         # threads are faster than one; one row is left to one thread anyway.
         alone = len(outputs) > 1 and outputs.numel() < _MANY
         with threads.one_thread() if alone else contextlib.nullcontext():
