@@ -697,12 +697,18 @@ def plot(task: str, runs: Runs, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    means = []
     for contender, records in runs.items():
         steps, scores = curve(records)
-        (line,) = axes.plot(steps, interquartile_mean(scores), label=f"{contender.name}, {len(records)} seeds")
+        means += interquartile_mean(scores).tolist()
+        (line,) = axes.plot(steps, means[-len(steps) :], label=f"{contender.name}, {len(records)} seeds")
         axes.fill_between(steps, *interval(scores), alpha=0.2, color=line.get_color(), linewidth=0)
     if (target := TASKS[task].target) is not None:
         axes.axhline(target, color="grey", linestyle=":", linewidth=1, label="target")
+    # One curve that begins far below would leave the others no room.
+    low, high = np.percentile(means, 5), max(means)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, low - 0.3 * (high - low)), min(top, high + 0.3 * (high - low)))
     axes.set(title=task, xlabel="environment steps", ylabel="return of greedy episodes")
     axes.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -777,8 +783,8 @@ def page(folder: Path, plots: dict[str, str]) -> str:
             "",
         ]
     if plots:
-        lines += ["## Learning curves\n", *(f"![{task}: return against steps]({path})" for task, path in plots.items())]
-        lines += [""]
+        lines += ["## Learning curves\n", "The start of a curve may lie below the plot.\n"]
+        lines += [*(f"![{task}: return against steps]({path})" for task, path in plots.items()), ""]
     lines += ["## What was tuned, and on what\n", TUNED]
     lines += ["## Not run, or not finished\n", *(absent or ["Nothing."]), ""]
     found = [one["versions"] for _, _, records in everything for one in records]
