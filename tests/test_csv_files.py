@@ -27,6 +27,11 @@ CITY = GENERATOR.choice(["Bonn", "Kiel", "Ulm"], ROWS)
 OLD = np.where(AGE > 50, "yes", "no")
 
 
+def fresh() -> np.random.Generator:
+    """The same draws in every test, whichever tests run before it."""
+    return np.random.default_rng(1)
+
+
 def data(path: Path, text_of: str = "utf-8", sep: str = ",", **columns: Any) -> Path:
     pd.DataFrame(columns).to_csv(path, index=False, encoding=text_of, sep=sep)
     return path
@@ -232,7 +237,7 @@ def test_encodings_and_separators(tmp_path: Path, encoding: str, sep: str) -> No
 
 
 def test_dates_are_learnt_from(tmp_path: Path) -> None:
-    when = pd.Timestamp("2021-01-01") + pd.to_timedelta(GENERATOR.integers(0, 1_000, ROWS), unit="D")
+    when = pd.Timestamp("2021-01-01") + pd.to_timedelta(fresh().integers(0, 1_000, ROWS), unit="D")
     label = np.where(when > pd.Timestamp("2022-05-15"), "yes", "no")
     path = data(tmp_path / "data.csv", when=when.strftime("%Y-%m-%d"), noise=NOISE, label=label)
     result, said, columns = trained(path)
@@ -325,7 +330,7 @@ def test_dates_of_a_frame() -> None:
 
 
 def test_zip_codes_keep_their_zeros(tmp_path: Path) -> None:
-    zips = GENERATOR.choice(["01067", "1067", "01099", "89073"], ROWS).astype(object)
+    zips = fresh().choice(["01067", "1067", "01099", "89073"], ROWS).astype(object)
     label = np.where(np.isin(zips, ["01067", "89073"]), "yes", "no")
     zips[5] = ""
     path = data(tmp_path / "data.csv", zip=zips, noise=NOISE, label=label)
@@ -352,7 +357,7 @@ def test_a_leading_zero_is_found_wherever_it_stands(tmp_path: Path, place: int) 
 
 
 def test_text_by_a_flag(tmp_path: Path) -> None:
-    path = data(tmp_path / "data.csv", store=GENERATOR.integers(1, 4, ROWS), noise=NOISE, label=OLD)
+    path = data(tmp_path / "data.csv", store=fresh().integers(1, 4, ROWS), noise=NOISE, label=OLD)
     *_, columns = trained(path, text=("store",))
     assert columns.outputs[:3] == ["store = 1", "store = 2", "store = 3"]
     assert predicted(data(tmp_path / "new.csv", store=[1, 2], noise=[0, 0]))[1] == []
@@ -424,7 +429,7 @@ def test_an_id_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ID", "customer_id", "customerId", "row", "Index", "order key"])
 def test_names_of_identifiers(name: str) -> None:
-    numbers = GENERATOR.permutation(ROWS)
+    numbers = fresh().permutation(ROWS)
     with pytest.warns(UserWarning, match="an identifier by its name"):
         assert Columns.learn(pd.DataFrame({name: numbers, "noise": NOISE})).outputs == ["noise"]
     frame = pd.DataFrame({name: numbers // 2, "bid": numbers, "width": NOISE})
@@ -445,7 +450,7 @@ def test_a_number_that_counts_the_rows_is_said(tmp_path: Path) -> None:
 def repeated(times: int = 10) -> pd.DataFrame:
     """A few rows whose label is drawn by lot, many times over."""
     frame = pd.DataFrame({"name": [f"n{i}" for i in range(30)], "a": AGE[:30], "b": NOISE[:30]})
-    frame["label"] = GENERATOR.choice(["no", "yes"], 30)
+    frame["label"] = fresh().choice(["no", "yes"], 30)
     return pd.concat([frame] * times).sample(frac=1, random_state=0)
 
 
@@ -455,9 +460,9 @@ def test_repeated_rows_stay_on_one_side(tmp_path: Path) -> None:
     result, said, _ = trained(path)
     side = "they stay on the same side of the split (unless --split-repeats)"
     assert f"270 of 300 rows repeat the inputs of others: {side}" in said
-    assert result["test accuracy"] < 0.8
+    assert result["test accuracy"] < 0.9  # of six or seven different rows with random labels
     result, _, _ = trained(path, split_repeats=True)
-    assert result["test accuracy"] > 0.8
+    assert result["test accuracy"] > 0.95  # each stands in training, too
 
 
 def test_an_identifier_does_not_hide_that_rows_repeat() -> None:
@@ -480,9 +485,10 @@ def test_too_few_different_rows_are_split_as_they_come(tmp_path: Path) -> None:
 
 
 def test_groups_stay_on_one_side(tmp_path: Path) -> None:
-    patient = np.repeat(np.arange(30), 10)
-    label = np.where(GENERATOR.random(30) < 0.5, "no", "yes")[patient]
-    path = data(tmp_path / "data.csv", patient=patient, height=AGE[patient], noise=NOISE, label=label)
+    number = np.repeat(np.arange(30), 10)
+    label = np.where(fresh().random(30) < 0.5, "no", "yes")[number]
+    patient = [f"p{each}" for each in number]
+    path = data(tmp_path / "data.csv", patient=patient, height=AGE[number], noise=NOISE, label=label)
     result, _, columns = trained(path, groups="patient")
     assert columns.outputs == ["height", "noise"]
     assert result["rows"] in ("240 to train, 60 to test", "250 to train, 50 to test", "230 to train, 70 to test")
@@ -526,7 +532,7 @@ def test_a_class_that_only_test_rows_have_is_said() -> None:
 
 
 def test_the_last_rows_by_time_test(tmp_path: Path) -> None:
-    when = pd.Timestamp("2024-01-01") + pd.to_timedelta(GENERATOR.permutation(ROWS) // 7, unit="D")
+    when = pd.Timestamp("2024-01-01") + pd.to_timedelta(fresh().permutation(ROWS) // 7, unit="D")
     path = data(tmp_path / "data.csv", when=when.strftime("%d.%m.%Y"), age=AGE, label=OLD)
     result, _, _ = trained(path, time_split="when")
     border = when.sort_values()[-60]
@@ -594,7 +600,7 @@ def test_a_model_of_an_earlier_version_predicts_as_it_did(tmp_path: Path) -> Non
     """Its file says nothing of how to read; a blank belonged to a category, and a gap of a number was the median."""
     columns = Columns((Number("age", 50.0), Text("city", ("Bonn", "Bonn "))))
     X = np.array([[20, 1, 0], [-20, 0, 1]] * 20, dtype=np.float32)
-    classifier = Classifier((8,), epochs=20, learning_rate=0.01, random_state=0).fit(X, ["a", "b"] * 20)
+    classifier = Classifier((8,), epochs=20, learning_rate=0.1, random_state=0).fit(X, ["a", "b"] * 20)
     description = [{k: v for k, v in entry.items() if k != "others"} for entry in columns.to_json()]
     classifier.save(tmp_path / "model", extra={"table": {"target": "label", "columns": description}})
     new = data(tmp_path / "new.csv", age=["70", "30", "?"], city=["Bonn", "Bonn ", "Bonn "])

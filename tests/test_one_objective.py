@@ -143,7 +143,8 @@ def test_no_loss_is_summed_outside_the_objective_and_the_heads() -> None:
     root = Path(rlce.__file__).parent
     found = {}
     for path in root.rglob("*.py"):
-        if path.name in ("objective.py", "heads.py", "calibration.py"):  # the last fits a temperature
+        # calibration.py fits a temperature; measuring.py reports the pinball loss of a fitted estimator.
+        if path.name in ("objective.py", "heads.py", "calibration.py", "measuring.py"):
             continue
         tree = ast.parse(path.read_text())
         hits = [*summed(tree), *KERNELS.findall(ast.unparse(tree))]
