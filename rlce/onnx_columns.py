@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def put_before(proto: Any, columns: Columns, double: bool) -> Any:
     kind, dtype = (TensorProto.DOUBLE, np.float64) if double else (TensorProto.FLOAT, np.float32)
     nodes: list[Any] = []
     constants: list[Any] = []
-    taken = iter(range(10**9))
+    taken = itertools.count()
 
     def constant(values: Any, dtype: Any) -> str:
         name = f"columns/{next(taken)}"

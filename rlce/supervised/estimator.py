@@ -200,7 +200,7 @@ class Estimator(BaseEstimator):
         training = None if before is None else before.training
         random = stream_of(self.random_state if training is None else training.seed)
         rows, validation = split(plan.validation_split, rows, validation_set, random, held_out)
-        start = fitting.begin(plan, rows, validation, known.head.n_outputs, random, training, framed)
+        start = fitting.begin(plan, rows, validation, known.head.n_outputs, random, training)
         del rows, validation  # the raw rows may be large
 
         def keep(fitted: Fitted) -> None:

@@ -193,7 +193,6 @@ def begin(
     n_outputs: int,
     random: np.random.RandomState,
     before: Training | None,
-    framed: bool = False,
 ) -> Start:
     """Column statistics, a network, and the seeds of all restarts.
 
@@ -205,7 +204,7 @@ def begin(
     if plan.once:  # it draws the network's seed last
         seeds = [(network, order, rules) for order, rules, network in seeds]
     columns = None if before is None else before.columns
-    if before is None and framed:
+    if before is None and frames.is_frame(rows.inputs):
         columns = frames.learn_columns(rows.inputs)
     if columns is not None:
         rows = rows._replace(inputs=columns.matrix(rows.inputs))

@@ -60,19 +60,13 @@ def has_types(X: Any) -> bool:
     return not numeric or bool(frame.isna().any(axis=None))
 
 
-def learn_columns(frame: pd.DataFrame, rows: NDArray[np.intp] | None = None, max_categories: int = 100) -> Columns:
+def learn_columns(frame: pd.DataFrame) -> Columns:
     """The columns that estimators learn from a frame.
 
     Numbers are never taken for identifiers, as in an array; text that differs in nearly every row is left out.
     """
-    some = frame if rows is None else frame.iloc[rows]
-    keep = [name for name in frame.columns if isinstance(name, str) and _kept(some, name)]
-    return Columns.learn(frame, rows, keep=keep, max_categories=max_categories)
-
-
-def _kept(frame: pd.DataFrame, name: str) -> bool:
-    column = frame[name]
-    return column.ndim == 1 and _is_numeric(column)
+    numeric = [_is_numeric(frame.iloc[:, position]) for position in range(frame.shape[1])]
+    return Columns.learn(frame, keep=[name for name, kept in zip(frame.columns, numeric, strict=True) if kept])
 
 
 def _is_numeric(series: pd.Series) -> bool:
