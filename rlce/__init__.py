@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rlce.reinforcement.evaluation import Evaluation, evaluate_policy
     from rlce.reinforcement.methods import Method
     from rlce.reinforcement.policy_gradient import PolicyGradient
+    from rlce.reinforcement.recording import Film, record
     from rlce.rules import returns, targets, weights
     from rlce.supervised import calibration, tables
     from rlce.supervised.classifier import Classifier
@@ -36,6 +37,7 @@ __all__ = [
     "MLP",
     "Classifier",
     "Evaluation",
+    "Film",
     "Method",
     "Monitor",
     "Optimization",
@@ -58,6 +60,7 @@ __all__ = [
     "methods",
     "network",
     "recipes",
+    "record",
     "report",
     "returns",
     "rollout",
@@ -86,6 +89,7 @@ _HOMES = {
     "rlce.reinforcement.evaluation": ("Evaluation", "evaluate_policy"),
     "rlce.reinforcement.methods": ("Method",),
     "rlce.reinforcement.policy_gradient": ("PolicyGradient",),
+    "rlce.reinforcement.recording": ("Film", "record"),
 }
 
 

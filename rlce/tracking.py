@@ -118,6 +118,29 @@ class Tracker:
                     raise TypeError(f"scalars to log must be numbers, got {value!r} for {name!r}") from error
             self._write({"summary": Summary(value=numbers)}, step=step)
 
+    def image(self, name: str, encoded: bytes, step: int) -> None:
+        """Write an image at an x-axis position; TensorBoard's tab "Images" shows it.
+
+        Args:
+            name: of the image, such as "episodes/best".
+            encoded: the content of a PNG, GIF or JPEG file. A GIF plays.
+            step: the x-axis position.
+
+        Raises:
+            ValueError: it is no image file.
+        """
+        if self._file is not None:
+            from PIL import Image  # TensorBoard requires Pillow
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            try:
+                with Image.open(io.BytesIO(encoded)) as opened:
+                    width, height = opened.size
+            except OSError as error:
+                raise ValueError(f"encoded must be the content of an image file, got {encoded[:8]!r}...") from error
+            image = Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3)
+            self._write({"summary": Summary(value=[Summary.Value(tag=name, image=image)])}, step=step)
+
     def config(self, config: Mapping[str, Any]) -> None:
         """Write the run's configuration as text."""
         if self._file is not None:

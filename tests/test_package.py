@@ -24,7 +24,8 @@ WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
                    "fitting", "classes", "files", "estimator", "classifier", "regressor", "plots", "report",
                    "measuring"),
     "reinforcement": ("masks", "spaces", "contract", "environments", "credit", "rollout", "methods", "settings",
-                      "recipes", "networks", "evaluation", "loss", "files", "policy_gradient"),
+                      "recipes", "networks", "evaluation", "loss", "files", "policy_gradient", "pictures",
+                      "recording"),
 }  # fmt: skip
 LAYERS = {
     **dict.fromkeys(GROUND, 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -147,6 +147,23 @@ def evaluate_policy(
     return EpisodeResults(*(np.array(numbers) for numbers in zip(*(each[:2] for each in played), strict=True)))
 
 
+def acting(agent: Agent, deterministic: bool, generator: np.random.Generator) -> Callable[[Environments], Any]:
+    """A function that returns the agent's actions in environments; `Agent.predict` gets their masks if it takes them.
+
+    Args:
+        agent: anything with `Agent.predict`.
+        deterministic: greedy (True) or sampled actions.
+        generator: source of the sampled actions.
+    """
+    takes_masks = "mask" in inspect.signature(agent.predict).parameters
+
+    def act(copies: Environments) -> Any:
+        masks = {"mask": copies.mask} if takes_masks and copies.mask is not None else {}
+        return agent.predict(copies.raw_observation, deterministic=deterministic, generator=generator, **masks)
+
+    return act
+
+
 def _check_max_steps(max_steps: int | None) -> None:
     if max_steps is not None:
         check_whole("max_steps", max_steps, ", or None")
@@ -162,8 +179,7 @@ def _play(
 ) -> list[Episode]:
     """Whole episodes, a fixed share of them in each copy, in the order in which they ended."""
     reset_seeds, action_seeds = seeds.spawn(2)
-    generator = np.random.Generator(np.random.PCG64(action_seeds))
-    takes_masks = "mask" in inspect.signature(agent.predict).parameters
+    act = acting(agent, deterministic, np.random.Generator(np.random.PCG64(action_seeds)))
     if max_steps is None and not copies.has_time_limit:
         max_steps = ENOUGH_STEPS
     played: list[Episode] = []
@@ -172,11 +188,8 @@ def _play(
     waiting = np.zeros(copies.n, bool)  # its episode was cut, and no single copy can be reset
     total, length = np.zeros(copies.n), np.zeros(copies.n, np.int64)
     while missing.any():
-        counted, mask = copies.real & (missing > 0) & ~waiting, copies.mask
-        masks = {"mask": mask} if takes_masks and mask is not None else {}
-        observation = copies.raw_observation
-        action = agent.predict(observation, deterministic=deterministic, generator=generator, **masks)
-        step = copies.step(action)
+        counted = copies.real & (missing > 0) & ~waiting
+        step = copies.step(act(copies))
         total += np.where(counted, step.reward, 0.0)
         length += counted
         ended = step.done & counted

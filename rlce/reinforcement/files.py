@@ -138,26 +138,32 @@ def _complete(agent: Any, tensors: Mapping[str, Tensor], last: Mapping[str, Tens
     return reference | used
 
 
-def announce(named: tuple[str, ...], env_kwargs: Mapping[str, Any]) -> None:
+def announce(named: tuple[str, ...], env_kwargs: Mapping[str, Any], call: str = "learn") -> None:
     """Refuse environments of a file that would import a module, and warn of those that get keyword arguments.
 
     Args:
         named: the environments that the file names, not the caller.
         env_kwargs: the keyword arguments in the file.
+        call: what makes the environment: "learn", whose environment is passed to `load`, or "record".
 
     Raises:
         ValueError: an id "module:Name-v0".
     """
+    remedies = {
+        "learn": ("env= (or evaluation=, for evaluations) to load()", "env, env_kwargs and evaluation to load()"),
+        "record": ("env= to record()", "env and env_kwargs to record()"),
+    }
+    trusting, choosing = remedies[call]
     for name in named:
         if ":" in name:
             raise ValueError(
                 f"env: the file names {name!r}, which would import the module {name.rpartition(':')[0]!r}. A file may "
-                "come from a stranger: if you trust it, pass env= (or evaluation=, for evaluations) to load()"
+                f"come from a stranger: if you trust it, pass {trusting}"
             )
     if named and env_kwargs:
         warnings.warn(
-            f"learn makes the environment that the file names: {', '.join(map(repr, named))} with "
-            f"env_kwargs {env_kwargs}; pass env, env_kwargs and evaluation to load() to choose them",
+            f"{call} makes the environment that the file names: {', '.join(map(repr, named))} with "
+            f"env_kwargs {env_kwargs}; pass {choosing} to choose them",
             stacklevel=3,
         )
 

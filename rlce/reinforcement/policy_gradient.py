@@ -371,14 +371,7 @@ class PolicyGradient:
             TypeError: a mask for actions that are not choices among classes.
         """
         batched = spaces.is_batch(self._input_space, observation)
-        rows = spaces.flatten_batch(self._input_space, observation)
-        outputs = numpy_forward(self.policy)(self.learner.seen(rows))
-        if not np.isfinite(outputs).all():
-            raise ValueError(f"observation: the policy's outputs are not finite for {observation!r}")
-        if mask is None and masks.in_observation(self.observation_space):
-            mask = masks.from_observation(observation, len(rows))
-        if mask is not None:
-            outputs = masks.hide(outputs, masks.checked(mask, len(rows), self.action_space))
+        outputs = self.outputs(observation, mask)
         if deterministic:
             stored = self.head.mode(outputs)
         else:
@@ -388,6 +381,36 @@ class PolicyGradient:
         if batched:
             return action
         return np.asarray(action[0]) if self.head.target_shape else action[0]  # a Box of no dimension wants an array
+
+    def outputs(self, observation: Any, mask: ArrayLike | None = None) -> NDArray[Any]:
+        """What the policy's network returns; `head` says what it means.
+
+        Args:
+            observation: as in `predict`.
+            mask: as in `predict`.
+
+        Returns:
+            ``[B, n_outputs]``, B = 1 for one observation. For classes, these are logits, −inf for a forbidden one; for
+            a Box of D numbers, D means and the logarithms of D deviations, in the policy's own unit.
+
+        Raises:
+            ValueError: as in `predict`.
+            TypeError: as in `predict`.
+
+        Example:
+            >>> agent = PolicyGradient("CartPole-v1", seed=0)
+            >>> agent.head.probabilities(torch.from_numpy(agent.outputs(np.zeros(4), mask=[True, False])))
+            tensor([[1., 0.]])
+        """
+        rows = spaces.flatten_batch(self._input_space, observation)
+        outputs = numpy_forward(self.policy)(self.learner.seen(rows))
+        if not np.isfinite(outputs).all():
+            raise ValueError(f"observation: the policy's outputs are not finite for {observation!r}")
+        if mask is None and masks.in_observation(self.observation_space):
+            mask = masks.from_observation(observation, len(rows))
+        if mask is None:
+            return outputs
+        return masks.hide(outputs, masks.checked(mask, len(rows), self.action_space))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the policy (the last and the best), critic, statistics and optimiser into one file, atomically.
