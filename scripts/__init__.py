@@ -131,6 +131,48 @@ def finish(result: dict[str, Any], output: Path | None, log_dir: Path) -> None:
     print(f"curves: make tensorboard, or tensorboard --logdir {log_dir.parent}")
 
 
+def saved_agent(run: Path, env: str | None, env_kwargs: str) -> tuple[Any, str, dict[str, Any]]:
+    """Load an agent, and print what it is and where it will play.
+
+    Args:
+        run: the saved file, or the directory that holds agent.safetensors.
+        env: the environment to play in; None for the one of the training.
+        env_kwargs: keyword arguments of ``env``, as JSON.
+
+    Returns:
+        (agent, the environment's id, its keyword arguments).
+
+    Raises:
+        FileNotFoundError: there is no such file or directory.
+        ValueError: the file is no agent's, or names an environment that only the user may import, or none.
+    """
+    from rlce import PolicyGradient
+
+    import_from_here()
+    path = run / "agent.safetensors" if run.is_dir() else run
+    if run.is_dir() and not path.is_file():
+        others = ", ".join(sorted(file.name for file in run.glob("*.safetensors"))) or "no .safetensors file"
+        raise FileNotFoundError(
+            f"{str(run)!r} holds no agent.safetensors, which scripts.train saves at its end; it holds {others}. "
+            "Name a saved agent's file, or another run"
+        )
+    agent = PolicyGradient.load(path)
+    trained_in, kwargs = agent.trained_in
+    if env is not None:
+        trained_in, kwargs = env, keywords(env_kwargs, "--env-kwargs")
+    if trained_in is None:
+        raise ValueError("the agent was not trained in an environment with an id; name one with --env")
+    if env is None and ":" in trained_in:
+        raise ValueError(
+            f"env: the file names {trained_in!r}, which would import the module {trained_in.rpartition(':')[0]!r}. "
+            f"A file may come from a stranger: if you trust it, pass --env {trained_in}"
+        )
+    # A file may come from a stranger, so its environment is shown before it is made.
+    given = f" with {dict(kwargs)}" if kwargs else ""
+    print(f"{path}: {trained_in}{given}, {agent.steps:,} training steps", flush=True)
+    return agent, trained_in, kwargs
+
+
 def keywords(text: str, flag: str) -> dict[str, Any]:
     """Keyword arguments from a JSON object, such as ``{"max_episode_steps": 200}``."""
     try:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 import scripts
-from rlce import PolicyGradient, evaluate_policy
+from rlce import evaluate_policy
 
 
 @dataclass(frozen=True)
@@ -32,23 +32,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, float]:
     """Print mean, standard deviation and number of episodes; returns the two means."""
-    scripts.import_from_here()
-    path = arguments.run / "agent.safetensors" if arguments.run.is_dir() else arguments.run
-    agent = PolicyGradient.load(path)
-    env, env_kwargs = agent.trained_in
-    if arguments.env is not None:
-        env, env_kwargs = arguments.env, scripts.keywords(arguments.env_kwargs, "--env-kwargs")
-    if env is None:
-        raise ValueError("the agent was not trained in an environment with an id; name one with --env")
-    if arguments.env is None and ":" in env:
-        raise ValueError(
-            f"env: the file names {env!r}, which would import the module {env.rpartition(':')[0]!r}. A file may come "
-            f"from a stranger: if you trust it, pass --env {env}"
-        )
+    agent, env, env_kwargs = scripts.saved_agent(arguments.run, arguments.env, arguments.env_kwargs)
     means = {}
-    # A file may come from a stranger, so its environment is shown before it is made.
-    given = f" with {dict(env_kwargs)}" if env_kwargs else ""
-    print(f"{path}: {env}{given}, {agent.steps:,} training steps", flush=True)
     print(f"{'':8} {'mean':>9} {'std':>8} {'episodes':>9} {'length':>8}")
     for name, deterministic in (("greedy", True), ("sampled", False)):
         how = arguments.episodes, deterministic, arguments.seed

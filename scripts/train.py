@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +207,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
             result[f"{kind} return"] = f"{returns.mean():.1f} ± {returns.std():.1f} over {len(returns)} episodes"
     result["saved"] = str(path)
     scripts.finish(result, arguments.output, log_dir)
+    named = f" --env {shlex.quote(env_id)}" if ":" in env_id else ""  # a file may not import a module by itself
+    run = shlex.quote(str(path if arguments.save else log_dir))
+    print(f"watch: python -m scripts.watch {run}{named} (a window), or with --gif FILE.gif, --video or --strip")
     return result
 
 

@@ -25,7 +25,7 @@ WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
                    "measuring"),
     "reinforcement": ("masks", "spaces", "contract", "environments", "credit", "rollout", "methods", "settings",
                       "recipes", "networks", "evaluation", "loss", "files", "policy_gradient", "pictures",
-                      "recording"),
+                      "recording", "window"),
 }  # fmt: skip
 LAYERS = {
     **dict.fromkeys(GROUND, 0),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 _DARK, _LIGHT, _GREY, _PALE = "#20262b", "#ffffff", "#6b7379", "#e4e8eb"
 _BLUE, _ORANGE = "#2a6f97", "#d1702f"  # the other actions; the one that was taken
 _HOLD = 1.0  # seconds that the last frame of an episode stays
-_COLOURS = 128  # of a GIF; Pillow takes one more as transparent, so 256 would be too many
+_COLOURS = 127  # of a GIF; one more stands for "as in the frame before"
 _NEEDED = {".gif": ("PIL",), ".png": ("PIL",), ".mp4": ("PIL", "imageio_ffmpeg")}
-_PACKAGES = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "pygame": "pygame-ce"}
+_PACKAGES = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "pygame": "pygame"}
 
 
 class Bar(NamedTuple):
@@ -136,29 +138,61 @@ def gif(frames: Iterable[Frame], rate: float, width: int | None) -> bytes:
     Returns:
         The file's content.
     """
-    from PIL import Image
-
     steps, lasts, pictures = [], [], []
     for frame in frames:
         steps.append(frame.step)
         lasts.append(frame.last)
         pictures.append(captioned(frame, width))
     pictures = _same_size(pictures)
-    # One palette for all, from a sheet of some of them: the first, the last, and what lies between.
-    chosen = [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, 16).round().astype(int))]
-    sheet = Image.new("RGB", (chosen[0].width, chosen[0].height * len(chosen)))
-    for number, picture in enumerate(chosen):
-        sheet.paste(picture, (0, number * picture.height))
-    palette = sheet.quantize(_COLOURS, dither=Image.Dither.NONE)
-    indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    palette = _palette(pictures)
+    indexed = [_indexed(picture, palette) for picture in pictures]
     durations = []
     for step, last, following in itertools.zip_longest(steps, lasts, steps[1:]):
         # A GIF counts in hundredths of a second; differences of rounded times keep the average speed.
         ticks = round(100 * _HOLD) if last else round(100 * following / rate) - round(100 * step / rate)
         durations.append(10 * max(ticks, 2))  # browsers take shorter ones for a mistake
     file = io.BytesIO()
-    indexed[0].save(file, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=False)
+    # Without an explicit palette, Pillow repeats it in every frame.
+    colours, unchanged = bytes(indexed[0].getpalette() or ()), len(palette)
+    indexed[0].save(
+        file, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, palette=colours,
+        transparency=unchanged, optimize=True,
+    )  # fmt: skip
     return file.getvalue()
+
+
+def _palette(pictures: Sequence[Image]) -> NDArray[np.int32]:
+    """Colours for all pictures, ``[n, 3]``, from some of them: the first, the last, and what lies between."""
+    from PIL import Image
+
+    chosen = [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, 16).round().astype(int))]
+    sheet = Image.new("RGB", (chosen[0].width, chosen[0].height * len(chosen)))
+    for number, picture in enumerate(chosen):
+        sheet.paste(picture, (0, number * picture.height))
+    # Maximum coverage keeps rare colours, such as those of sparks.
+    colours = sheet.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1).getpalette() or []
+    return np.unique(np.reshape(colours[: 3 * _COLOURS], (-1, 3)), axis=0).astype(np.int32)
+
+
+def _indexed(picture: Image, palette: NDArray[np.int32]) -> Image:
+    """The picture in the nearest colours of the palette, which gets one more colour that no pixel has.
+
+    Pillow's own mapping rounds colours first, so that its white is not white.
+    """
+    from PIL import Image
+
+    pixels = np.asarray(picture).astype(np.int32)
+    found, where = np.unique(pixels @ (65536, 256, 1), return_inverse=True)
+    colours = np.stack((found >> 16, found >> 8 & 255, found & 255), axis=1)
+    nearest = np.empty(len(found), np.uint8)
+    for begin in range(0, len(found), 4_096):
+        some = slice(begin, begin + 4_096)
+        nearest[some] = np.square(colours[some, None] - palette).sum(axis=-1).argmin(axis=-1)
+    image = Image.fromarray(nearest[where].reshape(pixels.shape[:2]), "P")
+    taken = {tuple(colour) for colour in palette.tolist()}
+    spare = next((0, 0, blue) for blue in range(256) if (0, 0, blue) not in taken)
+    image.putpalette([*palette.ravel().tolist(), *spare])
+    return image
 
 
 def mp4(frames: Iterable[Frame], rate: float, width: int | None) -> bytes:
@@ -272,9 +306,14 @@ def _draw_bar(draw: ImageDraw, bar: Bar, at: tuple[int, int], width: int, size: 
 
 
 def _write(draw: ImageDraw, at: tuple[int, int], text: str, size: int, colour: str, anchor: str) -> None:
+    draw.text(at, text, fill=colour, font=_font(size), anchor=anchor)
+
+
+@functools.cache
+def _font(size: int) -> FreeTypeFont | ImageFont:
     from PIL import ImageFont
 
-    draw.text(at, text, fill=colour, font=ImageFont.load_default(size), anchor=anchor)
+    return ImageFont.load_default(size)
 
 
 def _scaled(picture: NDArray[np.uint8], width: int | None) -> Image:
@@ -283,7 +322,7 @@ def _scaled(picture: NDArray[np.uint8], width: int | None) -> Image:
     image = Image.fromarray(picture)
     if width is None or width == image.width:
         return image
-    return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+    return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.BILINEAR)
 
 
 def _same_size(pictures: Sequence[Image]) -> list[Image]:

@@ -10,12 +10,12 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
@@ -45,8 +45,8 @@ class Film:
 
     Attributes:
         show: which episodes, in this order: "best", "median", "worst" by return. Equal returns are shown once.
-        width: of the picture, in pixels: by default 320 in a GIF, 220 for a frame of a strip, the environment's own in a
-            video.
+        width: of the picture, in pixels: by default 320 in a GIF, 220 for a frame of a strip, the environment's own
+            in a video.
         fps: frames per second of a GIF. It leaves steps out, so its speed stays the environment's.
         columns: frames per episode in a strip: the first, the last, and some between, at equal distances.
         max_steps: episodes are cut after this many steps; None for 1,000, and no cut in a task with a time limit.
@@ -221,7 +221,9 @@ def playing(
     with _opened(env, env_kwargs, None) as plain:
         modes = plain.envs.metadata.get("render_modes") or []
         if _RENDERED not in modes:
-            raise ValueError(f"env: it draws no pictures: its metadata['render_modes'] is {modes}, without {_RENDERED!r}")
+            raise ValueError(
+                f"env: it draws no pictures: its metadata['render_modes'] is {modes}, without {_RENDERED!r}"
+            )
         policy = getattr(agent, "policy", None)
         work = threads.multiply_adds(policy, plain.width) if isinstance(policy, nn.Module) else 0
         with _opened(env, env_kwargs, _RENDERED) as filmed, threads.one_thread(work):
@@ -246,7 +248,7 @@ def _opened(env: EnvLike, env_kwargs: Mapping[str, Any] | None, render_mode: str
     if render_mode is not None and isinstance(env, str):
         kwargs["render_mode"] = render_mode
     elif render_mode is not None and callable(env) and "render_mode" in inspect.signature(env).parameters:
-        env = partial(env, render_mode=render_mode)
+        env = partial(cast(Callable[..., Any], env), render_mode=render_mode)
     envs, _ = environments.make_environments(env, 1, kwargs, "sync")
     try:
         yield Environments(envs)
@@ -315,14 +317,15 @@ class Playback:
         """
         filmed = self._filmed
         for moment in self._moments(filmed, shown.number):
-            last = moment.action is None
+            # Each step is drawn, also where a frame is left out: LunarLander's sparks age when they are drawn.
+            picture, last = self._picture(), moment.action is None
             if last or moment.step in steps:
                 bars = () if last else self._bars(moment.action)
-                yield Frame(self._picture(), shown.title, moment.step, moment.total, last, bars)
+                yield Frame(picture, shown.title, moment.step, moment.total, last, bars)
         if (moment.total, moment.step) != (shown.episode_return, shown.length):
             warnings.warn(
                 f"env: episode {shown.number} returned {shown.episode_return:g} in {shown.length} steps, and "
-                f"{moment.total:g} in {moment.step} when it was played again with the same seed; the second one is shown",
+                f"{moment.total:g} in {moment.step} when it was played again with the same seed; this one is shown",
                 stacklevel=2,
             )
 
