@@ -209,7 +209,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
     scripts.finish(result, arguments.output, log_dir)
     named = f" --env {shlex.quote(env_id)}" if ":" in env_id else ""  # a file may not import a module by itself
     run = shlex.quote(str(path if arguments.save else log_dir))
-    print(f"watch: python -m scripts.watch {run}{named} (a window), or with --gif FILE.gif, --video or --strip")
+    print(
+        f"watch: python -m scripts.watch {run}{named}    # or with --gif FILE.gif, --strip FILE.png, --video FILE.mp4"
+    )
     return result
 
 

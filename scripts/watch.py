@@ -103,7 +103,7 @@ def main(arguments: Arguments) -> None:
             tracker = Tracker(log)
             tracker.open()
             for one in shown:
-                name = one.title.partition(" of ")[0].replace(", ", "-")
+                name = one.title.partition(" of ")[0].replace(", ", "-").replace(" ", "-")
                 tracker.image(f"episodes/{name}", recording.encoded(playback, [one], "a.gif", film), agent.steps)
             tracker.close()
             print(f"images: tensorboard --logdir {log.parent.parent}, tab Images, run {log.parent.name}/{log.name}")

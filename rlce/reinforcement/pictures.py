@@ -37,13 +37,15 @@ class Bar(NamedTuple):
         high: where it ends.
         text: the probability, or mean ± deviation.
         taken: true if the action names this class.
+        mark: where the action's number lies, 0 to 1 of the axis; None for a class.
     """
 
     label: str
     low: float
     high: float
     text: str
-    taken: bool
+    taken: bool = False
+    mark: float | None = None
 
 
 class Frame(NamedTuple):
@@ -118,7 +120,8 @@ def captioned(frame: Frame, width: int | None) -> Image:
     draw, middle, edge = ImageDraw.Draw(whole), height // 2, size // 2
     _write(draw, (edge, middle), frame.title, size, _LIGHT, "lm")
     # The words stand still while the numbers change.
-    for end, word, number in ((0.72, "step", str(frame.step)), (1.0, "return", f"{frame.total:.1f}")):
+    total = f"{frame.total:.{1 if abs(frame.total) < 10_000 else 0}f}"
+    for end, word, number in ((0.72, "step", str(frame.step)), (1.0, "return", total)):
         right = round(picture.width * end) - edge
         _write(draw, (right, middle), number, size, _LIGHT, "rm")
         _write(draw, (right - 3 * size - (size if word == "return" else 0), middle), word, size, "#aeb6bc", "rm")
@@ -284,25 +287,25 @@ def _row(frames: Sequence[Frame], width: int) -> Image:
         when = f"step {frame.step}" + (", the end" if frame.last else "")
         _write(draw, (left, top), when, size, _DARK, "lm")
         _write(draw, (left + width, top), f"return {frame.total:.1f}", size, _DARK, "rm")
-        for bar in frame.bars:
-            top += line
-            _draw_bar(draw, bar, (left, top), width, size)
+        _draw_bars(draw, frame.bars, (left, top + line), width, size)
     return whole
 
 
-def _draw_bar(draw: ImageDraw, bar: Bar, at: tuple[int, int], width: int, size: int) -> None:
-    """A bar between its label and its text, around the height of ``at``."""
-    (left, middle), half = at, size * 2 // 5
-    begin, end = left + 2 * size + size // 4, left + width - (4 if len(bar.text) <= 4 else 7) * size * 3 // 5
-    span = end - begin
-    colour = _ORANGE if bar.taken else _BLUE
-    _write(draw, (begin - size // 2, middle), bar.label, size, _DARK, "rm")
-    draw.rectangle((begin, middle - half, end, middle + half), fill=_PALE)
-    if bar.high > bar.low:
-        draw.rectangle(
-            (begin + round(span * bar.low), middle - half, begin + round(span * bar.high), middle + half), fill=colour
-        )
-    _write(draw, (left + width, middle), bar.text, size, _DARK, "rm")
+def _draw_bars(draw: ImageDraw, bars: Sequence[Bar], at: tuple[int, int], width: int, size: int) -> None:
+    """The bars of one frame below each other, between their labels and texts; the first around the height of ``at``."""
+    font, (left, middle), half = _font(size), at, size * 2 // 5
+    begin = left + size // 2 + round(max((font.getlength(bar.label) for bar in bars), default=0))
+    end = left + width - size // 2 - round(max((font.getlength(bar.text) for bar in bars), default=0))
+    for bar in bars:
+        low, high, mark = (begin + round((end - begin) * at) for at in (bar.low, bar.high, bar.mark or 0.0))
+        _write(draw, (begin - size // 2, middle), bar.label, size, _DARK, "rm")
+        draw.rectangle((begin, middle - half, end, middle + half), fill=_PALE)
+        if high > low:
+            draw.rectangle((low, middle - half, high, middle + half), fill=_ORANGE if bar.taken else _BLUE)
+        if bar.mark is not None:
+            draw.rectangle((mark - 1, middle - half - 2, mark + 1, middle + half + 2), fill=_ORANGE)
+        _write(draw, (left + width, middle), bar.text, size, _DARK, "rm")
+        middle += size * 3 // 2
 
 
 def _write(draw: ImageDraw, at: tuple[int, int], text: str, size: int, colour: str, anchor: str) -> None:

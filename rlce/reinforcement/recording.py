@@ -178,7 +178,8 @@ Shown(title='worst of 3', number=1, episode_return=1.0, length=8))
     shown = []
     for value, ranks in by_return.items():
         i = int(number[ranks[0]])
-        title = f"{', '.join(sorted(ranks, key=_RANKS.index))} of {len(returns)}"
+        names = ", ".join(sorted(ranks, key=_RANKS.index))
+        title = f"{names} of {len(returns)}" if len(returns) > 1 else "1 episode"
         shown.append(Shown(title, i, value, int(lengths[i])))
     return tuple(shown)
 
@@ -365,7 +366,8 @@ class Playback:
             return ()
         outputs = torch.from_numpy(agent.outputs(self._filmed.raw_observation, self._filmed.mask))
         if isinstance(agent.actions.head, Gaussian):
-            return _number_bars(agent.actions, *outputs[0].double().chunk(2))
+            mean, log_scale = outputs[0].double().chunk(2)
+            return _number_bars(agent.actions, mean.numpy(), log_scale.exp().numpy(), np.ravel(action).astype(float))
         return _class_bars(agent.actions, agent.actions.head.probabilities(outputs)[0].tolist(), np.ravel(action))
 
 
@@ -389,18 +391,21 @@ def _class_bars(actions: Any, probabilities: Sequence[float], taken: NDArray[Any
     )
 
 
-def _number_bars(actions: Any, mean: torch.Tensor, log_scale: torch.Tensor) -> tuple[Bar, ...]:
+def _number_bars(
+    actions: Any, means: NDArray[np.float64], deviations: NDArray[np.float64], taken: NDArray[np.float64]
+) -> tuple[Bar, ...]:
     """A bar per number of a Box, from mean − deviation to mean + deviation, in the environment's unit."""
     low, high = (np.ravel(bound).astype(float) for bound in (actions.space.low, actions.space.high))
-    means, deviations = mean.numpy(), log_scale.exp().numpy()
     if actions.rescale:
         means, deviations = low + 0.5 * (means + 1.0) * (high - low), 0.5 * deviations * (high - low)
     bars = []
     for i in range(min(len(means), _MOST_BARS)):
-        m, s, bottom, top = float(means[i]), float(deviations[i]), float(low[i]), float(high[i])
+        mean, deviation, bottom, top = float(means[i]), float(deviations[i]), float(low[i]), float(high[i])
         if not math.isfinite(top - bottom):
-            top = abs(m) + 2 * s
+            top = max(abs(mean) + 2 * deviation, abs(float(taken[i])))
             bottom = -top
-        begin, end = (min(max((x - bottom) / (top - bottom), 0.0), 1.0) for x in (m - s, m + s))
-        bars.append(Bar(str(i), begin, end, f"{min(max(m, bottom), top):+.2f} ± {s:.2f}", False))
+        along = np.clip([mean - deviation, mean + deviation, taken[i]], bottom, top) - bottom
+        begin, end, mark = (along / (top - bottom)).tolist()
+        text = f"{np.clip(mean, bottom, top):+z.2f} ± {deviation:.2f}"
+        bars.append(Bar(str(i), begin, end, text, mark=mark))
     return tuple(bars)
