@@ -177,7 +177,7 @@ Shown(title='worst of 3', number=1, episode_return=1.0, length=8))
         by_return.setdefault(float(returns[number[rank]]), []).append(rank)
     shown = []
     for value, ranks in by_return.items():
-        i = int(number[ranks[0]])
+        i = int(np.flatnonzero(returns == value)[0])
         names = ", ".join(sorted(ranks, key=_RANKS.index))
         title = f"{names} of {len(returns)}" if len(returns) > 1 else "1 episode"
         shown.append(Shown(title, i, value, int(lengths[i])))
