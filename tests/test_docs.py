@@ -12,9 +12,10 @@ from typing import Any
 import gymnasium
 import pytest
 import tyro
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlce.reinforcement.settings import Settings, resolved
-from scripts import train
+from scripts import train, watch
 from tests.methods_table import PATH, page
 from tests.rules_table import TABLE, largest_difference
 
@@ -88,7 +89,7 @@ def test_reweighting_page_runs() -> None:
 
 def test_reinforcement_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = blocks(DOCS / "reinforcement.md")
-    assert len(found) == 14
+    assert len(found) == 16
     monkeypatch.chdir(tmp_path)  # it saves files
     names: dict[str, Any] = {}
     try:
@@ -100,6 +101,10 @@ def test_reinforcement_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert names["shared"].policy[0] is names["shared"].critic[0]
     assert names["apart"].policy is not names["apart"].critic
     assert any(Path("runs/side").iterdir())
+    assert names["recording"].returns.mean() > 25
+    events = EventAccumulator("runs/cartpole")
+    events.Reload()
+    assert len(events.Images("episodes/median")) == 2
 
 
 def test_reinforcement_page_states_the_defaults() -> None:
@@ -133,4 +138,18 @@ def test_reinforcement_page_states_the_defaults() -> None:
 def test_command_lines_of_the_reinforcement_page_are_understood() -> None:
     lines = re.findall(r"^python -m scripts\.train (.*)$", (DOCS / "reinforcement.md").read_text(), flags=re.MULTILINE)
     tasks = [tyro.cli(train.Arguments, args=shlex.split(line, comments=True)).task for line in lines]
-    assert tasks == ["CartPole-v1/ppo", "LunarLander-v3", "mymodule:Side-v0"]
+    recorded = ["LunarLander-v3/ppo", "LunarLander-v3/ppo", "CartPole-v1/ppo"]
+    assert tasks == ["CartPole-v1/ppo", "LunarLander-v3", "mymodule:Side-v0", *recorded]
+
+
+def test_the_pictures_of_episodes_are_those_that_the_page_s_commands_write() -> None:
+    page = (DOCS / "reinforcement.md").read_text()
+    lines = re.findall(r"^python -m scripts\.watch (.*)$", page, flags=re.MULTILINE)
+    given = [tyro.cli(watch.Arguments, args=shlex.split(line)) for line in lines]
+    written = {str(file) for each in given for file in (each.gif, each.strip) if file is not None}
+    shown = {f"docs/{name}" for name in re.findall(r"\]\((watch/.*?)\)", page)}
+    assert shown == {name for name in written if name.startswith("docs/")}
+    assert shown == {f"docs/watch/{path.name}" for path in (DOCS / "watch").iterdir()}
+    sizes = [round((DOCS.parent / name).stat().st_size / 1_000) for name in shown]
+    assert all(f"{size} kB" in page for size in sizes)
+    assert max(sizes) <= 1_000

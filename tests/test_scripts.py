@@ -574,6 +574,7 @@ def test_regression_from_a_csv_file(tmp_path: Path, cost: str) -> None:
         ("train_classifier", ["--imbalanced", "A rerun replaces nothing", "The column of the .csv file to predict"]),
         ("predict", ["--coverage", "The .csv file to predict for"]),
         ("evaluate", ["--episodes", "The saved file, or the directory that holds agent.safetensors"]),
+        ("watch", ["--gif", "in a window, or with the flags below as files", "The same seed shows the same episodes"]),
         ("bridge", ["--draws", "compare their gradients"]),
         ("benchmark", ["held", "The held solve of CartPole-v1", "startup"]),
         ("benchmark_supervised", ["classify", "How many of scikit-learn's checks"]),
