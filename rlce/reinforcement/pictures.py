@@ -148,7 +148,7 @@ def gif(frames: Iterable[Frame], rate: float, width: int | None) -> bytes:
         pictures.append(captioned(frame, width))
     pictures = _same_size(pictures)
     palette = _palette(pictures)
-    indexed = [_indexed(picture, palette) for picture in pictures]
+    indexed = _indexed(pictures, palette)
     durations = []
     for step, last, following in itertools.zip_longest(steps, lasts, steps[1:]):
         # A GIF counts in hundredths of a second; differences of rounded times keep the average speed.
@@ -177,25 +177,28 @@ def _palette(pictures: Sequence[Image]) -> NDArray[np.int32]:
     return np.unique(np.reshape(colours[: 3 * _COLOURS], (-1, 3)), axis=0).astype(np.int32)
 
 
-def _indexed(picture: Image, palette: NDArray[np.int32]) -> Image:
-    """The picture in the nearest colours of the palette, which gets one more colour that no pixel has.
+def _indexed(pictures: Iterable[Image], palette: NDArray[np.int32]) -> list[Image]:
+    """The pictures in the nearest colours of the palette, which gets one more colour that no pixel has.
 
     Pillow's own mapping rounds colours first, so that its white is not white.
     """
     from PIL import Image
 
-    pixels = np.asarray(picture).astype(np.int32)
-    found, where = np.unique(pixels @ (65536, 256, 1), return_inverse=True)
-    colours = np.stack((found >> 16, found >> 8 & 255, found & 255), axis=1)
-    nearest = np.empty(len(found), np.uint8)
-    for begin in range(0, len(found), 4_096):
-        some = slice(begin, begin + 4_096)
-        nearest[some] = np.square(colours[some, None] - palette).sum(axis=-1).argmin(axis=-1)
-    image = Image.fromarray(nearest[where].reshape(pixels.shape[:2]), "P")
     taken = {tuple(colour) for colour in palette.tolist()}
     spare = next((0, 0, blue) for blue in range(256) if (0, 0, blue) not in taken)
-    image.putpalette([*palette.ravel().tolist(), *spare])
-    return image
+    nearest = np.full(1 << 24, 255, np.uint8)  # of every colour there is; 255: not known yet
+    images = []
+    for picture in pictures:
+        red, green, blue = np.moveaxis(np.asarray(picture).astype(np.int32), -1, 0)
+        colour = red << 16 | green << 8 | blue
+        new = np.unique(colour[nearest[colour] == 255])
+        for begin in range(0, len(new), 4_096):
+            some = new[begin : begin + 4_096]
+            parts = np.stack((some >> 16, some >> 8 & 255, some & 255), axis=1)
+            nearest[some] = np.square(parts[:, None] - palette).sum(axis=-1).argmin(axis=-1)
+        images.append(Image.fromarray(nearest[colour], "P"))
+        images[-1].putpalette([*palette.ravel().tolist(), *spare])
+    return images
 
 
 def mp4(frames: Iterable[Frame], rate: float, width: int | None) -> bytes:
