@@ -212,6 +212,26 @@ def test_a_gif_has_one_palette_and_true_colours() -> None:
     assert len(content) < 30 * 9_600 / 20
 
 
+def test_a_fast_environment_s_gif_leaves_steps_out(agent: PolicyGradient, tmp_path: Path) -> None:
+    class Fast(Walk):
+        metadata = {"render_modes": ["rgb_array"], "render_fps": 60}  # noqa: RUF012
+
+    recording = record(agent, tmp_path / "a.gif", Fast, episodes=1, film=Film(fps=50))
+    _, durations = frames_of(tmp_path / "a.gif")
+    assert sum(durations) == pytest.approx(1_000 * recording.lengths[0] / 60 + 1_000, abs=10)
+
+
+def test_a_missing_program_is_told(agent: PolicyGradient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+
+    def missing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    with pytest.raises(OSError, match=r"^imageio-ffmpeg finds no program ffmpeg, .*: No ffmpeg exe could be found\.$"):
+        record(agent, tmp_path / "a.mp4", episodes=1)
+
+
 def local_palettes(content: bytes) -> int:
     """How many frames of a GIF bring a palette of their own; by the blocks of the format, GIF89a."""
     position, found = 13 + 3 * (2 << (content[10] & 7)), 0
@@ -389,7 +409,7 @@ def test_another_suffix_or_place_is_refused(agent: PolicyGradient, tmp_path: Pat
         ({"width": 0}, "width must be"),
         ({"max_steps": 0}, "max_steps must be"),
         ({"columns": 1}, "columns must be"),
-        ({"fps": 0}, "fps must be at least 1"),
+        ({"fps": 0}, "fps must lie in [1, 50]"),
     ],
 )
 def test_settings_of_a_film(settings: dict[str, Any], said: str) -> None:

@@ -213,10 +213,14 @@ def mp4(frames: Iterable[Frame], rate: float, width: int | None) -> bytes:
         The file's content.
 
     Raises:
-        OSError: the encoder failed.
+        OSError: the encoder is missing, or failed.
     """
     import imageio_ffmpeg
 
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise OSError(f"imageio-ffmpeg finds no program ffmpeg, which its own wheels bring: {error}") from error
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "episodes.mp4"
         writer, size = None, (0, 0)
@@ -233,8 +237,6 @@ def mp4(frames: Iterable[Frame], rate: float, width: int | None) -> bytes:
                     writer.send(None)
                 for _ in range(max(1, round(_HOLD * rate)) if frame.last else 1):
                     writer.send(_on_canvas(picture, size).tobytes())
-        except RuntimeError as error:  # of imageio-ffmpeg, for a missing or failing program
-            raise OSError(f"the encoder ffmpeg failed: {error}") from error
         finally:
             if writer is not None:
                 writer.close()

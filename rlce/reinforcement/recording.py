@@ -36,6 +36,7 @@ from rlce.reinforcement.pictures import Bar, Frame
 ENOUGH_STEPS = 1_000  # of an episode, where the task has no time limit
 _RANKS = "best", "median", "worst"
 _MOST_BARS = 8
+_MOST_FPS = 50  # of a GIF: browsers show no frame for less than 0.02 s
 _RENDERED = "rgb_array"
 
 
@@ -47,12 +48,13 @@ class Film:
         show: which episodes, in this order: "best", "median", "worst" by return. Equal returns are shown once.
         width: of the picture, in pixels: by default 320 in a GIF, 220 for a frame of a strip, the environment's own
             in a video.
-        fps: frames per second of a GIF. It leaves steps out, so its speed stays the environment's.
+        fps: frames per second of a GIF, about. It leaves steps out, so its speed stays the environment's.
         columns: frames per episode in a strip: the first, the last, and some between, at equal distances.
         max_steps: episodes are cut after this many steps; None for 1,000, and no cut in a task with a time limit.
 
     Raises:
-        ValueError: an unknown or repeated episode to show, or a number below 1 (``columns``: below 2).
+        ValueError: an unknown or repeated episode to show, a number below 1 (``columns``: below 2), or an ``fps`` above
+            50.
 
     Example:
         >>> Film(show=("best",), columns=4)
@@ -74,7 +76,7 @@ class Film:
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), ", or None")
         check_whole("columns", self.columns, least=2)
-        check_number("fps", self.fps, lambda fps: fps >= 1, "be at least 1")
+        check_number("fps", self.fps, lambda fps: 1 <= fps <= _MOST_FPS, f"lie in [1, {_MOST_FPS}]")
 
 
 class Shown(NamedTuple):
@@ -149,9 +151,9 @@ def record(
         >>> from rlce import PolicyGradient
         >>> agent = PolicyGradient("CartPole-v1", seed=0)
         >>> with tempfile.TemporaryDirectory() as directory:
-        ...     recording = record(agent, f"{directory}/cartpole.gif", episodes=3)
-        >>> recording.shown[0]
-        Shown(title='best of 3', number=2, episode_return=10.0, length=10)
+        ...     recording = record(agent, f"{directory}/cartpole.gif", episodes=3, deterministic=False)
+        >>> [one.title for one in recording.shown]
+        ['best of 3', 'median of 3', 'worst of 3']
     """
     film = Film() if film is None else film
     pictures.checked_kind(path)
@@ -192,7 +194,7 @@ def encoded(playback: Playback, shown: Sequence[Shown], path: str | os.PathLike[
         return pictures.strip(_all(playback, shown, spread), film.width)
     if kind == ".mp4":
         return pictures.mp4(_all(playback, shown, [range(one.length + 1) for one in shown]), rate, film.width)
-    every = max(1, round(rate / film.fps))
+    every = max(1, round(rate / film.fps), math.ceil(rate / _MOST_FPS))
     spread = [range(0, one.length + 1, every) for one in shown]
     return pictures.gif(_all(playback, shown, spread), rate, film.width or 320)
 
