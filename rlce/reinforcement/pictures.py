@@ -196,7 +196,7 @@ def _indexed(pictures: Iterable[Image], palette: NDArray[np.int32]) -> list[Imag
             some = new[begin : begin + 4_096]
             parts = np.stack((some >> 16, some >> 8 & 255, some & 255), axis=1)
             nearest[some] = np.square(parts[:, None] - palette).sum(axis=-1).argmin(axis=-1)
-        images.append(Image.fromarray(nearest[colour], "P"))
+        images.append(Image.frombytes("P", picture.size, nearest[colour].tobytes()))
         images[-1].putpalette([*palette.ravel().tolist(), *spare])
     return images
 
