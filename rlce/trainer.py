@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rlce import threads
 from rlce.checkpoint import section
 from rlce.optimization import FlatParameters, Optimization, Optimizer, check_kind, check_number, check_whole
-from rlce.tracking import Tracker
+from rlce.tracking import Details, Tracker
 
 Loss = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
 
@@ -96,6 +96,7 @@ class Monitor:
         evaluate: returns scalars that include ``name``; None if the rounds or the loss log it. The best parameters are
             kept only if this is given, because only then was the value measured with exactly these parameters.
         every: steps between evaluations, which happen at the first end of a round after each multiple.
+        details: returns what the tracker shows besides scalars, after an evaluation if there is time for it.
         tie_breaker: a scalar to minimise when values tie (accuracy on few rows often does). A tie in which it falls
             is an improvement, also for ``patience``. None: a tie is no improvement.
 
@@ -109,6 +110,7 @@ class Monitor:
     evaluate: Callable[[], Mapping[str, float]] | None = None
     every: int = 1
     tie_breaker: str | None = None
+    details: Callable[[], Details] | None = None
 
 
 @dataclass
@@ -271,7 +273,9 @@ class Trainer:
             contextlib.ExitStack() as one,
         ):
             one.enter_context(threads.one_thread())
+            ready = time.perf_counter()
             for round_ in rounds:
+                gathered = time.perf_counter()
                 learning_rate = self._learning_rate()
                 before = self.flat.value.clone() if stopping.smallest_step else None
                 logged = []
@@ -281,12 +285,14 @@ class Trainer:
                     logged.append((rows, self._step(batch, loss, learning_rate)))
                     if work * rows > threads.LARGE:
                         one.close()
+                learnt = time.perf_counter()
                 progress.rounds += 1
                 progress.step = round_.step
-                progress.seconds = time.perf_counter() - began
+                progress.seconds = learnt - began
                 speed = (progress.step - first_step) / max(progress.seconds, 1e-9)
                 progress.scalars = {**round_.scalars, **_means(logged), "train/n_updates": progress.updates}
                 progress.scalars |= {"train/learning_rate": learning_rate, "time/fps": speed}
+                progress.scalars |= {"time/gather_seconds": gathered - ready, "time/learn_seconds": learnt - gathered}
                 progress.episodes = round_.episodes
                 stop = monitor is not None and self._watch(monitor, stopping)
                 if stopping.smallest_step and before is not None and logged:  # an empty round moves nothing
@@ -303,6 +309,7 @@ class Trainer:
                         bar.set_postfix_str(f"{monitor.name} {progress.scalars[monitor.name]:.4g}", refresh=False)
                 if stop or (stopping.seconds is not None and progress.seconds >= stopping.seconds):
                     break
+                ready = time.perf_counter()
         return progress
 
     def restore_best(self) -> float:
@@ -379,7 +386,11 @@ class Trainer:
         progress = self.progress
         if monitor.evaluate is not None and progress.step // monitor.every > self._last_evaluation // monitor.every:
             self._last_evaluation = progress.step
+            began = time.perf_counter()
             progress.scalars.update(monitor.evaluate())
+            progress.scalars["time/evaluate_seconds"] = time.perf_counter() - began
+            if monitor.details is not None:
+                self.tracker.details(monitor.details, progress.step)
         value = progress.scalars.get(monitor.name)
         if value is None:
             return False

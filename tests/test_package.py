@@ -17,19 +17,19 @@ import rlce
 
 ROOT = Path(__file__).parents[1]
 # What stands where; a module imports only from layers below its own, and the two wings of layer 3 never meet.
-GROUND = ("version", "objective", "network", "data", "checkpoint", "optimization", "tracking", "threads")
+GROUND = ("version", "objective", "network", "data", "checkpoint", "optimization", "tracking", "threads", "plots")
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("ranges", "targets", "weights", "returns", "binding"),
     "supervised": ("calibration", "fields", "csv_files", "splits", "columns", "frames", "tables", "rows", "loss",
-                   "fitting", "classes", "files", "estimator", "classifier", "regressor", "plots", "report",
+                   "shown", "fitting", "classes", "files", "estimator", "classifier", "regressor", "report",
                    "measuring"),
     "reinforcement": ("masks", "spaces", "contract", "environments", "credit", "rollout", "methods", "settings",
-                      "recipes", "networks", "evaluation", "loss", "files", "policy_gradient", "pictures",
+                      "recipes", "networks", "evaluation", "loss", "shown", "files", "policy_gradient", "pictures",
                       "recording", "window"),
 }  # fmt: skip
 LAYERS = {
     **dict.fromkeys(GROUND, 0),
-    **dict.fromkeys(("heads", "trainer"), 1),
+    **dict.fromkeys(("heads", "trainer", "scalars"), 1),
     "rules": 2,
     **dict.fromkeys(("supervised", "reinforcement"), 3),
     "onnx_columns": 4,

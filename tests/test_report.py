@@ -25,8 +25,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClas
 from sklearn.preprocessing import label_binarize
 
 import rlce
-from rlce import calibration, tables
-from rlce.supervised import plots
+from rlce import calibration, plots, tables
 from tests.test_scripts import FLAGS, run, table
 
 RANDOM = np.random.default_rng(0)

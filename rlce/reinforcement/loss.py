@@ -333,6 +333,26 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
     return total, scalars
 
 
+def weighed(rows: Transitions, method: Method, learner: Learner, progress: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs ``[B, ...]``, weights and advantages ``[B]`` of rows as the loss has them, without a graph.
+
+    Args:
+        rows: of whole rounds.
+        method: its weight rule.
+        learner: the networks as they are now.
+        progress: the fraction of training done.
+    """
+    if method.standardize == "minibatch":
+        rows = rows._replace(advantage=_standardized(rows.advantage))
+    if len(rows.episode):
+        rows = rows._replace(episode=rows.episode.unique(return_inverse=True)[1])
+    with evaluation_mode(learner.policy), torch.no_grad():
+        outputs = _outputs(learner.policy, rows.observation, rows.mask)
+        log_prob = -learner.head.cost(outputs, rows.action)
+    offered = rows._asdict() | {"log_prob": log_prob, "progress": progress}
+    return outputs, _action_weight(rows, method, offered), rows.advantage
+
+
 def _action_weight(rows: Transitions, method: Method, offered: Mapping[str, Any]) -> Tensor:
     """The weights of the method's rule, checked, times the row weights of its credit: ``[B]``."""
     weight = method.rule.call(offered)

@@ -19,7 +19,7 @@ from rlce import checkpoint
 from rlce.data import ReturnScale, Standardizer
 from rlce.network import WithLogStd, checked_device, numpy_forward
 from rlce.optimization import Optimization, check, check_kind, check_number
-from rlce.reinforcement import environments, files, loss, masks, methods, networks, recipes, spaces
+from rlce.reinforcement import environments, files, loss, masks, methods, networks, recipes, shown, spaces
 from rlce.reinforcement.environments import Environments, EnvLike
 from rlce.reinforcement.evaluation import Evaluation, monitored
 from rlce.reinforcement.files import Saved
@@ -28,7 +28,8 @@ from rlce.reinforcement.methods import Method
 from rlce.reinforcement.networks import Networks
 from rlce.reinforcement.rollout import Collector, Rollout
 from rlce.reinforcement.settings import resolved
-from rlce.tracking import Tracker
+from rlce.scalars import POLICY_LAYOUT
+from rlce.tracking import Details, Tracker
 from rlce.trainer import Callback, Round, Stopping, Trainer
 
 
@@ -52,6 +53,7 @@ class PolicyGradient:
             used nor changed, except by the modules of a ``network`` factory (such as torch.nn.Dropout); the factory
             itself is called under a fixed seed.
         log_dir: TensorBoard directory; None for no output.
+        log: how much is written there: "all", "scalars" (no histograms, no images) or "none".
         recipe: the name of one of `rlce.recipes`, which gives the environment and all settings. With another ``env``,
             its settings are used there.
         learning_rate: replaces the learning rate of the optimisation in force and keeps its other numbers.
@@ -107,6 +109,7 @@ class PolicyGradient:
         seed: int = 0,
         log_dir: str | os.PathLike[str] | None = None,
         *,
+        log: str = "all",
         recipe: str | None = None,
         learning_rate: float | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
@@ -153,19 +156,19 @@ class PolicyGradient:
         self._collector: Collector | None = None
         if saved is not None:
             self.observation_space, self.action_space = saved.observation_space, saved.action_space
-            self._build(network_seeds, log_dir, loaded=True)
+            self._build(network_seeds, (log_dir, log), loaded=True)
             return
         envs = self._make_environments()
         self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
         try:
-            self._build(network_seeds, log_dir, loaded=False)
+            self._build(network_seeds, (log_dir, log), loaded=False)
             self._collector = Collector(Environments(envs), self.actions, self._collector_seeds)
         except BaseException:
             self._close(envs)
             raise
 
     def _build(
-        self, network_seeds: np.random.SeedSequence, log_dir: str | os.PathLike[str] | None, loaded: bool
+        self, network_seeds: np.random.SeedSequence, where: tuple[str | os.PathLike[str] | None, str], loaded: bool
     ) -> None:
         """Make networks, statistics and trainer, which need the spaces but no environment."""
         self.actions = spaces.Actions(self.action_space, self._settings["rescale_actions"])
@@ -187,10 +190,11 @@ class PolicyGradient:
         self._unseen = Standardizer(width)  # of the observations that the normalizer's statistics do not hold yet
         self._replay: deque[tuple[Rollout, NDArray[Any]]] = deque(maxlen=self.method.replay + 1)
         self._steps_before = 0
+        self._round: loss.Transitions | None = None  # the last one's rows
         # Last, because it makes the log directory, which bad input must not leave behind.
         scale = None if self.return_scale is None else self.return_scale.statistics
         statistics = {"normalizer": self.normalizer, "return_scale": scale}
-        self.trainer = Trainer(self.networks, self.optimization, Tracker(log_dir), statistics)
+        self.trainer = Trainer(self.networks, self.optimization, Tracker(*where), statistics)
 
     def _seed_generators(self, seeds: Sequence[np.random.SeedSequence]) -> None:
         self._collector_seeds, minibatch_seeds, self._evaluation_seeds, predict_seeds = seeds
@@ -259,11 +263,14 @@ class PolicyGradient:
         self._from_file = ()  # once is enough
         self.optimization.factor(0.0)  # raises if the schedule is a function that the file does not hold
         collector = self._ready_collector()
-        tracker, end, config = self.trainer.tracker, self.steps + int(total), self._config()
+        tracker, end, succeeded = self.trainer.tracker, self.steps + int(total), False
+        named = shown.hyperparameters(self.trained_in[0], self.num_envs, self._settings, self.method, self.optimization)
         try:
             with monitored(self, self.evaluation, self._env, env_kwargs, self._evaluation_seeds) as monitor:
+                if monitor.evaluate is not None:
+                    monitor = dataclasses.replace(monitor, details=self._details)
                 tracker.open(after_step=self.steps)
-                tracker.config({**config, "vectorization": self.vectorization})
+                tracker.begin({**self._config(), "vectorization": self.vectorization}, named, POLICY_LAYOUT)
                 self.trainer.fit(
                     self._rounds(collector, end),
                     partial(loss.loss, method=self.method, learner=self.learner),
@@ -273,18 +280,21 @@ class PolicyGradient:
                     callback=callback,
                     progress_bar=progress_bar,
                 )
-            settings = {name: config[name] for name in ("env", "num_envs", "settings", "optimization")}
-            numbers = {field.name: getattr(self.method, field.name) for field in dataclasses.fields(self.method)}
-            tracker.hyperparameters(
-                {**settings, "method": numbers}, list(dict.fromkeys(("rollout/ep_rew_mean", monitor.name)))
-            )
+                if monitor.details is not None:
+                    tracker.details(monitor.details, self.steps, last=True)
+            succeeded = True
         except BaseException:
             if self.vectorization == "async":  # Ctrl-C reaches the workers too, and one may still compute a step
                 environments.close(collector.environments.envs, force=True)
             raise
         finally:
-            tracker.close()
+            tracker.close(succeeded)
+            self._round = None
         return self
+
+    def _details(self) -> Details:
+        assert self._round is not None
+        return shown.of_round(self._round, self.method, self.learner, self.trainer.fraction)
 
     def restore_best(self) -> float:
         """Restore the policy, with its statistics, that evaluated best in training, and return its mean return.
@@ -315,6 +325,7 @@ class PolicyGradient:
             if not rollout.valid.any():
                 continue  # a single step that fell on ghost steps alone
             rows, scalars = self._prepare(rollout)
+            self._round = rows
             scalars |= collector.scalars()
             if isinstance(self.policy, WithLogStd):
                 scalars["train/action_std"] = float(self.policy.log_std.detach().exp().mean())
@@ -438,6 +449,7 @@ class PolicyGradient:
         num_envs: int | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
+        log: str = "all",
         device: str | torch.device = "cpu",
     ) -> Self:
         """Load an agent. `predict` needs no environment; `learn` makes the saved one from its id.
@@ -458,6 +470,7 @@ class PolicyGradient:
             num_envs: replaces the saved number of environments.
             env_kwargs: keyword arguments of ``env``, for an id.
             log_dir: TensorBoard directory.
+            log: how much is written there, as for the constructor.
             device: device of the networks.
 
         Returns:
@@ -469,7 +482,7 @@ class PolicyGradient:
         """
         given = {"method": method, "evaluation": evaluation, "optimization": optimization, "num_envs": num_envs}
         agent: Self = files.load(cls, path, env, env_kwargs, network, given, checked_device(device))
-        agent.trainer.tracker = Tracker(log_dir)
+        agent.trainer.tracker = Tracker(log_dir, log)
         return agent
 
     def _ready_collector(self) -> Collector:

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from rlce import threads
 from rlce.network import NetworkFactory
 from rlce.optimization import Optimization, check_number
-from rlce.supervised import files
+from rlce.supervised import files, shown
 from rlce.supervised.classes import Answers, ClassModel, Labels, class_values, is_right, learn_labels
 from rlce.supervised.estimator import Estimator
 from rlce.supervised.fitting import Fitted, Task, batch_of
 from rlce.supervised.loss import Batch, Loss, RuleLike, class_loss, counts_of, prior_of, read_rules
 from rlce.supervised.rows import Rows
+from rlce.tracking import Details
 from rlce.trainer import Stopping
 
 _MANY = 500_000  # rows × classes
@@ -216,6 +217,7 @@ class Classifier(ClassifierMixin, Estimator):
             watched_in_training="train/cross_entropy" if loss.of_outputs else "train/loss",
             probabilities=loss.probabilities,
             calibrate=model.calibrated if isinstance(self.temperature, str) else None,
+            details=functools.partial(_details, loss, self.prior),
         )
 
     @property
@@ -316,3 +318,19 @@ def _step(loss: Loss, network: nn.Module, batch: Batch, generator: torch.Generat
     computed = loss(network, batch, generator)
     scalars = {"train/accuracy": is_right(loss.class_head, computed.outputs, computed.target).float().mean()}
     return computed.loss, scalars | ({"train/cross_entropy": computed.watched} if loss.of_outputs else {})
+
+
+def _details(
+    loss: Loss, prior: Any, model: ClassModel, network: nn.Module, some: Batch, outputs: NDArray[Any], rows: Rows
+) -> Details:
+    """What TensorBoard shows of held-out rows, and the weights of some training rows."""
+    labels, answers = model.labels, model.answers(prior)
+    counted = rows.weight > 0
+    logits, target = torch.from_numpy(outputs[counted]).double(), rows.target[counted]
+    if not labels.several:
+        target = target[..., 1] if target.ndim == 3 else target
+        target = target.argmax(axis=1) if target.ndim == 2 else target
+    choices, p = answers.choices(logits).numpy(), answers.probabilities(logits).numpy()
+    found = shown.of_classes(labels.classes.tolist(), target, choices, p)
+    weights = loss(network, some, torch.Generator().manual_seed(0)).row_weights.cpu().numpy()
+    return found._replace(histograms={**found.histograms, "train/row_weights": weights})

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rlce.optimization import Optimization
 from rlce.supervised import files, fitting, frames
-from rlce.supervised.fitting import Fitted, Task
+from rlce.supervised.fitting import Fitted, Task, Watch
 from rlce.supervised.rows import Rows, read, split, stream_of
 from rlce.trainer import Callback, Stopping
 
@@ -62,6 +62,7 @@ class Estimator(BaseEstimator):
         validation_set: tuple[Any, ...] | None = None,
         callback: Callback | None = None,
         log_dir: str | os.PathLike[str] | None = None,
+        log: str = "all",
         verbose: bool = False,
     ) -> Self:
         """Train from fresh weights.
@@ -80,6 +81,7 @@ class Estimator(BaseEstimator):
             callback: called after every epoch with `rlce.trainer.Progress`; returning True stops this training (with
                 several restarts, the next one begins). The estimator changes only when the fit ends.
             log_dir: directory for TensorBoard (with several restarts, a folder inside it for each); None for no logs.
+            log: how much is written there: "all", "scalars" (no histograms, no images) or "none".
             verbose: show a progress bar.
 
         Returns:
@@ -94,7 +96,6 @@ class Estimator(BaseEstimator):
                 (at least 20) were used up while the loss, that of the held-out rows if there are any, was still clearly
                 falling: use more ``epochs`` or a larger ``learning_rate``.
         """
-        more: dict[str, Any] = {"callback": callback, "log_dir": log_dir, "verbose": verbose}
         apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
         given = [name for name, value in apart.items() if value is not None]
         if given and validation_set is not None:
@@ -103,7 +104,9 @@ class Estimator(BaseEstimator):
             raise ValueError(f"X_val and y_val must be given together, got only {', '.join(given)}")
         if given:
             validation_set = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, validation_set=validation_set, **more)
+        return self._fit(
+            X, y, sample_weight, validation_set=validation_set, watch=Watch(callback, log_dir, log, verbose)
+        )
 
     def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
         """Write everything learnt and all parameters into one file, atomically and without pickle.
@@ -176,7 +179,7 @@ class Estimator(BaseEstimator):
         once: bool = False,
         classes: Any = None,
         validation_set: tuple[Any, ...] | None = None,
-        **watch: Any,
+        watch: Watch | None = None,
     ) -> Self:
         """Train, and assign what was learnt and the columns, also if an interrupt ends the training.
 
@@ -215,7 +218,7 @@ class Estimator(BaseEstimator):
         if task.calibrate is not None and start.validation is None and not once:
             raise ValueError(f"{self._calibration} needs held-out rows: validation_split, or X_val and y_val")
         settings = files.settings(parameters) if before is None else before.settings
-        fitting.train(plan, start, task, settings, keep, **watch)
+        fitting.train(plan, start, task, settings, keep, watch or Watch())
         return self
 
     def _known(self, y: NDArray[Any], before: Fitted | None, classes: Any) -> Any:

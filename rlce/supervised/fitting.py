@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -39,12 +40,13 @@ from rlce.network import (
     numpy_forward,
 )
 from rlce.optimization import Optimization, check, check_flag, check_number, check_whole
-from rlce.supervised import frames
+from rlce.scalars import ROWS_LAYOUT
+from rlce.supervised import frames, shown
 from rlce.supervised.columns import Columns
 from rlce.supervised.fields import Notes
 from rlce.supervised.loss import Batch
 from rlce.supervised.rows import Rows, draw_seed
-from rlce.tracking import Tracker
+from rlce.tracking import Details, Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 
 
@@ -236,6 +238,17 @@ class Task(NamedTuple):
     probabilities: Tensor | None = None  # [N], for drawing the training rows; None: each row once per epoch
     prepare: Callable[[nn.Module], None] | None = None  # changes the network once, when nothing can be refused any more
     calibrate: Callable[[NDArray[Any], Rows], Any] | None = None  # outputs for held-out rows → the final `about`
+    # The final `about`, the network, some training rows, outputs for held-out rows → what TensorBoard shows
+    details: Callable[[Any, nn.Module, Batch, NDArray[Any], Rows], Details] | None = None
+
+
+class Watch(NamedTuple):
+    """Who is told of a training."""
+
+    callback: Callback | None = None  # called after every epoch
+    log_dir: str | os.PathLike[str] | None = None  # TensorBoard directory
+    log: str = "all"  # how much is written there
+    verbose: bool = False  # show a progress bar
 
 
 def train(
@@ -244,9 +257,7 @@ def train(
     task: Task,
     settings: Mapping[str, Any],
     keep: Callable[[Fitted], None],
-    callback: Callback | None = None,
-    log_dir: str | os.PathLike[str] | None = None,
-    verbose: bool = False,
+    watch: Watch,
 ) -> None:
     """Train once from ``start`` and once from fresh weights for each further seed, and keep the best.
 
@@ -256,9 +267,7 @@ def train(
         task: what to train.
         settings: the estimator's parameters as JSON, to keep and to log.
         keep: receives the best training. If one is interrupted: the best before it, or else what it has learnt so far.
-        callback: called after every epoch.
-        log_dir: TensorBoard directory.
-        verbose: show a progress bar.
+        watch: who is told.
 
     Raises:
         ValueError: for anything refused before the first training begins.
@@ -268,15 +277,15 @@ def train(
     about, score = task.about, -math.inf
     try:
         for restart, seeds in enumerate(start.seeds):
-            directory, one = log_dir, start.training
+            directory, one = watch.log_dir, start.training
             if directory is not None and len(start.seeds) > 1:
                 directory = Path(directory, f"restart-{restart + 1}")
             if restart:  # the same start with other initial weights
                 double = number_type(one.network) is np.float64
                 network = plan.make(one.standardizer.width, about.head.n_outputs, seeds[0], double)
                 one = dataclasses.replace(one, network=network)
-            running = _Run(plan, one, seeds, task, settings, directory)
-            value = running.finish(start.validation, callback, verbose)
+            running = _Run(plan, one, seeds, task, settings, functools.partial(Tracker, directory, watch.log))
+            value = running.finish(start.validation, watch.callback, watch.verbose)
             if best is None or value > score:
                 best, score = running, value
             running = None
@@ -285,6 +294,7 @@ def train(
         if task.calibrate is not None and start.validation is not None:
             outputs = in_chunks(numpy_forward(best.start.network), start.validation.inputs)
             about = task.calibrate(outputs, start.validation)
+        best.show(about, start.validation)
     finally:
         learnt = best or running
         if learnt is not None:
@@ -301,7 +311,7 @@ class _Run:
         seeds: tuple[int, int, int],
         task: Task,
         settings: Mapping[str, Any],
-        log_dir: str | os.PathLike[str] | None,
+        tracker: Callable[[], Tracker],
     ) -> None:
         self.plan, self.start, self.task = plan, start, task
         self.order, rules = (torch.Generator().manual_seed(seed) for seed in seeds[1:])
@@ -311,15 +321,16 @@ class _Run:
             self.loss(_every(task.batch, slice(2)))
         self.history = list(start.history)
         self.ended: bool | None = None  # by the callback
-        self.tracker = Tracker(log_dir)
+        self.tracker = tracker()  # last, because it makes the directory, which bad input must not leave behind
         self.trainer = Trainer(start.network, plan.optimization, self.tracker)
         if not start.network.training:  # as the last training left it; a fresh network may have frozen parts
             start.network.train()
         self.trainer.optimizer.restore(start.optimizer_state)
         self.trainer.progress.step = start.samples_seen
-        self.config = {**settings, "rows": len(task.batch.target), "features": start.standardizer.width}
+        rows, width = len(task.batch.target), start.standardizer.width
         self.tracker.open()
-        self.tracker.config(self.config)
+        named = shown.hyperparameters(settings, plan.optimization, rows, width)
+        self.tracker.begin({**settings, "rows": rows, "features": width}, named, ROWS_LAYOUT)
 
     @property
     def training(self) -> Training:
@@ -329,7 +340,7 @@ class _Run:
     def finish(self, validation: Rows | None, callback: Callback | None, verbose: bool) -> float:
         """Train to the end and return the score (more is better)."""
         plan, task, network, count = self.plan, self.task, self.start.network, len(self.task.batch.target)
-        first, history = self.start.samples_seen, self.history
+        first, history, succeeded = self.start.samples_seen, self.history, False
         monitor = Monitor(task.watched_in_training, maximize=False)
         if validation is not None:
             forward = numpy_forward(network)
@@ -363,18 +374,38 @@ class _Run:
                 progress_bar=verbose,
             )
             value = history[-1][monitor.name] if validation is None else self.trainer.restore_best()
-            self.tracker.hyperparameters(self.config, [t for t in ("train/accuracy", monitor.name) if t in history[-1]])
+            succeeded = True
         finally:
-            self.tracker.close()
+            self.tracker.close(succeeded)
             self.trainer.flat.release()
             network.eval()
         return value if monitor.maximize else -value
 
+    def show(self, about: Any, validation: Rows | None) -> None:
+        """Log pictures of the held-out rows, as what was kept predicts them."""
+        network, make, step = self.start.network, self.task.details, self.trainer.progress.step
+        if validation is None or make is None or self.tracker.log != "all":
+            return
+
+        def details() -> Details:
+            outputs = in_chunks(numpy_forward(network), validation.inputs)
+            with evaluation_mode(network), torch.no_grad():
+                return make(about, network, self._sample(), outputs, validation)
+
+        self.tracker.open(after_step=step)
+        try:
+            self.tracker.details(details, step, last=True)
+        finally:
+            self.tracker.close()
+
+    def _sample(self) -> Batch:
+        """About a thousand training rows, always the same ones."""
+        return _every(self.task.batch, slice(None, None, 1 + len(self.task.batch.target) // 1_000))
+
     def _sample_loss(self) -> float:
-        """The loss of the network on about a thousand training rows, always the same ones."""
+        """The loss of the network on the sample."""
         with evaluation_mode(self.start.network), torch.no_grad():
-            some = _every(self.task.batch, slice(None, None, 1 + len(self.task.batch.target) // 1_000))
-            loss, scalars = self.task.step(self.start.network, some, torch.Generator())
+            loss, scalars = self.task.step(self.start.network, self._sample(), torch.Generator())
             return float(scalars.get(self.task.watched_in_training, loss))
 
     def warn_if_wrong(self) -> None:

@@ -68,6 +68,14 @@ class Computed(NamedTuple):
     outputs: Tensor  # [B, n_outputs], of the network
     target: Tensor  # the targets before the rules of the current outputs
     watched: Tensor  # the objective for those targets, detached; it shows progress even if the loss itself does not
+    weighted: tuple[Tensor, Tensor | None]  # targets and weights as the objective got them
+
+    @property
+    def row_weights(self) -> Tensor:
+        """S = Σ_k w_k of each row, ``[B]``; labels that are indices count 1."""
+        target, weights = self.weighted
+        shares = target.flatten(1).sum(dim=1) if target.is_floating_point() else self.outputs.new_ones(len(target))
+        return shares if weights is None else shares * weights
 
 
 @dataclass(frozen=True)
@@ -198,11 +206,14 @@ class Loss:
         if self.of_outputs:
             current = self.class_head.logits(logits.detach())
             weighted = self.apply("targets", target, {**known, "logits": current}, returned)
-        loss = self._objective(weighted, target, logits, weights)
+        given = self._weighted(weighted, target, logits, weights)
+        loss = objective(self.head.cost, logits, *given)
         if returned and not math.isfinite(loss.item()):  # to check every rule at every step would cost time
             _blame(returned, outputs)
-        watched = loss.detach() if weighted is target else self._objective(target, target, logits.detach(), weights)
-        return Computed(loss, outputs, target, watched)
+        watched = loss.detach()
+        if weighted is not target:
+            watched = objective(self.head.cost, logits.detach(), *self._weighted(target, target, logits, weights))
+        return Computed(loss, outputs, target, watched, given)
 
     def apply(self, stage: str, value: Tensor, known: Mapping[str, Any], returned: Returned) -> Tensor:
         """What the rules of a stage return, each given what the one before returned; the value if there are no rules.
@@ -224,8 +235,10 @@ class Loss:
         """The things that every rule may name, in the network's number type."""
         return {"classes": self.counts.shape[-1], "counts": self.counts.to(dtype), "dtype": dtype}
 
-    def _objective(self, weighted: Tensor, target: Tensor, logits: Tensor, weights: Tensor | None) -> Tensor:
-        """The objective for target weights; class weights follow the targets before the rules of the outputs."""
+    def _weighted(
+        self, weighted: Tensor, target: Tensor, logits: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Targets and weights for the objective; class weights follow the targets before the rules of the outputs."""
         if self.class_weights is not None and weighted is target and target.ndim == 1:
             of_class = self.class_weights[target]
             weights = of_class if weights is None else weights * of_class
@@ -238,7 +251,7 @@ class Loss:
                 weighted = weighted * (rows * self.class_weights).sum(dim=-1, keepdim=True)
         if weighted.is_floating_point():
             weighted = weighted.to(logits.dtype)
-        return objective(self.head.cost, logits, weighted, weights)
+        return weighted, weights
 
 
 def counts_of(labels: Tensor, weights: Tensor, head: Categorical | Bernoulli) -> Tensor:

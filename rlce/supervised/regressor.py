@@ -31,11 +31,12 @@ from rlce.heads import (
 )
 from rlce.network import MLP, NetworkFactory
 from rlce.optimization import Optimization, check, check_number
-from rlce.supervised import files
+from rlce.supervised import files, shown
 from rlce.supervised.estimator import Estimator
 from rlce.supervised.fitting import Fitted, Task, batch_of
 from rlce.supervised.loss import Loss
 from rlce.supervised.rows import Rows
+from rlce.tracking import Details
 from rlce.trainer import Stopping
 
 # Coverages at which conformal intervals are calibrated; others are interpolated.
@@ -170,6 +171,26 @@ class NumberModel:
     def interval(self, outputs: Tensor, coverage: float) -> NDArray[np.float64]:
         """The head's lower and upper bound: ``[N, n_outputs]`` → ``[N, 2]``, or ``[N, M, 2]`` for M targets."""
         return self.in_their_unit(self.head.interval(outputs, coverage)).numpy()
+
+    def widened(self, interval: NDArray[np.float64], coverage: float) -> NDArray[np.float64]:
+        """An interval, ``[N, 2]`` or ``[N, M, 2]``, with the conformal widening of this coverage, if there is any."""
+        if self.conformal is None:
+            return interval
+        coverages, widenings = self.conformal
+        by_target = widenings.reshape(len(coverages), -1).T  # [1 or M, G]
+        widening, middle = np.array([np.interp(coverage, coverages, one) for one in by_target]), interval.mean(-1)
+        # An interval that narrows ends in its middle; the bounds never cross.
+        lower, upper = interval[..., 0] - widening, interval[..., 1] + widening
+        return np.stack([np.minimum(lower, middle), np.maximum(upper, middle)], axis=-1)
+
+    def details(self, outputs: NDArray[Any], rows: Rows) -> Details:
+        """What TensorBoard shows of held-out rows."""
+        tensor, interval, coverage = torch.from_numpy(outputs).double(), None, 0.9
+        conformal = None if self.conformal is None else self.conformal[0].max(initial=0.0)
+        known = [most for most in (self.head.widest, conformal) if most is not None]
+        if known and coverage <= min(known) + 1e-9:
+            interval = self.widened(self.interval(tensor, coverage), coverage)
+        return shown.of_numbers(rows.target, self.prediction(tensor).numpy(), interval)
 
     def held_out(self, outputs: NDArray[Any], rows: Rows) -> dict[str, float]:
         """The cost of held-out rows."""
@@ -382,6 +403,7 @@ class Regressor(RegressorMixin, Estimator):
             watched=("val/loss", False),
             prepare=None if before is None else functools.partial(model.keep_predictions, before=known),
             calibrate=model.conformed if self.conformal else None,
+            details=lambda about, network, some, outputs, rows: about.details(outputs, rows),
         )
 
     # ----------------------------------------------------------------------------------------------- what was learnt
@@ -460,18 +482,9 @@ class Regressor(RegressorMixin, Estimator):
                 f"coverage: {coverage} is wider than the trained quantiles, which hold {head.widest:.6g}; "
                 "fit with quantiles further out"
             )
-        interval = model.interval(outputs, coverage)
-        if conformal is not None:
-            most = conformal[0].max(initial=0.0)
-            if coverage > most + 1e-9:
-                raise ValueError(f"coverage: there are too few held-out rows for {coverage}; at most {most}")
-            coverages, widenings = conformal
-            by_target = widenings.reshape(len(coverages), -1).T  # [1 or M, G]
-            widening, middle = np.array([np.interp(coverage, coverages, one) for one in by_target]), interval.mean(-1)
-            # An interval that narrows ends in its middle; the bounds never cross.
-            lower, upper = interval[..., 0] - widening, interval[..., 1] + widening
-            interval = np.stack([np.minimum(lower, middle), np.maximum(upper, middle)], axis=-1)
-        return _finite(interval)
+        if conformal is not None and coverage > (most := conformal[0].max(initial=0.0)) + 1e-9:
+            raise ValueError(f"coverage: there are too few held-out rows for {coverage}; at most {most}")
+        return _finite(model.widened(model.interval(outputs, coverage), coverage))
 
     # --------------------------------------------------------------------------------------------- saving and loading
 

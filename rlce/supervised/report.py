@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+from rlce import plots
 from rlce.checkpoint import write_atomically
-from rlce.supervised import plots
 
 SHOWN = 20  # classes and columns that a text, a table or a plot has room for
 _WIDTH = 80  # of a terminal

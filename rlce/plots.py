@@ -1,4 +1,7 @@
-"""Plots of a report, as PNG files in memory; matplotlib is an optional dependency (``pip install 'rlce[plots]'``)."""
+"""Plots as PNG files in memory, for reports and for TensorBoard.
+
+matplotlib is an optional dependency (``pip install 'rlce[plots]'``).
+"""
 
 from __future__ import annotations
 
@@ -121,13 +124,19 @@ def importance(names: Sequence[str], means: ArrayLike, deviations: ArrayLike, sc
     return file.getvalue()
 
 
-def predictions(true: ArrayLike, predicted: ArrayLike, interval: ArrayLike | None) -> bytes:
+def predictions(
+    true: ArrayLike,
+    predicted: ArrayLike,
+    interval: ArrayLike | None,
+    axes_names: tuple[str, str] = ("true", "predicted"),
+) -> bytes:
     """Predicted against true numbers, with their intervals.
 
     Args:
         true: ``[N]``.
         predicted: ``[N]``.
         interval: lower and upper bounds, ``[N, 2]``, or None.
+        axes_names: what stands below and beside the plot.
 
     Returns:
         A PNG file.
@@ -149,7 +158,7 @@ def predictions(true: ArrayLike, predicted: ArrayLike, interval: ArrayLike | Non
                 axes.vlines(x[part], *bounds[part].T, color=colour, alpha=0.35, linewidth=1)
                 axes.scatter(x[part], y[part], s=10, color=colour, linewidth=0, label=f"{words} the interval")
             figure.legend(loc="outside upper right", frameon=False, ncols=2)
-        axes.set(xlabel="true", ylabel="predicted")
+        axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
         _no_frame(axes)
     return file.getvalue()
 
