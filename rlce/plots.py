@@ -53,7 +53,9 @@ def reliability(rows: ArrayLike, confidence: ArrayLike, accuracy: ArrayLike) -> 
         above.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1, label="as sure as right")
         # A bin of few rows lies off the line by chance, so its point is small.
         above.plot(confidence, accuracy, color=_BLUE, linewidth=1, alpha=0.6)
-        above.scatter(confidence, accuracy, s=12 + 150 * count / count.max(), color=_BLUE, label="test rows, by bin")
+        above.scatter(
+            confidence, accuracy, s=12 + 150 * count / count.max(), color=_BLUE, label="held-out rows, by bin"
+        )
         above.set(xlim=(0, 1.02), ylim=(-0.03, 1.03), ylabel="share of right predictions")
         above.legend(loc="upper left", frameon=False, markerscale=0.5)
         edges = np.linspace(0.0, 1.0, len(count) + 1)

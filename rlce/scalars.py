@@ -148,6 +148,12 @@ IMAGES = (
 )
 
 
+# Charts of one title are one chart, also of different runs.
+_TIME = {
+    "seconds of a round, or epoch": ("time/gather_seconds", "time/learn_seconds", "time/evaluate_seconds"),
+    "steps, or samples, a second": ("time/fps",),
+}
+
 POLICY_LAYOUT: Layout = {
     "Is it learning?": {
         "return": ("rollout/ep_rew_mean", "eval/mean_reward"),
@@ -162,10 +168,7 @@ POLICY_LAYOUT: Layout = {
         "explained variance of the critic": ("train/explained_variance",),
         "values and returns": ("train/value_mean", "train/return_mean"),
     },
-    "Where does the time go?": {
-        "seconds of a round": ("time/gather_seconds", "time/learn_seconds", "time/evaluate_seconds"),
-        "steps a second": ("time/fps",),
-    },
+    "Where does the time go?": _TIME,
 }
 
 ROWS_LAYOUT: Layout = {
@@ -177,8 +180,5 @@ ROWS_LAYOUT: Layout = {
         "gradient norm": ("train/gradient_norm",),
         "learning rate": ("train/learning_rate",),
     },
-    "Where does the time go?": {
-        "seconds of an epoch": ("time/learn_seconds", "time/evaluate_seconds"),
-        "samples a second": ("time/fps",),
-    },
+    "Where does the time go?": _TIME,
 }

@@ -181,7 +181,7 @@ class Tracker:
         versions = {name: getattr(module, "__version__", "?") for name, module in modules.items()}
         versions = {"Python": platform.python_version(), **versions, "system": platform.platform()}
         self._summary(
-            _tensor("run/command", "text", _markdown({"command": shlex.join(sys.orig_argv), "directory": os.getcwd()})),
+            _tensor("run/command", "text", f"| command |\n|---|\n| {_cell(shlex.join(sys.orig_argv))} |"),
             _tensor("run/versions", "text", _markdown(versions)),
             _tensor("run/configuration", "text", _markdown(dict(_flat("", configuration)))),
             _tensor("custom_scalars__config__", "custom_scalars", _serialized(layout)),
@@ -231,21 +231,25 @@ class Tracker:
         Warns:
             UserWarning: there are images, but matplotlib is not installed.
         """
-        if self._file is None or self.log != "all" or not self._histograms.covers(step, last):
+        if self._file is None or self.log != "all":
+            return
+        numbers, images = self._histograms.covers(step, last), self._images.covers(step, last)
+        if not (numbers or images):
             return
         began = time.perf_counter()
         details = make()
-        found = {name: np.asarray(numbers, dtype=np.float64) for name, numbers in details.histograms.items()}
-        finite = {name: numbers[np.isfinite(numbers)] for name, numbers in found.items()}
-        self._summary(*(_histogram(name, numbers) for name, numbers in finite.items() if numbers.size), step=step)
-        self.scalars(details.scalars, step)
-        self._histograms.book(step, began)
-        if details.images and self._images.covers(step, last):
+        if numbers:
+            found = {name: np.asarray(values, dtype=np.float64) for name, values in details.histograms.items()}
+            finite = {name: values[np.isfinite(values)] for name, values in found.items()}
+            self._summary(*(_histogram(name, values) for name, values in finite.items() if values.size), step=step)
+            self.scalars(details.scalars, step)
+            self._histograms.book(step, began)
+            began = time.perf_counter()
+        if images and details.images:
             if importlib.util.find_spec("matplotlib") is None:
                 what = "TensorBoard gets no images, because matplotlib is not installed: pip install 'rlce[plots]'"
                 warnings.warn(what, stacklevel=2)
                 return
-            began = time.perf_counter()
             self._summary(*(_image(name, draw()) for name, draw in details.images.items()), step=step)
             self._images.book(step, began)
 
@@ -436,13 +440,13 @@ def _markdown(rows: Mapping[str, Any]) -> str:
         | env | CartPole-v1 |
         | rule | a\|b |
     """
+    return "\n".join(["| | |", "|---|---|", *(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items())])
 
-    def cell(value: Any) -> str:
-        text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-        text = text if len(text) <= 1_000 else f"{text[:1_000]} ..."
-        return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
-    return "\n".join(["| | |", "|---|---|", *(f"| {cell(name)} | {cell(value)} |" for name, value in rows.items())])
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = text if len(text) <= 1_000 else f"{text[:1_000]} ..."
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def experiments(log_dir: Path) -> list[Path]:

@@ -64,7 +64,7 @@ def earlier_run_set_aside(log_dir: Path, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if any(log_dir.glob(events)):
+        if any(log_dir.glob(events)) or any(file.exists() for file in moved):
             for directory in directories:
                 print(f"the earlier run is now in {directory}")
         else:

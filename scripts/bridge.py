@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,6 +44,8 @@ class Arguments:
     """Number of sampled gradients from which mean and variance are measured."""
     log_dir: Path = Path("runs/bridge")
     """Directory for TensorBoard; each of the three runs has a directory in it."""
+    log: Literal["all", "scalars", "none"] = "all"
+    """What TensorBoard gets: all, scalars (no histograms, no images) or none."""
 
 
 def network(seed: int) -> Callable[[int, int], nn.Module]:
@@ -63,7 +66,7 @@ def by_labels(arguments: Arguments, X: NDArray[np.float32], y: NDArray[np.int64]
         standardize=False,
         random_state=arguments.seed,
     )
-    return classifier.fit(X, y, log_dir=arguments.log_dir / name).network_
+    return classifier.fit(X, y, log_dir=arguments.log_dir / name, log=arguments.log).network_
 
 
 def by_rewards(arguments: Arguments, X: NDArray[np.float32], y: NDArray[np.int64]) -> nn.Module:
@@ -78,6 +81,7 @@ def by_rewards(arguments: Arguments, X: NDArray[np.float32], y: NDArray[np.int64
         normalize_observations=False,
         scale_rewards=False,
         log_dir=arguments.log_dir / "sampled rewards",
+        log=arguments.log,
     )
     agent.learn(arguments.epochs * len(X)).close()
     return agent.policy

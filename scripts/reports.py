@@ -25,6 +25,17 @@ _CLOSING = {
         for measure in ("MAE", "RMSE", "R²")
     ),
 }
+# The scalars that TensorBoard shows as results: the measure, and the scalar's name.
+_ENDS = {
+    "accuracy": "test_accuracy",
+    "log-loss": "test_log_loss",
+    "macro F1": "test_macro_f1",
+    "calibration error": "test_calibration_error",
+    "MAE": "test_mae",
+    "RMSE": "test_rmse",
+    "R²": "test_r2",
+    "coverage of 90 %": "test_coverage",
+}
 
 
 def input_names(table: Mapping[str, Any]) -> list[str]:
@@ -60,3 +71,13 @@ def closing(report: Report) -> dict[str, float | None]:
             digits = None if value is None else f"{value:.5g}" if measure in ("MAE", "RMSE") else f"{value:.4f}"
             result[name] = None if digits is None else float(digits)
     return result
+
+
+def ends(report: Report) -> dict[str, float | None]:
+    """The measures of the test rows by the names of TensorBoard's scalars.
+
+    Example:
+        >>> ends(Report("classification", 9, 9, {"accuracy": {"test": 0.91}}))
+        {'test_accuracy': 0.91}
+    """
+    return {name: report.measures[measure]["test"] for measure, name in _ENDS.items() if measure in report.measures}

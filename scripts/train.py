@@ -7,7 +7,7 @@ import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -60,6 +60,8 @@ class Arguments:
     """Number of episodes of the closing evaluation: greedy, then as many sampled."""
     log_dir: Path | None = None
     """Directory for TensorBoard and the saved agent; by default runs/RECIPE-SEED or runs/METHOD-ENV-SEED."""
+    log: Literal["all", "scalars", "none"] = "all"
+    """What TensorBoard gets: all, scalars (no histograms, no images) or none."""
     save: Path | None = None
     """File for the agent; by default LOG_DIR/agent.safetensors."""
     output: Path | None = None
@@ -84,6 +86,7 @@ def make(arguments: Arguments, log_dir: Path | None) -> PolicyGradient:
         recipe=recipe,
         seed=arguments.seed,
         log_dir=log_dir,
+        log=arguments.log,
         num_envs=arguments.num_envs,
         learning_rate=arguments.learning_rate,
         env_kwargs=None if kwargs is None else scripts.keywords(kwargs, "--env-kwargs"),
@@ -200,11 +203,14 @@ def main(arguments: Arguments) -> dict[str, Any]:
         keep()
         if agent.trainer.best is not None:
             result["best evaluation"] = agent.trainer.best[0]
+        ends = {"best_evaluation": result.get("best evaluation")}
         for kind, deterministic in (("greedy", True), ("sampled", False)):
             returns, _ = evaluate_policy(
                 *(agent, env_id, arguments.episodes, deterministic, arguments.seed + 1), env_kwargs=env_kwargs
             )
             result[f"{kind} return"] = f"{returns.mean():.1f} ± {returns.std():.1f} over {len(returns)} episodes"
+            ends[f"{kind}_return"] = returns.mean()
+        agent.trainer.tracker.results(ends, agent.steps)
     result["saved"] = str(path)
     scripts.finish(result, arguments.output, log_dir)
     named = f" --env {shlex.quote(env_id)}" if ":" in env_id else ""  # a file may not import a module by itself

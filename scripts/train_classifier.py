@@ -74,6 +74,8 @@ class Arguments:
     """Part of all rows that is held out for the closing test."""
     log_dir: Path | None = None
     """Directory for TensorBoard and the saved file; by default runs/DATA-SEED."""
+    log: Literal["all", "scalars", "none"] = "all"
+    """What TensorBoard gets: all, scalars (no histograms, no images) or none."""
     save: Path | None = None
     """File for what was learnt; by default LOG_DIR/classifier.safetensors, or regressor.safetensors."""
     output: Path | None = None
@@ -178,7 +180,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
     saving = scripts.saving(path, functools.partial(estimator.save, extra=extra), learnt)
     with scripts.earlier_run_set_aside(log_dir, path), saving as keep:
-        estimator.fit(X, y, log_dir=log_dir, verbose=not arguments.quiet)
+        estimator.fit(X, y, log_dir=log_dir, log=arguments.log, verbose=not arguments.quiet)
         result: dict[str, Any] = {
             "data": arguments.data,
             "rows": f"{len(X)} to train, {len(test_X)} to test",
@@ -193,6 +195,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
         if arguments.report is not None:
             report.write(arguments.report, f"{arguments.data}, seed {arguments.seed}")
         written = {} if arguments.report is None else {"report file": str(arguments.report)}
+        samples = estimator.fitted_.training.samples_seen
+        rlce.Tracker(log_dir, arguments.log).results(reports.ends(report), samples)
         result |= {**reports.closing(report), "saved": str(path), **written}
     scripts.write_json(arguments.output, {**result, "report": report.to_json()})
     scripts.finish(result, None, log_dir)

@@ -45,7 +45,7 @@ def hyperparameters(
         "Method": method.name,
         "Learning rate": optimization.learning_rate,
         "Seed": settings["seed"],
-        "env": env or "an environment of one's own",
+        "Task": env or "an environment of one's own",
         "envs": num_envs,
         "optimizer": optimization.optimizer,
         "schedule": optimization.schedule if isinstance(optimization.schedule, str) else "a function",

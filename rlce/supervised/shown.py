@@ -30,21 +30,22 @@ def hyperparameters(settings: Mapping[str, Any], optimization: Optimization, row
     Example:
         >>> found = hyperparameters({"rule": [{"name": "smooth"}], "random_state": 3}, Optimization(), 100, 4)
         >>> found["Method"], found["Learning rate"], found["Seed"], found["rows"]
-        ('classifier smooth', 0.001, 3, 100)
+        ('smooth', 0.001, 3, 100)
     """
     names = ("hidden", "activation", "dropout", "batch_size", "epochs", "validation_split", "class_weight", "restarts")
     if "cost" in settings:
-        method = f"regressor {settings['cost']}"
+        task, method = "regression", settings["cost"]
     else:
         rule = settings.get("rule") or []
         rules = [one["name"] if isinstance(one, dict) else one for one in (rule if isinstance(rule, list) else [rule])]
-        method = " ".join(["classifier", *map(str, rules)])
+        task, method = "classification", ", ".join(map(str, rules)) or "cross-entropy"
     plain = {name: settings.get(name) for name in names}
     return {
         **{name: str(value) if isinstance(value, Mapping) else value for name, value in plain.items()},
         "Method": method,
         "Learning rate": optimization.learning_rate,
         "Seed": settings.get("random_state"),
+        "Task": task,
         "optimizer": optimization.optimizer,
         "schedule": optimization.schedule if isinstance(optimization.schedule, str) else "a function",
         "weight_decay": optimization.weight_decay,
