@@ -497,13 +497,14 @@ def test_a_tiny_learning_rate_stops_and_an_empty_round_does_not() -> None:
 
 
 def test_seconds_count_from_this_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 1000, 10))  # ten seconds between looks at the clock
+    clock = iter(range(0, 1000, 10))  # ten seconds between looks at the clock, three a round
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     trainer = Trainer(one_weight(), PLAIN)
     for call in (1, 2):
-        progress = trainer.fit(rounds(10), slope_one(trainer), stopping=Stopping(seconds=25.0))
+        progress = trainer.fit(rounds(10), slope_one(trainer), stopping=Stopping(seconds=65.0))
         assert progress.rounds == 3 * call
-        assert progress.seconds == 30.0
+        assert progress.seconds == 90.0
+        assert progress.scalars["time/gather_seconds"] == progress.scalars["time/learn_seconds"] == 10.0
 
 
 def test_a_true_answer_of_the_callback_stops() -> None:
@@ -594,7 +595,8 @@ def test_scalars_are_means_over_the_gradient_steps_of_a_round() -> None:
     assert first["own"] == pytest.approx(3.0)
     assert first["train/gradient_norm"] == pytest.approx(3.0)
     assert first["given"] == 7.0
-    assert empty.keys() == {"train/n_updates", "train/learning_rate", "time/fps"}
+    timed = {"time/fps", "time/gather_seconds", "time/learn_seconds"}
+    assert empty.keys() == {"train/n_updates", "train/learning_rate", *timed}
     assert [each["train/n_updates"] for each in logged] == [3, 3, 4]
     assert last["own"] == 1.0
     assert "given" not in last

@@ -301,8 +301,7 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
         FloatingPointError: the weight rule gives NaN or infinity; the message names the rule and the row.
     """
     rows, normalizer, progress = batch
-    if method.standardize == "minibatch":
-        rows = rows._replace(advantage=_standardized(rows.advantage))
+    rows = _within_minibatch(rows, method)
     bonus = scheduled("entropy_weight", method.entropy_weight, progress)
     head = learner.head
     outputs = _outputs(learner.policy, rows.observation, rows.mask)
@@ -313,7 +312,7 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
     plain = not bonus and held is None
     costs = head.cost(outputs if plain else fixed, rows.action)  # computed once, for the weights as well
     log_prob = -costs.detach()
-    offered = rows._asdict() | {"log_prob": log_prob, "progress": progress}
+    offered = _offered(rows, log_prob, progress)
     weight = _action_weight(rows, method, offered)
     policy_loss = objective(lambda *_: costs, outputs, rows.action, weight, normalizer)
     if not math.isfinite(policy_loss.detach()):
@@ -342,15 +341,25 @@ def weighed(rows: Transitions, method: Method, learner: Learner, progress: float
         learner: the networks as they are now.
         progress: the fraction of training done.
     """
-    if method.standardize == "minibatch":
-        rows = rows._replace(advantage=_standardized(rows.advantage))
+    rows = _within_minibatch(rows, method)
     if len(rows.episode):
         rows = rows._replace(episode=rows.episode.unique(return_inverse=True)[1])
     with evaluation_mode(learner.policy), torch.no_grad():
         outputs = _outputs(learner.policy, rows.observation, rows.mask)
         log_prob = -learner.head.cost(outputs, rows.action)
-    offered = rows._asdict() | {"log_prob": log_prob, "progress": progress}
+    offered = _offered(rows, log_prob, progress)
     return outputs, _action_weight(rows, method, offered), rows.advantage
+
+
+def _within_minibatch(rows: Transitions, method: Method) -> Transitions:
+    if method.standardize == "minibatch":
+        rows = rows._replace(advantage=_standardized(rows.advantage))
+    return rows
+
+
+def _offered(rows: Transitions, log_prob: Tensor, progress: float) -> dict[str, Any]:
+    """What a weight rule may name."""
+    return rows._asdict() | {"log_prob": log_prob, "progress": progress}
 
 
 def _action_weight(rows: Transitions, method: Method, offered: Mapping[str, Any]) -> Tensor:
