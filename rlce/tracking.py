@@ -233,7 +233,8 @@ class Tracker:
         """
         if self._file is None or self.log != "all":
             return
-        numbers, images = self._histograms.covers(step, last), self._images.covers(step, last)
+        numbers = self._histograms.covers(step, last)
+        images = (numbers or last) and self._images.covers(step, last)
         if not (numbers or images):
             return
         began = time.perf_counter()

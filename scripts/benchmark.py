@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -364,6 +365,64 @@ def one_thread(repeats: int = 3, timesteps: int = 20_000) -> None:
         print(f"| {' | '.join(case)} | {wall} | {cpu} |")
 
 
+# Wraps what training calls of the tracker, and adds up the CPU seconds inside.
+TIMED = """
+from rlce.tracking import Tracker
+inside, depth = [0.0], [0]
+def timed(method):
+    def call(*args, **kwargs):
+        depth[0] += 1
+        began = time.process_time()
+        try:
+            return method(*args, **kwargs)
+        finally:
+            depth[0] -= 1
+            if depth[0] == 0:
+                inside[0] += time.process_time() - began
+    return call
+for name in ("open", "begin", "scalars", "details", "close"):
+    setattr(Tracker, name, timed(getattr(Tracker, name)))
+"""
+
+
+def logging(
+    recipe: str = "CartPole-v1/ppo", timesteps: int = 60_000, evaluate_every: int | None = None, repeats: int = 5
+) -> None:
+    """CPU seconds of a training without logs, with TensorBoard's scalars, and with all that TensorBoard may get.
+
+    Each training runs in a fresh process, so that loading TensorBoard's and matplotlib's code counts, and the three
+    take turns, so that the load of the machine is the same. Where that load is not steady, CPU seconds of whole
+    trainings differ by more than the logs cost; those spent inside the tracker are what the logs cost.
+
+    Args:
+        recipe: One of rlce.recipes.
+        timesteps: Environment steps of each training.
+        evaluate_every: Environment steps between evaluations (of 20 episodes), in all three; by default there are none,
+            and so neither histograms nor images.
+        repeats: How often each is run.
+    """
+    evaluation = "None" if evaluate_every is None else f"rlce.Evaluation(every={evaluate_every})"
+    whole: dict[str, list[float]] = {"no log_dir": [], "scalars": [], "all": []}
+    inside: dict[str, list[float]] = {case: [] for case in whole}
+    for case in list(whole) * repeats:
+        with tempfile.TemporaryDirectory() as directory:
+            where = "" if case == "no log_dir" else f"log_dir={directory + '/run'!r}, log={case!r}, "
+            prepare = f"import rlce; agent = rlce.PolicyGradient(recipe={recipe!r}, {where}evaluation={evaluation})"
+            program = MEASURED.format(limit=TIMED, prepare=prepare, run=f"agent.learn({timesteps})")
+            program += "\nprint(inside[0])"
+            done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+            _, seconds, spent = map(float, done.stdout.split())
+            whole[case].append(seconds)
+            inside[case].append(spent)
+            print(f"{recipe} {case:10} {seconds:.2f} CPU s, {1000 * spent:.0f} ms of them for the logs", flush=True)
+    without = statistics.median(whole["no log_dir"])
+    print("\n| log | CPU s, median (range) | of them in the tracker, ms | share |\n|---|---|---|---|")
+    for case, measured in whole.items():
+        spent = [1000 * each for each in inside[case]]
+        share = statistics.median(spent) / 1000 / without
+        print(f"| {case} | {spread(measured, '.2f')} | {spread(spent, '.0f')} | {share:.1%} |")
+
+
 if __name__ == "__main__":
     commands: dict[str, Callable[..., Any]] = {
         "held": held,
@@ -371,5 +430,6 @@ if __name__ == "__main__":
         "digits": classify,
         "startup": startup,
         "threads": one_thread,
+        "logging": logging,
     }
     scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))

@@ -6,14 +6,36 @@ import contextlib
 import random
 import re
 import signal
+import struct
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.metrics import f1_score
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import api_pb2, list_session_groups
+from tensorboard.plugins.hparams.backend_context import Context
+from torch.utils.tensorboard import SummaryWriter
 
-from rlce import Evaluation, PolicyGradient, tracking
-from rlce.tracking import Tracker
+import rlce
+from rlce import Classifier, Evaluation, PolicyGradient, Regressor, methods, tracking
+from rlce.scalars import HISTOGRAMS, IMAGES, POLICY_LAYOUT, SCALARS
+from rlce.tracking import Details, Tracker
+from scripts import train, train_classifier
+
+TEXTS = ("command", "versions", "configuration")
 
 
 def read(directory: Path) -> EventAccumulator:
@@ -22,24 +44,64 @@ def read(directory: Path) -> EventAccumulator:
     return accumulator
 
 
-def documented() -> set[str]:
-    assert tracking.__doc__ is not None
-    return set(re.findall(r"^``([a-z_]+/[a-z_]+)``", tracking.__doc__, flags=re.MULTILINE))
+def scalars(directory: Path) -> set[str]:
+    return set(read(directory).Tags()["scalars"])
+
+
+def documented(half: str) -> re.Pattern[str]:
+    """What the table says that a half logs; a word in capitals stands for anything."""
+    names = [line.name for line in SCALARS if half in line.halves]
+    return re.compile("|".join(re.sub(r"[A-Z]{2,}", ".+", re.escape(name)) for name in names))
+
+
+def hparams(directory: Path) -> tuple[list[str], list[str], dict[str, dict[str, Any]]]:
+    """Columns in TensorBoard's order, metrics in its order, and for each run its values, metrics and status."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(directory))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(directory))
+    backend, request = Context(TBContext(data_provider=provider)), RequestContext()
+    metadata = backend.hparams_metadata(request, "")
+    experiment = backend.experiment_from_metadata(
+        request, "", True, metadata, backend.hparams_from_data_provider(request, "", None)
+    )
+    columns = [info.name for info in experiment.hparam_infos]
+    metrics = [info.name for info in experiment.metric_infos]
+    wanted = api_pb2.ListSessionGroupsRequest(
+        start_index=0,
+        slice_size=100,
+        include_metrics=True,
+        allowed_statuses=list(api_pb2.Status.values()),
+        col_params=[api_pb2.ColParams(metric=name) for name in metrics],
+    )
+    found = list_session_groups.Handler(request, backend, "", wanted).run()
+    rows = {}
+    for group in found.session_groups:
+        (session,) = group.sessions
+        plain = {name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()}
+        results = {value.name.tag: value.value for value in group.metric_values}
+        rows[session.name] = {**plain, **results, "status": api_pb2.Status.Name(session.status)}
+    return columns, [name.tag for name in metrics], rows
+
+
+def small_classifier(**settings: Any) -> Classifier:
+    return Classifier((8,), validation_split=0.25, epochs=3, random_state=0, **settings)
+
+
+DIGITS = load_digits(return_X_y=True)
+DIGITS = DIGITS[0][:400], DIGITS[1][:400]
+LINE = np.linspace(-1.0, 1.0, 200)[:, None]
 
 
 def test_policy_gradient_writes_documented_scalars_over_environment_steps(tmp_path: Path) -> None:
-    agent = PolicyGradient("CartPole-v1", log_dir=tmp_path, evaluation=Evaluation(every=500, episodes=5)).learn(1_500)
-    events = read(tmp_path)
-    written = set(events.Tags()["scalars"])
-    assert written <= documented()
-    assert {"rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward", "time/fps"} <= written
-    assert {
-        f"train/{name}" for name in ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
-    } <= written
-    assert {
-        f"train/{name}" for name in ("value_mean", "return_mean", "advantage_mean", "n_updates", "learning_rate")
-    } <= written
-    assert {"train/explained_variance", "eval/min_reward", "eval/max_reward"} <= written
+    method, evaluation = replace(methods.ppo(), kl_weight=0.01), Evaluation(every=500, episodes=5)
+    agent = PolicyGradient("CartPole-v1", method, log_dir=tmp_path, evaluation=evaluation).learn(5_000)
+    events, written, table = read(tmp_path), scalars(tmp_path), documented("P")
+    assert {name for name in written if not table.fullmatch(name)} == set()
+    # All of the table, except what other tasks, methods and the scripts log.
+    elsewhere = {"rollout/success_rate", "eval/success_rate", "train/action_std"}
+    assert {line.name for line in SCALARS if "P" in line.halves and not line.name.startswith("end/")} == (
+        written | elsewhere
+    )
     last = events.Scalars("rollout/ep_rew_mean")[-1]
     assert last.step == agent.steps
     assert last.value == pytest.approx(agent.trainer.progress.scalars["rollout/ep_rew_mean"])
@@ -47,15 +109,243 @@ def test_policy_gradient_writes_documented_scalars_over_environment_steps(tmp_pa
     assert steps == sorted(set(steps))
 
 
-def test_config_and_hyperparameters_lie_in_the_same_run(tmp_path: Path) -> None:
+def test_estimators_write_documented_scalars(tmp_path: Path) -> None:
+    small_classifier(rule="focal").fit(*DIGITS, log_dir=tmp_path / "C")
+    Regressor((8,), "gaussian", validation_split=0.25, epochs=3, random_state=0).fit(
+        LINE, LINE[:, 0], log_dir=tmp_path / "R"
+    )
+    for half in "CR":
+        written, table = scalars(tmp_path / half), documented(half)
+        assert {name for name in written if not table.fullmatch(name)} == set()
+        named = [line.name for line in SCALARS if half in line.halves and not line.name.startswith("end/")]
+        assert [name for name in named if name not in written] == (
+            ["val/f1/CLASS", "time/evaluate_seconds"][:1] if half == "C" else []
+        )
+    assert {f"val/f1/{k}" for k in range(10)} <= scalars(tmp_path / "C")
+
+
+def test_hyperparameters_of_both_halves_stand_in_one_table(tmp_path: Path) -> None:
+    run = train.Arguments("CartPole-v1", total_timesteps=600, episodes=5, quiet=True, seed=11, log_dir=tmp_path / "ppo")
+    train.main(run)
+    train_classifier.main(
+        train_classifier.Arguments(data="iris", epochs=3, quiet=True, log_dir=tmp_path / "iris", log="scalars")
+    )
+    columns, metrics, rows = hparams(tmp_path)
+    assert columns[:4] == ["Learning rate", "Method", "Seed", "Task"]
+    assert metrics[:2] == ["end/greedy_return", "end/sampled_return"]
+    assert metrics[2].startswith("end/test_")
+    assert set(rows) == {"ppo", "iris"}
+    ppo, iris = rows["ppo"], rows["iris"]
+    assert (ppo["Method"], ppo["Seed"], ppo["Task"], ppo["clip"]) == ("ppo", 11.0, "CartPole-v1", 0.2)
+    assert ppo["Learning rate"] == pytest.approx(2e-3)
+    assert (iris["Method"], iris["Task"], iris["rows"]) == ("cross-entropy", "classification", 108.0)
+    assert (ppo["status"], iris["status"]) == ("STATUS_SUCCESS", "STATUS_SUCCESS")
+    assert ppo["end/greedy_return"] > 5
+    assert 0.2 < iris["end/test_accuracy"] <= 1.0
+    for run, half in (("ppo", "P"), ("iris", "C")):
+        assert [name for name in scalars(tmp_path / run) if not documented(half).fullmatch(name)] == []
+    # The results are read after training and hide nothing of it.
+    assert [event.step for event in read(tmp_path / "ppo").Scalars("train/loss")]
+
+
+def test_a_training_that_failed_is_said_to_have(tmp_path: Path) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name, learn in (
+        ("P", lambda: PolicyGradient("CartPole-v1", log_dir=tmp_path / "P").learn(600, callback=interrupt)),
+        ("C", lambda: small_classifier().fit(*DIGITS, log_dir=tmp_path / "C", callback=interrupt)),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            learn()
+        assert hparams(tmp_path)[2][name]["status"] == "STATUS_FAILURE"
+
+
+def test_an_experiment_summary_that_hides_other_runs_is_named(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "old")) as writer:
+        writer.add_hparams({"lr": 0.1}, {"accuracy": 0.5})
+    with pytest.warns(UserWarning, match=r"old.* holds an experiment summary"):
+        PolicyGradient("CartPole-v1", log_dir=tmp_path / "new").learn(300)
+    # A run of this library has none.
+    PolicyGradient("CartPole-v1", log_dir=tmp_path / "elsewhere" / "a").learn(300)
+    PolicyGradient("CartPole-v1", log_dir=tmp_path / "elsewhere" / "b").learn(300)
+
+
+def test_text_is_command_versions_and_configuration(tmp_path: Path) -> None:
     PolicyGradient("CartPole-v1", seed=11, log_dir=tmp_path).learn(600)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
     events = read(tmp_path)
-    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert '"seed": 11' in text
-    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(events.summary_metadata)
-    experiment = events.summary_metadata["_hparams_/experiment"].plugin_data.content
-    assert b"rollout/ep_rew_mean" in experiment
+    texts = {name: events.Tensors(f"run/{name}")[0].tensor_proto.string_val[0].decode() for name in TEXTS}
+    assert "| settings.seed | 11 |" in texts["configuration"]
+    assert f"| rlce | {rlce.__version__} |" in texts["versions"]
+    assert "pytest" in texts["command"]
+
+
+def test_layout_opens_on_what_matters(tmp_path: Path) -> None:
+    PolicyGradient("CartPole-v1", log_dir=tmp_path / "P").learn(300)
+    small_classifier().fit(*DIGITS, log_dir=tmp_path / "C")
+    known = {line.name for line in SCALARS}
+    for half, first in (("P", "rollout/ep_rew_mean$"), ("C", "val/loss$")):
+        written = read(tmp_path / half).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+        layout = layout_pb2.Layout.FromString(written)
+        charts = [chart for category in layout.category for chart in category.chart]
+        assert charts[0].multiline.tag[0] == first
+        bands = [part for chart in charts for part in chart.margin.series]
+        series = {name for part in bands for name in (part.value, part.lower, part.upper)}
+        assert {name.rstrip("$") for chart in charts for name in chart.multiline.tag} | series <= known
+        assert bool(series) == (half == "P")
+
+
+def pictures(directory: Path) -> tuple[set[str], set[str]]:
+    tags = read(directory).Tags()
+    return set(tags["histograms"]), set(tags["images"])
+
+
+@pytest.mark.parametrize(("half", "extra"), [("P", "policy/actions/COMPONENT"), ("C", ""), ("R", "")])
+def test_each_half_has_its_documented_pictures(tmp_path: Path, half: str, extra: str) -> None:
+    if half == "P":
+        evaluation = Evaluation(every=600, episodes=2)
+        PolicyGradient("CartPole-v1", num_envs=4, log_dir=tmp_path, evaluation=evaluation).learn(1_200)
+    elif half == "C":
+        small_classifier(temperature="validation").fit(*DIGITS, log_dir=tmp_path)
+    else:
+        Regressor((8,), validation_split=0.25, epochs=3, conformal=True, random_state=0).fit(
+            LINE, LINE[:, 0], log_dir=tmp_path
+        )
+        assert "val/coverage" in scalars(tmp_path)
+    histograms, images = pictures(tmp_path)
+    assert histograms == {line.name for line in HISTOGRAMS if half in line.halves} - {extra}
+    assert images == {line.name for line in IMAGES if half in line.halves}
+    for name in images:
+        (image,) = read(tmp_path).Images(name)
+        assert image.encoded_image_string.startswith(b"\x89PNG")
+        assert image.width > 300
+
+
+def test_several_components_of_an_action_have_a_histogram_each(tmp_path: Path) -> None:
+    def env() -> gymnasium.Env[Any, Any]:
+        class Two(gymnasium.Wrapper[Any, Any, Any, Any]):
+            action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+            def step(self, action: Any) -> Any:
+                return self.env.step(int(action[0]))
+
+        return Two(gymnasium.make("CartPole-v1"))
+
+    PolicyGradient(env, num_envs=2, log_dir=tmp_path, evaluation=Evaluation(every=100, episodes=1)).learn(256)
+    assert {"policy/actions/0", "policy/actions/1"} <= pictures(tmp_path)[0]
+    # Classes of an action have a bin each.
+    assert len(read(tmp_path).Histograms("policy/actions/1")[-1].histogram_value.bucket) == 3
+
+
+def test_histograms_are_of_the_weights_that_train(tmp_path: Path) -> None:
+    """With the score function, w is the advantage; under an unchanged policy, so is the clipped ratio's."""
+    agent = PolicyGradient(
+        "CartPole-v1", "actor_critic", seed=0, log_dir=tmp_path, evaluation=Evaluation(every=100, episodes=1)
+    ).learn(600)
+    events = read(tmp_path)
+    weights, advantages = (events.Histograms(f"policy/{name}")[-1] for name in ("weights", "advantages"))
+    assert weights.step == agent.steps
+    assert weights.histogram_value == advantages.histogram_value
+    value = weights.histogram_value
+    assert sum(value.bucket) == value.num
+    assert value.sum / value.num == pytest.approx(0.0, abs=1e-4)  # they were standardised
+    assert value.sum_squares / value.num == pytest.approx(1.0, abs=1e-2)
+
+
+def test_weights_of_rows_are_those_of_classes_and_samples(tmp_path: Path) -> None:
+    X, y = DIGITS
+    weight = np.where(y == 0, 4.0, 1.0)
+    small_classifier(class_weight={1: 0.5}).fit(X, y, weight, log_dir=tmp_path)
+    value = read(tmp_path).Histograms("train/row_weights")[-1].histogram_value
+    assert value.max / value.min == pytest.approx(8.0, rel=1e-6)
+
+
+def test_f1_and_confusion_are_those_of_the_kept_network(tmp_path: Path) -> None:
+    X, y = DIGITS
+    classifier = small_classifier().set_params(validation_split=0.0)
+    classifier.fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:], log_dir=tmp_path)
+    events, expected = read(tmp_path), f1_score(y[300:], classifier.predict(X[300:]), average=None)
+    written = [events.Scalars(f"val/f1/{k}")[-1].value for k in range(10)]
+    np.testing.assert_allclose(written, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("log", ["scalars", "none"])
+def test_one_flag_turns_it_down(tmp_path: Path, log: str) -> None:
+    evaluation = Evaluation(every=300, episodes=2)
+    PolicyGradient("CartPole-v1", log_dir=tmp_path / "P", log=log, evaluation=evaluation).learn(600)
+    small_classifier().fit(*DIGITS, log_dir=tmp_path / "C", log=log)
+    for half in "PC":
+        if log == "none":
+            assert list((tmp_path / half).iterdir()) == []
+        else:
+            assert pictures(tmp_path / half) == (set(), set())
+            assert "train/loss" in scalars(tmp_path / half)
+            assert len(list((tmp_path / half).iterdir())) == 1
+
+
+def test_another_level_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="log must be one of 'all', 'scalars', 'none', got 'most'"):
+        PolicyGradient("CartPole-v1", log_dir=tmp_path / "P", log="most")
+    with pytest.raises(ValueError, match="log must be one of"):
+        small_classifier().fit(*DIGITS, log_dir=tmp_path / "C", log="most")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_do_not_change_what_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "_SHARE", 1e9)  # pictures at every evaluation
+    agents = [
+        PolicyGradient("CartPole-v1", seed=3, log_dir=where, evaluation=Evaluation(every=300, episodes=2)).learn(6_000)
+        for where in (None, tmp_path)
+    ]
+    first, second = (agent.trainer.state_dict() for agent in agents)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert len(read(tmp_path).Images("policy/values_and_returns")) > 1
+
+
+def test_pictures_take_a_fiftieth_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(tracking.time, "perf_counter", lambda: clock[0])
+    tracker, drawn = Tracker(tmp_path), []
+    tracker.open()
+
+    def make() -> Details:
+        clock[0] += 0.02
+        drawn.append(clock[0])
+        return Details({"policy/weights": [0.5, 0.5, np.nan]})
+
+    for step in range(1, 1001):
+        clock[0] += 0.1
+        tracker.details(make, step)
+    assert 0.9 * 100 < len(drawn) <= 102  # 0.02 s every second
+    tracker.details(make, 1001, last=True)
+    assert drawn[-1] == clock[0]
+    tracker.details(make, 1001, last=True)  # once a step
+    tracker.close()
+    written = read(tmp_path).Histograms("policy/weights")
+    assert [written[-1].step, written[-1].histogram_value.num] == [1001, 2.0]
+
+
+def test_without_matplotlib_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="matplotlib is not installed: pip install 'rlce.plots.'"):
+        small_classifier().fit(*DIGITS, log_dir=tmp_path)
+    histograms, images = pictures(tmp_path)
+    assert histograms
+    assert not images
+
+
+def test_checksums_are_tensorboard_s() -> None:
+    for data in (b"", b"123456789", bytes(range(256)) * 5):
+        assert struct.unpack("<I", tracking._checksum(data))[0] == masked_crc32c(data)
+
+
+def test_numbers_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.open()
+    with pytest.raises(TypeError, match="got 'much' for 'own'"):
+        tracker.scalars({"own": "much"}, 0)  # type: ignore[dict-item]
+    tracker.close()
 
 
 def test_learning_on_goes_on_in_the_same_curves(tmp_path: Path) -> None:
@@ -121,8 +411,9 @@ def test_no_directory_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     tracker = Tracker(None)
     tracker.open()
     tracker.scalars({"train/loss": 1.0}, 0)
-    tracker.config({"a": 1})
-    tracker.hyperparameters({"a": 1}, ["b"])
+    tracker.begin({"a": 1}, {"Method": "a"}, POLICY_LAYOUT)
+    tracker.details(lambda: Details({"a": [1.0]}), 0, last=True)
+    tracker.results({"accuracy": 1.0}, 0)
     tracker.close()
     assert list(tmp_path.iterdir()) == []
 
