@@ -477,8 +477,7 @@ def _warn_of_experiments(log_dir: Path) -> None:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         warnings.warn(
-            f"log_dir: {str(found[0].parent)!r}{more} holds an experiment summary, by which TensorBoard's HParams tab "
-            "hides the hyperparameters and results of all other runs; move it out of the directory that TensorBoard "
-            "shows",
+            f"log_dir: {str(found[0].parent)!r}{more} holds an experiment summary: a TensorBoard that shows it beside "
+            "this run hides this run's hyperparameters and results in the HParams tab; keep them in two directories",
             stacklevel=4,
         )

@@ -21,7 +21,8 @@ from sklearn.model_selection import train_test_split
 
 import scripts
 from agents import cartpole, digits
-from rlce import PolicyGradient, evaluate_policy, recipes, threads
+from rlce import PolicyGradient, evaluate_policy, plots, recipes, threads, tracking
+from rlce.scalars import POLICY_LAYOUT, SCALARS
 
 EVALUATE_EVERY = 2_048
 SOLVED = 475.0
@@ -418,9 +419,48 @@ def logging(
     without = statistics.median(whole["no log_dir"])
     print("\n| log | CPU s, median (range) | of them in the tracker, ms | share |\n|---|---|---|---|")
     for case, measured in whole.items():
-        spent = [1000 * each for each in inside[case]]
-        share = statistics.median(spent) / 1000 / without
-        print(f"| {case} | {spread(measured, '.2f')} | {spread(spent, '.0f')} | {share:.1%} |")
+        milliseconds = [1000 * each for each in inside[case]]
+        share = statistics.median(milliseconds) / 1000 / without
+        print(f"| {case} | {spread(measured, '.2f')} | {spread(milliseconds, '.0f')} | {share:.1%} |")
+
+
+def writes(repeats: int = 200) -> None:
+    """CPU milliseconds of what goes to TensorBoard: a round's scalars, a histogram, an image, and loading code.
+
+    Args:
+        repeats: How often scalars and histograms are written; an image is drawn a tenth as often.
+    """
+
+    def timed(call: Callable[[int], Any], count: int) -> float:
+        began = time.process_time()
+        for step in range(count):
+            call(step)
+        return 1000 * (time.process_time() - began) / count
+
+    numbers = np.random.default_rng(0).normal(size=(2, 2_048))
+    scalars = {line.name: 0.5 for line in SCALARS[:24]}
+    images = {"policy/values_and_returns": lambda: plots.predictions(numbers[0, :500], numbers[1, :500], None)}
+    with tempfile.TemporaryDirectory() as directory:
+        tracker = tracking.Tracker(f"{directory}/run")
+        loading = timed(lambda _: tracker.open(), 1) + timed(lambda _: tracker.begin({}, {"Seed": 0}, POLICY_LAYOUT), 1)
+        first = timed(lambda _: tracker.details(lambda: tracking.Details(images=images), -1, last=True), 1)
+        found = {
+            f"{len(scalars)} scalars of a round": timed(lambda step: tracker.scalars(scalars, step), repeats),
+            "a histogram of 2,048 numbers": timed(
+                lambda step: tracker.details(lambda: tracking.Details({"policy/weights": numbers[0]}), step, last=True),
+                repeats,
+            ),
+            "an image of 500 points": timed(
+                lambda step: tracker.details(lambda: tracking.Details(images=images), repeats + step, last=True),
+                max(1, repeats // 10),
+            ),
+            "loading TensorBoard's code, and the records of the start": loading,
+            "loading matplotlib, and the first image": first,
+        }
+        tracker.close()
+    print("| what | CPU ms |\n|---|---|")
+    for what, milliseconds in found.items():
+        print(f"| {what} | {milliseconds:.2g} |")
 
 
 if __name__ == "__main__":
@@ -431,5 +471,6 @@ if __name__ == "__main__":
         "startup": startup,
         "threads": one_thread,
         "logging": logging,
+        "writes": writes,
     }
     scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))

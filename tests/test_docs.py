@@ -15,7 +15,7 @@ import tyro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlce.reinforcement.settings import Settings, resolved
-from scripts import train, watch
+from scripts import scalars, train, watch
 from tests.methods_table import PATH, page
 from tests.rules_table import TABLE, largest_difference
 
@@ -25,6 +25,14 @@ DOCS = Path(__file__).parents[1] / "docs"
 def without_measured_differences(text: str) -> str:
     """They may differ by a power of ten from machine to machine; the tests bound them by 1e-10 anyway."""
     return re.sub(r"\| 1e-\d+ \|$", "| measured |", text, flags=re.MULTILINE)
+
+
+def test_scalars_page_is_what_the_tables_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scalars.PATH.read_text() == scalars.page()
+    (example,) = blocks(scalars.PATH)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "scalars.md", "exec"), {})
+    assert len(list(Path("runs/mine").iterdir())) == 2
 
 
 def test_methods_page_is_what_the_tables_say() -> None:

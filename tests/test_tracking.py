@@ -31,6 +31,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 import rlce
 from rlce import Classifier, Evaluation, PolicyGradient, Regressor, methods, tracking
+from rlce.reinforcement.loss import Batch, loss
+from rlce.reinforcement.shown import of_round
 from rlce.scalars import HISTOGRAMS, IMAGES, POLICY_LAYOUT, SCALARS
 from rlce.tracking import Details, Tracker
 from scripts import train, train_classifier
@@ -145,7 +147,8 @@ def test_hyperparameters_of_both_halves_stand_in_one_table(tmp_path: Path) -> No
     for run, half in (("ppo", "P"), ("iris", "C")):
         assert [name for name in scalars(tmp_path / run) if not documented(half).fullmatch(name)] == []
     # The results are read after training and hide nothing of it.
-    assert [event.step for event in read(tmp_path / "ppo").Scalars("train/loss")]
+    ended = read(tmp_path / "ppo")
+    assert ended.Scalars("train/loss")[-1].step == ended.Scalars("end/greedy_return")[0].step
 
 
 def test_a_training_that_failed_is_said_to_have(tmp_path: Path) -> None:
@@ -162,10 +165,10 @@ def test_a_training_that_failed_is_said_to_have(tmp_path: Path) -> None:
 
 
 def test_an_experiment_summary_that_hides_other_runs_is_named(tmp_path: Path) -> None:
-    with SummaryWriter(str(tmp_path / "old")) as writer:
+    with SummaryWriter(str(tmp_path / "runs" / "old")) as writer:
         writer.add_hparams({"lr": 0.1}, {"accuracy": 0.5})
     with pytest.warns(UserWarning, match=r"old.* holds an experiment summary"):
-        PolicyGradient("CartPole-v1", log_dir=tmp_path / "new").learn(300)
+        PolicyGradient("CartPole-v1", log_dir=tmp_path / "runs" / "new").learn(300)
     # A run of this library has none.
     PolicyGradient("CartPole-v1", log_dir=tmp_path / "elsewhere" / "a").learn(300)
     PolicyGradient("CartPole-v1", log_dir=tmp_path / "elsewhere" / "b").learn(300)
@@ -253,12 +256,43 @@ def test_histograms_are_of_the_weights_that_train(tmp_path: Path) -> None:
     assert value.sum_squares / value.num == pytest.approx(1.0, abs=1e-2)
 
 
+def test_clipped_rows_have_no_weight(tmp_path: Path) -> None:
+    """The pictures of a round show what one more step of the loss on it would report."""
+    agent = PolicyGradient("CartPole-v1", epochs=6, learning_rate=0.01, clip=0.05, seed=0)
+    shown_and_lost = []
+
+    def look(_: object) -> None:
+        rows, method, learner = agent._round, agent.method, agent.learner
+        assert rows is not None
+        shown = of_round(rows, method, learner).histograms
+        _, lost = loss(Batch(rows, float(len(rows.action))), method, learner)
+        clipped = (shown["policy/weights"] == 0.0) & (shown["policy/advantages"] != 0.0)
+        shown_and_lost.append((clipped.mean(), lost["train/clip_fraction"].double().mean().item()))
+        np.testing.assert_allclose(np.mean(shown["policy/entropy"]), lost["train/entropy"].mean().item(), rtol=1e-5)
+
+    agent.learn(4_000, callback=look)
+    shown, lost = zip(*shown_and_lost, strict=True)
+    assert shown == pytest.approx(lost)
+    assert max(shown) > 0.05
+
+
 def test_weights_of_rows_are_those_of_classes_and_samples(tmp_path: Path) -> None:
     X, y = DIGITS
     weight = np.where(y == 0, 4.0, 1.0)
     small_classifier(class_weight={1: 0.5}).fit(X, y, weight, log_dir=tmp_path)
     value = read(tmp_path).Histograms("train/row_weights")[-1].histogram_value
     assert value.max / value.min == pytest.approx(8.0, rel=1e-6)
+
+
+def test_intervals_are_those_of_the_calibrated_regressor(tmp_path: Path) -> None:
+    y = LINE[:, 0] + np.random.default_rng(0).normal(0.0, 1.0, 200)
+    settings: dict[str, Any] = {"cost": "gaussian", "conformal": True, "epochs": 200, "learning_rate": 0.01}
+    regressor = Regressor((32,), random_state=0, **settings)
+    regressor.fit(LINE[::2], y[::2], X_val=LINE[1::2], y_val=y[1::2], log_dir=tmp_path)
+    lower, upper = regressor.predict_interval(LINE[1::2], 0.9).T
+    expected = np.mean((lower <= y[1::2]) & (y[1::2] <= upper))
+    assert read(tmp_path).Scalars("val/coverage")[-1].value == pytest.approx(expected)
+    assert expected == pytest.approx(0.91, abs=0.005)  # ⌈.9 · 101⌉ of 100
 
 
 def test_f1_and_confusion_are_those_of_the_kept_network(tmp_path: Path) -> None:
@@ -282,6 +316,15 @@ def test_one_flag_turns_it_down(tmp_path: Path, log: str) -> None:
             assert pictures(tmp_path / half) == (set(), set())
             assert "train/loss" in scalars(tmp_path / half)
             assert len(list((tmp_path / half).iterdir())) == 1
+
+
+def test_a_rerun_without_logs_keeps_both_agents(tmp_path: Path) -> None:
+    run = train.Arguments("CartPole-v1", total_timesteps=300, episodes=2, quiet=True, log_dir=tmp_path, log="none")
+    for seed in (0, 1):
+        train.main(replace(run, seed=seed))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.safetensors", "earlier-1"]
+    agents = [PolicyGradient.load(tmp_path / path) for path in ("earlier-1/agent.safetensors", "agent.safetensors")]
+    assert [agent._settings["seed"] for agent in agents] == [0, 1]
 
 
 def test_another_level_is_refused_before_training(tmp_path: Path) -> None:
