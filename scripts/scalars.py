@@ -15,8 +15,8 @@ Written by `python -m scripts.scalars` from `rlce/scalars.py`; a test fails wher
 a run logs a scalar that is not here.
 
 `PolicyGradient(..., log_dir="runs/a")` and `fit(X, y, log_dir="runs/b")` write there, and the scripts into a directory
-of `runs/` unless `--log-dir` names another. `make tensorboard`, or `tensorboard --logdir runs`, shows all runs. The x-axis
-is environment steps for policies, and samples seen for classifiers and regressors.
+of `runs/` unless `--log-dir` names another. `make tensorboard`, or `tensorboard --logdir runs`, shows all runs. The
+x-axis is environment steps for policies, and samples seen for classifiers and regressors.
 
 | tab | what is there |
 |---|---|

@@ -128,7 +128,7 @@ def test_the_order_in_the_list_does_not_matter() -> None:
 def test_what_changes_nothing_is_plain_cross_entropy(rule: Any, shape: tuple[int, ...]) -> None:
     inputs, labels, weights = data()
     network = Linear()
-    loss, outputs, target, _ = computed(prepared(rule, labels, weights), network, inputs, labels, weights)
+    loss, outputs, target, *_ = computed(prepared(rule, labels, weights), network, inputs, labels, weights)
     torch.testing.assert_close(loss, (weights * F.cross_entropy(network(inputs), labels, reduction="none")).mean())
     assert outputs.shape == (30, K)
     assert target.shape == shape  # focal weights rows and leaves the class indices as they are
