@@ -30,7 +30,6 @@ _ENDS = {
     "accuracy": "test_accuracy",
     "log-loss": "test_log_loss",
     "macro F1": "test_macro_f1",
-    "calibration error": "test_calibration_error",
     "MAE": "test_mae",
     "RMSE": "test_rmse",
     "R²": "test_r2",

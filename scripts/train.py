@@ -203,7 +203,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         keep()
         if agent.trainer.best is not None:
             result["best evaluation"] = agent.trainer.best[0]
-        ends = {"best_evaluation": result.get("best evaluation")}
+        ends: dict[str, float | None] = {}
         for kind, deterministic in (("greedy", True), ("sampled", False)):
             returns, _ = evaluate_policy(
                 *(agent, env_id, arguments.episodes, deterministic, arguments.seed + 1), env_kwargs=env_kwargs
