@@ -48,7 +48,19 @@ CPU time, measured on one core of a busy machine by `python -m scripts.benchmark
 At evaluations in training, histograms are written only while they have taken at most a fiftieth of the time, and so are
 images. At the end of a training both are written, whatever they cost; for a training of seconds that is a large part.
 
-COSTS_HERE
+Whole trainings by recipes of PPO, each in a fresh process, medians. Beside other work, the CPU seconds of a training
+vary by more than its logs cost, so the time inside the tracker was counted:
+
+| training | CPU s without logs | `log="scalars"` | `log="all"` |
+|---|---|---|---|
+| CartPole-v1, 60,000 steps, no evaluation, 5 runs each | 4.5 | 30 ms, 0.7 % | 32 ms, 0.7 % |
+| LunarLander-v3, 300,000 steps, 30 evaluations, 1 run each | 65 | 66 ms, 0.1 % | 969 ms, 1.5 % |
+
+```sh
+python -m scripts.benchmark logging
+python -m scripts.benchmark logging --recipe LunarLander-v3/ppo --timesteps 300000 --evaluate-every 10000 --repeats 1
+```
+
 ## HParams
 
 TensorBoard shows five hyperparameters and five metrics until you tick others: first those that differ between the runs,
