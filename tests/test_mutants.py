@@ -26,7 +26,7 @@ def test_each_mutation_applies_and_is_python(mutant: Mutant) -> None:
 
 def test_there_are_enough_of_them_everywhere() -> None:
     folders = Counter(Path(mutant.file).parent.name for mutant in MUTANTS)
-    assert set(folders) == {"rlce", "rules", "reinforcement", "supervised"}
+    assert set(folders) == {"rlce", "rules", "reinforcement", "supervised", "scripts"}
     assert len(MUTANTS) >= 40
 
 

@@ -174,14 +174,15 @@ def test_an_experiment_summary_that_hides_other_runs_is_named(tmp_path: Path) ->
     PolicyGradient("CartPole-v1", log_dir=tmp_path / "elsewhere" / "b").learn(300)
 
 
-def test_text_is_command_versions_and_configuration(tmp_path: Path) -> None:
+def test_text_is_command_versions_and_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "orig_argv", ["python", "my train.py", "--a|b"])
     PolicyGradient("CartPole-v1", seed=11, log_dir=tmp_path).learn(600)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
     events = read(tmp_path)
     texts = {name: events.Tensors(f"run/{name}")[0].tensor_proto.string_val[0].decode() for name in TEXTS}
     assert "| settings.seed | 11 |" in texts["configuration"]
     assert f"| rlce | {rlce.__version__} |" in texts["versions"]
-    assert "pytest" in texts["command"]
+    assert "python 'my train.py' '--a" in texts["command"]
 
 
 def test_layout_opens_on_what_matters(tmp_path: Path) -> None:
