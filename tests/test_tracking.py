@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import struct
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
