@@ -10,15 +10,12 @@ from typing import Any
 
 from rlce import Classifier
 
-EPOCHS = 60
-
 
 def make(seed: int = 0, **overrides: Any) -> Classifier:
     """The untrained classifier; ``overrides`` replace parameters of `rlce.Classifier`.
 
     Example:
-        >>> make(seed=1).epochs
+        >>> make(seed=1, epochs=60).epochs
         60
     """
-    arguments: dict[str, Any] = {"hidden": (128,), "epochs": EPOCHS, **overrides}
-    return Classifier(random_state=seed, **arguments)
+    return Classifier(random_state=seed, **overrides)

@@ -1,6 +1,6 @@
 """`export`: a trained model as one ONNX file, with everything before and after its network.
 
-inputs ─► a pipeline's steps ─► standardised ─► network ─► temperature, prior, unit … ─► probabilities, choice or number
+inputs ─► a pipeline's steps ─► scaled ─► network ─► temperature, prior, unit … ─► probabilities, choice or number
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import itertools
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,7 +30,6 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from rlce import checkpoint
-from rlce.data import Standardizer
 from rlce.heads import Bernoulli, ClassHead, Gaussian
 from rlce.onnx_columns import meanings, put_before, refuse_dates
 from rlce.reinforcement import masks, spaces
@@ -37,6 +37,7 @@ from rlce.reinforcement.policy_gradient import PolicyGradient
 from rlce.supervised.classifier import Classifier
 from rlce.supervised.columns import Columns
 from rlce.supervised.regressor import Regressor
+from rlce.supervised.scaling import NormalScores, Scaler
 from rlce.version import __version__
 
 # The outputs of the file by name: what each means, and a function of the network's outputs, [N, n_outputs] → [N, ...].
@@ -48,11 +49,10 @@ class _Plan(NamedTuple):
 
     network: nn.Module
     n_inputs: int  # D
-    standardizer: Standardizer | None
     answers: _Answers
     about: dict[str, Any]  # metadata that depends on the model
     mask: int = 0  # K if a mask is an input too
-    before: tuple[Callable[[Tensor], Tensor], ...] = ()  # steps of a pipeline, [N, D] → [N, D']
+    before: tuple[Callable[[Tensor], Tensor], ...] = ()  # steps of a pipeline and the scaling, [N, D] → [N, D']
     columns: Columns | None = None  # that become the inputs
 
 
@@ -77,22 +77,12 @@ class _Deployed(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(plan.network).to("cpu", torch.float32)
         self.answers = [of for _, of in plan.answers.values()]
-        self.dtype, self.standardizer, self.before = dtype, plan.standardizer, plan.before
-        if self.standardizer is not None:
-            mean = torch.from_numpy(self.standardizer.mean)
-            self.mean = mean.to(dtype)
-            # What float32 loses of a large mean is subtracted on its own, so that the result is as in training.
-            self.rest = (mean - self.mean).to(dtype)
-            self.scale = torch.from_numpy(self.standardizer.scale).to(dtype)
+        self.dtype, self.before = dtype, plan.before
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """``[N, D]``, and ``[N, K]`` if there is a mask → the answers."""
         for step in self.before:
             inputs = step(inputs)
-        if self.standardizer is not None:
-            inputs = (inputs - self.mean - self.rest) * self.scale
-            if self.standardizer.clip is not None:
-                inputs = inputs.clamp(-self.standardizer.clip, self.standardizer.clip)
         with _Supported():
             outputs = self.network(inputs.to(torch.float32)).to(self.dtype)
             outputs = outputs if mask is None else masks.hide(outputs, mask)
@@ -109,7 +99,7 @@ def export(
 ) -> None:
     """Write a trained model as an ONNX file, as a whole or not at all; needs ``pip install 'rlce[export]'``.
 
-    The input is "inputs", ``[N, D]`` for any N. The file includes standardisation, temperature and priors.
+    The input is "inputs", ``[N, D]`` for any N. The file includes the scaling of inputs, temperature and priors.
     An estimator that was fitted with a DataFrame of text, categories and gaps has one input for each column that it
     uses, ``[N, 1]``, named like the column: numbers (NaN is a gap) or strings ("" is a gap). Dates cannot be written.
 
@@ -248,11 +238,10 @@ def _plan(model: Any, hard: bool, n_inputs: int | None) -> _Plan:
     names = getattr(model, "feature_names_in_", None)
     about["feature_names"] = None if names is None else names.tolist()
     training = model.fitted_.training
-    standardizer = training.standardizer if training.standardizer.count else None
     if training.columns is not None:
         refuse_dates(training.columns)
-    width = training.standardizer.width
-    return _Plan(training.network, width, standardizer, answers, about, columns=training.columns)
+    before = _scaling(training.scaler)
+    return _Plan(training.network, training.scaler.width, answers, about, before=before, columns=training.columns)
 
 
 def _of_pipeline(pipeline: Pipeline, hard: bool) -> _Plan:
@@ -271,7 +260,8 @@ def _of_pipeline(pipeline: Pipeline, hard: bool) -> _Plan:
     first = steps[0][1] if steps else last
     names = getattr(first, "feature_names_in_", None)
     about = {**plan.about, "feature_names": None if names is None else names.tolist()}
-    return plan._replace(n_inputs=first.n_features_in_ if steps else plan.n_inputs, before=before, about=about)
+    n_inputs = first.n_features_in_ if steps else plan.n_inputs
+    return plan._replace(n_inputs=n_inputs, before=(*before, *plan.before), about=about)
 
 
 def _flat(steps: Any) -> Iterator[tuple[str, Any]]:
@@ -326,6 +316,28 @@ def _affine(rows: Tensor, shift: ArrayLike | None, divisor: ArrayLike | None) ->
     return rows if divisor is None else rows / _like(divisor, rows)
 
 
+def _scaling(scaler: Scaler | None) -> tuple[Callable[[Tensor], Tensor], ...]:
+    """What the scaling of a model's inputs does to rows, ``[N, D]`` → ``[N, D]``; nothing if it never saw any."""
+    if scaler is None or not scaler.count:
+        return ()
+    if isinstance(scaler, NormalScores):
+        return (functools.partial(_normal_scores, scores=scaler),)
+    bound = math.inf if scaler.clip is None else scaler.clip
+    return (lambda rows: (_affine(rows, scaler.mean, None) * _like(scaler.scale, rows)).clamp(-bound, bound),)
+
+
+def _normal_scores(rows: Tensor, scores: NormalScores) -> Tensor:
+    """Linear interpolation in the table of each column: from the last knot that is no larger, along its slope."""
+    gaps, rises = (np.diff(table, append=table[:, -1:]) for table in (scores.knots, scores.scores))  # [D, K]
+    slopes = np.divide(rises, gaps, out=np.zeros_like(gaps), where=gaps > 0)
+    beyond = _affine(rows.unsqueeze(-1), scores.knots, None)  # [N, D, K]
+    place = ((beyond >= 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)
+    beyond = beyond.gather(-1, place).clamp(min=0).squeeze(-1)  # [N, D]
+    flat = place.squeeze(-1) + torch.arange(scores.width) * gaps.shape[1]
+    value, slope = (_like(table.ravel(), rows)[flat] for table in (scores.scores, slopes))
+    return value + beyond * slope
+
+
 def _like(values: ArrayLike, rows: Tensor) -> Tensor:
     """Constants as a tensor of the rows' type."""
     return torch.from_numpy(np.asarray(values, dtype=np.float64)).to(rows)
@@ -378,7 +390,7 @@ def _of_policy(agent: PolicyGradient, hard: bool) -> _Plan:
     about = {"observation_space": spaces.to_json(seen), "action_space": spaces.to_json(space)}
     n_inputs = spaces.flat_width(masks.input_space(seen, space))
     mask = head.n_outputs if masks.in_observation(seen) else 0
-    return _Plan(agent.policy, n_inputs, agent.normalizer, answers, about, mask)
+    return _Plan(agent.policy, n_inputs, answers, about, mask, _scaling(agent.normalizer))
 
 
 def _of_module(module: nn.Module, hard: bool, n_inputs: int) -> _Plan:
@@ -397,7 +409,7 @@ def _of_module(module: nn.Module, hard: bool, n_inputs: int) -> _Plan:
     else:
         ends = "Softmax, LogSoftmax, Sigmoid or Tanh"
         raise ValueError(f"hard needs a torch.nn.Sequential whose last layer is {ends}, got {type(last).__name__}")
-    return _Plan(before, n_inputs, None, answers, {})
+    return _Plan(before, n_inputs, answers, {})
 
 
 def _last_layer(module: nn.Module) -> tuple[nn.Module, nn.Module]:

@@ -35,12 +35,19 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import scripts
-from rlce import Classifier, Regressor, threads
+from rlce import Classifier, Optimization, Regressor, threads
 from scripts.benchmark import spread
 from scripts.benchmark_tables import tables
 
 SKORCH = importlib.util.find_spec("skorch") is not None
 HIDDEN, LEARNING_RATE = (128,), 1e-3
+# What makes our network the same as scikit-learn's.
+PLAIN: dict[str, Any] = {
+    "activation": "relu",
+    "dropout": 0.0,
+    "optimizer": Optimization("adam", LEARNING_RATE),
+    "scaling": "standard",
+}
 Data = tuple[NDArray[Any], NDArray[Any]]  # X, [N, D], and y, [N]
 
 
@@ -87,9 +94,7 @@ def skorch_classifier(epochs: int, batch_size: int, **module: int) -> Any:
 def classifiers(seed: int, epochs: int, batch_size: int, inputs: int, outputs: int) -> dict[str, Any]:
     """The contenders, unfitted: 128 ReLU, Adam 0.001, the same batches and epochs, no penalty, no early stopping."""
     contenders: dict[str, Any] = {
-        "rlce.Classifier": Classifier(
-            HIDDEN, learning_rate=LEARNING_RATE, batch_size=batch_size, epochs=epochs, random_state=seed
-        ),
+        "rlce.Classifier": Classifier(HIDDEN, batch_size=batch_size, epochs=epochs, random_state=seed, **PLAIN),
         "MLPClassifier": make_pipeline(
             StandardScaler(),
             MLPClassifier(
@@ -231,7 +236,6 @@ def regressors(seed: int, epochs: int) -> dict[str, Any]:
             HIDDEN,
             cost,
             quantiles=LEVELS,
-            learning_rate=LEARNING_RATE,
             weight_decay=PENALTY,
             batch_size=64,
             epochs=epochs,
@@ -239,6 +243,7 @@ def regressors(seed: int, epochs: int) -> dict[str, Any]:
             stopping=PATIENCE,
             conformal=conformal,
             random_state=seed,
+            **PLAIN,
         )
         for cost, conformal in ours
     }

@@ -62,8 +62,8 @@ def by_labels(arguments: Arguments, X: NDArray[np.float32], y: NDArray[np.int64]
         network=network(arguments.seed),
         epochs=epochs,
         batch_size=64,
-        learning_rate=1e-3,
-        standardize=False,
+        optimizer=Optimization("adam", 1e-3),
+        scaling=None,
         random_state=arguments.seed,
     )
     return classifier.fit(X, y, log_dir=arguments.log_dir / name, log=arguments.log).network_

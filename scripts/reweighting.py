@@ -24,12 +24,20 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 
 import scripts
-from rlce import Classifier, targets, threads
+from rlce import Classifier, Optimization, targets, threads
 from rlce.supervised.calibration import expected_calibration_error
 
 NOISE = 0.2
 MEASURES = ("macro-F1", "balanced accuracy", "calibration error")
 COMPARED = (0, 2)  # positions of the measures whose differences are printed
+# The same for all rules.
+NETWORK: dict[str, Any] = {
+    "hidden": (128,),
+    "activation": "relu",
+    "dropout": 0.0,
+    "optimizer": Optimization("adam", 1e-3),
+    "batch_size": 64,
+}
 RECOMMENDED: dict[str, Any] = {"rule": "imbalanced", "dropout": 0.3}
 HELD_OUT: dict[str, Any] = {"validation_split": 0.2}
 
@@ -109,13 +117,13 @@ def measured(seed: int, epochs: int) -> dict[str, list[float]]:
     for noise in (NOISE, 0.0):
         X, test_X, y, test_y = imbalanced_digits(seed, noise)
         kinds = [(name, False) for name in RULES] + [(name, True) for name in STANDARDIZED]
-        for name, standardize in kinds:
-            settings = {"hidden": (128,), "learning_rate": 1e-3, "batch_size": 64, "random_state": seed, **RULES[name]}
+        for name, standardized in kinds:
+            settings = {**NETWORK, "scaling": "standard" if standardized else None, "random_state": seed, **RULES[name]}
             target = targets.smooth_off_class(torch.from_numpy(y), 10, noise) if "soft_targets" in settings else y
-            classifier = Classifier(epochs=epochs, standardize=standardize, **settings).fit(X, target)
+            classifier = Classifier(epochs=epochs, **settings).fit(X, target)
             p = classifier.predict_proba(test_X)
             predicted = p.argmax(axis=1)
-            results[f"noise {noise}{', standardised columns' * standardize} / {name}"] = [
+            results[f"noise {noise}{', standardised columns' * standardized} / {name}"] = [
                 float(f1_score(test_y, predicted, average="macro", zero_division=0.0)),
                 float(balanced_accuracy_score(test_y, predicted)),
                 expected_calibration_error(test_y, p, bins=15),

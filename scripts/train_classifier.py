@@ -16,7 +16,6 @@ import tyro
 import rlce
 import scripts
 import scripts.tables
-from agents import digits
 from rlce import tables, targets
 from rlce.supervised.report import check_path
 from scripts import reports
@@ -47,23 +46,23 @@ class Arguments:
     """classification predicts a class, regression a number."""
     seed: int = 0
     """Fixes the split, weights and order."""
-    epochs: int | None = None
-    """Largest number of passes over the training rows; by default 60, or 100 with --imbalanced."""
-    hidden: tuple[int, ...] = (128,)
+    epochs: int | Literal["auto"] = "auto"
+    """Largest number of passes over the training rows; auto makes 1,000 gradient steps, or more for many rows."""
+    hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers."""
     learning_rate: float = 1e-3
     """Step size."""
     batch_size: int | Literal["auto"] = "auto"
-    """Rows in a gradient step; auto is 64, or more from 32,768 rows on."""
-    dropout: float | None = None
-    """Probability of zeroing a hidden unit in training; by default 0, or 0.3 with --imbalanced."""
+    """Rows in a gradient step; auto is 16 to 256, and more for very many rows."""
+    dropout: float = 0.2
+    """Probability of zeroing a hidden unit in training."""
     smoothing: float = 0.0
     """Label smoothing: the part of the weight that is spread over all classes."""
     class_weight: Literal["balanced"] | None = None
     """balanced: all classes count the same, however many rows they have."""
     imbalanced: bool = False
-    """The settings that docs/reweighting.md recommends for imbalanced classes: logit adjustment, generalised
-    cross-entropy, dropout 0.3, 100 epochs and no held-out rows."""
+    """The rules that docs/reweighting.md recommends for imbalanced classes with some wrong labels: logit adjustment and
+    generalised cross-entropy. No rows are held out."""
     cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] | None = None
     """The cost of a regression, by default squared; quantile and gaussian give intervals."""
     validation_split: float | None = None
@@ -125,18 +124,16 @@ def read(arguments: Arguments) -> tuple[Rows, Rows, dict[str, Any] | None]:
 
 def make(arguments: Arguments) -> rlce.Classifier | rlce.Regressor:
     """The untrained estimator. All of its parameters are named here and nowhere else."""
-    usual: dict[str, Any] = {"dropout": 0.0, "epochs": digits.EPOCHS, "validation_split": 0.1}
-    if arguments.imbalanced:
-        usual = {"dropout": 0.3, "epochs": 100, "validation_split": 0.0}
-    given = {name: getattr(arguments, name) for name in usual if getattr(arguments, name) is not None}
+    split = arguments.validation_split
     shared: dict[str, Any] = {
         "hidden": arguments.hidden,
+        "dropout": arguments.dropout,
         "learning_rate": arguments.learning_rate,
         "batch_size": arguments.batch_size,
+        "epochs": arguments.epochs,
+        "validation_split": (0.0 if arguments.imbalanced else 0.1) if split is None else split,
         "stopping": arguments.patience,
         "random_state": arguments.seed,
-        **usual,
-        **given,
     }
     if arguments.task == "regression":
         return rlce.Regressor(cost=arguments.cost or "squared", **shared)

@@ -218,7 +218,7 @@ def trained(case: Case, y: Tensor | None = None, sample_weight: Tensor | None = 
         network=lambda n_inputs, n_outputs: Table(logits),
         optimizer=Optimization("sgd", learning_rate=1.0, momentum=0.0),
         batch_size=len(logits),
-        standardize=False,
+        scaling=None,
         random_state=0,
         **settings,
     )

@@ -72,7 +72,7 @@ TWO_ROWS = np.array([[0.0], [1.0]], np.float32)
 
 def test_overlapping_data_cross_entropy_learns_the_posterior() -> None:
     classifier = Classifier(
-        network=nn.Linear, epochs=300, learning_rate=0.05, batch_size=20, standardize=False, random_state=0
+        network=nn.Linear, epochs=300, learning_rate=0.05, batch_size=20, scaling=None, random_state=0
     ).fit(OVERLAPPING_X, OVERLAPPING_Y)
     learned = classifier.predict_proba(TWO_ROWS)[:, 1]
     # The two rows determine the linear model's two free logits, so its optimum is the posterior itself.

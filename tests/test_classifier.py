@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from agents import digits
-from rlce import Classifier, calibration, targets
+from rlce import Classifier, Optimization, calibration, targets
 from rlce.data import batches_of
 from rlce.supervised.classes import Labels
 from rlce.supervised.loss import Batch
@@ -79,6 +79,7 @@ def test_logarithms_and_scores_say_what_probabilities_and_choices_say(
     if rule is None:  # their softmax
         odds = np.exp(np.stack([0 * scores, scores], axis=1) if classes == 2 else scores)
         np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, rtol=1e-9)
+    classifier = small(rule=rule, scaling="standard", **settings).fit(X[10:], y[10:])
     far = classifier.predict_log_proba(1e4 * X)
     assert np.isfinite(far).all()
     assert far.min() < np.log(np.finfo(np.float64).tiny)
@@ -105,13 +106,13 @@ def test_the_same_random_state_gives_bit_equal_parameters_and_touches_nothing_gl
 
 
 def test_a_weight_is_a_repeated_row_where_one_batch_holds_all() -> None:
-    """Up to rounding, standardising and class frequencies included; a weight of zero is no row at all."""
+    """Up to rounding, scaling and class frequencies included; a weight of zero is no row at all."""
     X, y = BLOBS[0][:60], BLOBS[1][:60]
     weight = np.random.default_rng(0).integers(0, 3, len(X)).astype(float)
     repeats = weight.astype(int)
     rules: list[Any] = [None, targets.logit_adjusted, targets.class_balanced, [targets.focal, targets.smooth]]
     for rule in rules:
-        one = small(rule=rule, batch_size=128)
+        one = small(rule=rule, batch_size=128, dropout=0.0)
         weighted = one.fit(X, y, sample_weight=weight).predict_proba(X)
         repeated = one.fit(np.repeat(X, repeats, axis=0), np.repeat(y, repeats)).predict_proba(X)
         np.testing.assert_allclose(weighted, repeated, atol=1e-7)
@@ -152,7 +153,7 @@ def test_smoothing_by_a_rule_is_label_smoothing() -> None:
     """The optimum of smoothed cross-entropy on one repeated input is the smoothed label itself."""
     X, y = np.ones((40, 1)), np.array([0, 1] * 4 + [0] * 32)
     rule = functools.partial(targets.smooth, epsilon=0.5)
-    settings: dict[str, Any] = {"hidden": (), "standardize": False, "batch_size": 40, "epochs": 500}
+    settings: dict[str, Any] = {"hidden": (), "scaling": None, "batch_size": 40, "epochs": 500}
     plain, smoothed = (small(rule=r, learning_rate=0.05, **settings).fit(X, y) for r in (None, rule))
     assert plain.predict_proba(X[:1])[0, 1] == pytest.approx(0.1, abs=1e-3)
     assert smoothed.predict_proba(X[:1])[0, 1] == pytest.approx(0.5 * 0.1 + 0.5 / 2, abs=1e-3)
@@ -162,14 +163,16 @@ def test_smoothing_by_a_rule_is_label_smoothing() -> None:
 
 def test_validation_restores_the_best_and_patience_stops() -> None:
     X, y = (array[:400] for array in load_digits(return_X_y=True))
-    classifier = Classifier(hidden=(32,), epochs=200, validation_split=0.2, stopping=3, random_state=0).fit(X, y)
+    settings: dict[str, Any] = {"hidden": (32,), "monitor": "accuracy", "validation_split": 0.2, "random_state": 0}
+    settings["optimizer"] = Optimization("adam")  # with a schedule, a shorter training would be another one
+    classifier = Classifier(epochs=200, stopping=3, **settings).fit(X, y)
     accuracies = [epoch["val/accuracy"] for epoch in classifier.history_]
     first = int(np.argmax(accuracies))
     equal = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy == accuracies[first]]
     best = min(equal, key=lambda epoch: classifier.history_[epoch]["val/loss"])
     assert best > first  # so that the tie matters here: it is an improvement
     assert len(accuracies) == classifier.n_epochs_ == best + 1 + 3
-    shorter = Classifier(hidden=(32,), epochs=best + 1, validation_split=0.2, random_state=0).fit(X, y)
+    shorter = Classifier(epochs=best + 1, **settings).fit(X, y)
     np.testing.assert_array_equal(shorter.predict_proba(X), classifier.predict_proba(X))
 
 
@@ -252,7 +255,7 @@ def test_bad_input() -> None:
         small().fit(X, y, sample_weight=-np.ones(len(X)))
     with pytest.raises(ValueError, match="optimizer must be one of adam, adamw, sgd"):
         small(optimizer="lbfgs").fit(X, y)
-    with pytest.raises(ValueError, match="epochs must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match='epochs must be a whole number of at least 1, or "auto", got 0'):
         small(epochs=0).fit(X, y)
     with pytest.raises(ValueError, match="features"):
         small(epochs=1).fit(X, y).predict(X[:, :1])
@@ -337,7 +340,7 @@ def test_several_labels_are_independent_binary_classifiers() -> None:
     """Without hidden units, and all rows in one batch, an output is scikit-learn's logistic regression of a label."""
     X, y = several_labels(200)
     y[::7] = 1 - y[::7]  # not separable
-    settings: dict[str, Any] = {"hidden": (), "epochs": 3000, "learning_rate": 0.02, "batch_size": 200}
+    settings: dict[str, Any] = {"hidden": (), "epochs": 3000, "learning_rate": 0.02, "batch_size": 200, "scaling": None}
     ours = small(**settings).fit(X, y).predict_proba(X)
     for label in range(3):
         exact = LogisticRegression(C=1e10).fit(X, y[:, label]).predict_proba(X)[:, 1]
@@ -351,7 +354,7 @@ def test_soft_targets_are_rows_of_weights() -> None:
     soft, plain = (small(soft_targets=flag).fit(X, t) for flag, t in ((True, rows), (False, y)))
     np.testing.assert_allclose(soft.predict_proba(X), plain.predict_proba(X), atol=1e-5)
     random = np.random.default_rng(0).dirichlet([1.0, 2.0, 3.0], size=50)
-    settings: dict[str, Any] = {"hidden": (), "standardize": False, "batch_size": 50, "epochs": 800}
+    settings: dict[str, Any] = {"hidden": (), "scaling": None, "batch_size": 50, "epochs": 800}
     one = small(soft_targets=True, **settings).fit(np.ones((50, 1)), random)
     np.testing.assert_allclose(one.predict_proba([[1.0]])[0], random.mean(axis=0), atol=1e-3)
     assert one.classes_.tolist() == [0, 1, 2]
@@ -400,7 +403,7 @@ def test_labels_that_make_no_sense() -> None:
 def test_class_weights_are_sample_weights_of_a_class() -> None:
     X, y = BLOBS[0][:50], BLOBS[1][:50]
     # Sample weights count in the columns' mean and deviation, class weights do not.
-    settings: dict[str, Any] = {"batch_size": 50, "standardize": False}
+    settings: dict[str, Any] = {"batch_size": 50, "scaling": None}
     given = small(class_weight={0: 3.0, 2: 0.5}, **settings).fit(X, y)
     by_row = small(**settings).fit(X, y, sample_weight=np.array([3.0, 1.0, 0.5])[y])
     # The scale of the weights differs, which Adam hardly sees.
@@ -525,7 +528,7 @@ class Convolutional(nn.Sequential):
 def test_convolutional_network_on_digits_as_images(tmp_path: Path) -> None:
     X, y = load_digits(return_X_y=True)
     train_X, test_X, train_y, test_y = train_test_split(X, y, test_size=0.2, stratify=y, random_state=0)
-    settings: dict[str, Any] = {"standardize": False, "learning_rate": 0.003, "epochs": 30, "random_state": 0}
+    settings: dict[str, Any] = {"scaling": None, "learning_rate": 0.003, "epochs": 30, "random_state": 0}
     classifier = Classifier(network=Convolutional, **settings).fit(train_X / 16, train_y)
     assert classifier.score(test_X / 16, test_y) >= 0.97
     classifier.save(tmp_path / "c")
@@ -539,6 +542,7 @@ def test_convolutional_network_on_digits_as_images(tmp_path: Path) -> None:
 def test_without_held_out_rows_cross_entropy_is_watched_where_the_objective_s_value_says_nothing() -> None:
     X, y = (array[:600] for array in load_digits(return_X_y=True))
     settings: dict[str, Any] = {"hidden": (32,), "rule": targets.squared_error, "epochs": 60, "random_state": 0}
+    settings |= {"activation": "relu", "dropout": 0.0, "batch_size": 64, "optimizer": Optimization("adam")}
     stopped = Classifier(stopping=5, **settings).fit(X, y)
     losses, costs = ([epoch[f"train/{name}"] for epoch in stopped.history_] for name in ("loss", "cross_entropy"))
     assert int(np.argmin(losses)) + 1 + 5 < 60  # watching the objective's value would have stopped here
@@ -642,6 +646,7 @@ def test_restarts_are_compared_with_weights() -> None:
     X, y = BLOBS
     weight = np.random.default_rng(0).integers(1, 30, len(X))
     settings: dict[str, Any] = {"rule": targets.focal, "batch_size": 10_000, "epochs": 3, "hidden": (4,), "restarts": 4}
+    settings["dropout"] = 0.0
     for seed in range(6):
         one = Classifier(**settings, learning_rate=0.02, random_state=seed)
         weighted = one.fit(X, y, sample_weight=weight).predict_proba(X)

@@ -45,7 +45,7 @@ X, Y = make_blobs(200, 4, centers=3, cluster_std=3.0, random_state=0)
 X = X.astype(np.float32)
 NAMES = np.array(["red", "green", "blue"])[Y]
 MANY = np.random.default_rng(0).normal(0.0, 6.0, (1000, 4)).astype(np.float32)
-SMALL: dict[str, Any] = {"hidden": (8,), "epochs": 5, "learning_rate": 0.02, "random_state": 0}
+SMALL: dict[str, Any] = {"hidden": (8,), "activation": "relu", "epochs": 5, "learning_rate": 0.02, "random_state": 0}
 
 
 class Deployed:
@@ -98,7 +98,8 @@ def check_classifier(path: Path, classifier: Classifier, *, atol: float = 1e-5) 
     [
         pytest.param({}, id="plain"),
         pytest.param({"batch_size": 1_000}, id="double precision"),
-        pytest.param({"standardize": False, "temperature": 2.5}, id="temperature, not standardised"),
+        pytest.param({"scaling": None, "temperature": 2.5}, id="temperature, not scaled"),
+        pytest.param({"scaling": "standard"}, id="standardised"),
         pytest.param({"class_weight": "balanced", "prior": "training", "temperature": 0.5}, id="training prior"),
         pytest.param({"rule": targets.two_class_rows, "temperature": 1.5}, id="one-vs-all"),
         pytest.param({"activation": "softplus"}, id="softplus"),
@@ -112,6 +113,13 @@ def test_a_classifier_answers_as_before(settings: dict[str, Any], tmp_path: Path
     assert about["classes"] == ["blue", "green", "red"]
     assert (about["kind"], about["rlce"], about["hard"]) == ("Classifier", rlce.__version__, False)
     assert about["inputs"] == {"inputs": ["N", 4]}
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+def test_smooth_activations_answer_as_before(activation: str, tmp_path: Path) -> None:
+    classifier = Classifier(**{**SMALL, "activation": activation}).fit(X, NAMES)
+    exported = deployed(tmp_path, classifier)
+    np.testing.assert_allclose(exported(MANY), classifier.predict_proba(MANY), atol=1e-5, rtol=0)
 
 
 def test_two_classes_several_labels_and_soft_targets(tmp_path: Path) -> None:
@@ -204,7 +212,7 @@ def test_a_pipeline_is_one_graph(name: str, tmp_path: Path) -> None:
     """Every step is felt: the estimator does not standardise, and the columns have other places and sizes."""
     gaps = name in ("gaps", "nested")
     rows = (GAPS if gaps else X.astype(float)) * [1.0, 10.0, 0.1, 3.0] + [0.0, 5.0, 1.0, -20.0]
-    pipeline = make_pipeline(*STEPS[name], Classifier(**SMALL, standardize=False)).fit(rows, NAMES)
+    pipeline = make_pipeline(*STEPS[name], Classifier(**SMALL, scaling=None)).fit(rows, NAMES)
     exported = deployed(tmp_path, pipeline, double=True)
     assert exported.about["kind"] == "Classifier"
     assert exported.about["inputs"] == {"inputs": ["N", 4]}
@@ -307,7 +315,7 @@ def passes_rows_on(n_inputs: int, n_outputs: int) -> nn.Module:
     return linear
 
 
-SAME: dict[str, Any] = {"network": passes_rows_on, "standardize": False, "epochs": 1, "learning_rate": 1e-30}
+SAME: dict[str, Any] = {"network": passes_rows_on, "scaling": None, "epochs": 1, "learning_rate": 1e-30}
 
 
 @pytest.mark.parametrize("cost", ["quantile", "gaussian"])

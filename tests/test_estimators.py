@@ -39,18 +39,21 @@ def small(kind: type, **settings: Any) -> Any:
 both = pytest.mark.parametrize(("kind", "y"), [(Classifier, LABELS), (Regressor, NUMBERS)], ids=["labels", "numbers"])
 
 
+WHOLE: dict[str, Any] = {"dropout": 0.0, "batch_size": 256, "epochs": 200, "learning_rate": 0.01}
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @pytest.mark.parametrize(
     "estimator",
     [
-        Classifier(),
-        Regressor(),
-        Regressor(cost="quantile", quantiles=(0.05, 0.5, 0.95)),
-        Regressor(cost="gaussian"),
-        Regressor(cost="absolute"),
-        Regressor(cost="huber"),
+        Classifier(**WHOLE),
+        Regressor(**WHOLE),
+        Regressor(**WHOLE, cost="quantile", quantiles=(0.05, 0.5, 0.95)),
+        Regressor(**WHOLE, cost="gaussian"),
+        Regressor(**WHOLE, cost="absolute"),
+        Regressor(**WHOLE, cost="huber"),
     ],
-    ids=str,
+    ids=["classes", "squared", "quantile", "gaussian", "absolute", "huber"],
 )
 def test_scikit_learn_s_own_checks(estimator: Any) -> None:
     """All pass; the one or two that are skipped, scikit-learn skips for its own estimators, too."""
@@ -79,11 +82,13 @@ ENDLESS = dict.fromkeys(
     ("estimator", "cannot"),
     [
         (
-            Classifier(dropout=0.2),
-            {WEIGHTS: "dropout draws for each row, so a repeated row is dropped twice by chance"},
+            Classifier(),
+            {
+                WEIGHTS: "dropout draws for each row and batches are drawn by rows, so a repeated row is met twice by chance"
+            },
         ),
         (
-            Classifier(validation_split=0.2, stopping=5),
+            Classifier(**WHOLE, monitor="accuracy", validation_split=0.2, stopping=5),
             {
                 WEIGHTS: "held-out rows are drawn by rows: one of two equal rows may train while the other is held out",
                 "check_class_weight_classifiers": "the best epoch is chosen by the accuracy of held-out rows, in which "
@@ -91,16 +96,16 @@ ENDLESS = dict.fromkeys(
             },
         ),
         (
-            Regressor(validation_split=0.2, stopping=5),
+            Regressor(**WHOLE, validation_split=0.2, stopping=5),
             {WEIGHTS: "held-out rows are drawn by rows: one of two equal rows may train while the other is held out"},
         ),
-        (Classifier(optimizer=Optimization(schedule="cosine")), ENDLESS),
+        (Classifier(**WHOLE, optimizer=Optimization(schedule="cosine")), ENDLESS),
         (
-            Regressor(optimizer=Optimization(schedule="cosine", schedule_timesteps=1_000_000)),
+            Regressor(**WHOLE, optimizer=Optimization(schedule="cosine", schedule_timesteps=1_000_000)),
             {WEIGHTS: "schedule_timesteps counts rows, and a repeated row is two"},
         ),
     ],
-    ids=["dropout", "early stopping", "early stopping, numbers", "cosine", "cosine with its end"],
+    ids=["defaults", "early stopping", "early stopping, numbers", "cosine", "cosine with its end"],
 )
 def test_scikit_learn_s_own_checks_of_other_settings(estimator: Any, cannot: dict[str, str]) -> None:
     """Exactly the checks fail that cannot apply, each for the reason that stands here and in the documentation."""
@@ -271,7 +276,7 @@ def test_validation_set_in_place_of_a_split(kind: type, y: Any) -> None:
 def test_validation_rows_go_through_a_pipeline_like_the_training_rows(kind: Any, y: Any) -> None:
     """By scikit-learn's metadata routing; without the scaler the held-out rows would be a thousand times too large."""
     rows, held = 1e3 * X[:80], 1e3 * X[80:]
-    one = small(kind, standardize=False)
+    one = small(kind, scaling=None)
     scaler = StandardScaler().fit(rows)
     by_hand = clone(one).fit(scaler.transform(rows), y[:80], X_val=scaler.transform(held), y_val=y[80:])
     with sklearn.config_context(enable_metadata_routing=True):
@@ -311,13 +316,13 @@ def test_partial_fit_learns_over_calls_and_standardises_by_all_rows(kind: type, 
         one.partial_fit(X[part], y[part], **({"classes": [0, 1, 2]} if kind is Classifier else {}))
     assert one.score(X, y) > 0.7
     assert one.n_epochs_ == 60
-    np.testing.assert_allclose(one.fitted_.training.standardizer.mean, X.mean(axis=0), atol=1e-12)
-    np.testing.assert_allclose(one.fitted_.training.standardizer.variance, X.var(axis=0), atol=1e-12)
+    np.testing.assert_allclose(one.fitted_.training.scaler.mean, X.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(one.fitted_.training.scaler.variance, X.var(axis=0), atol=1e-12)
 
 
 def test_partial_fit_keeps_the_optimiser_s_moments() -> None:
     """Two calls are two epochs of one training: not so if Adam began anew."""
-    settings: dict[str, Any] = {"hidden": (), "batch_size": 200, "standardize": False, "random_state": 0}
+    settings: dict[str, Any] = {"hidden": (), "batch_size": 200, "scaling": None, "random_state": 0}
     twice = Regressor(**settings).partial_fit(X, NUMBERS).partial_fit(X, NUMBERS)
     network = Regressor(**settings).partial_fit(X, NUMBERS)
     anew = dataclasses.replace(network.fitted_.training, optimizer_state={})
@@ -387,7 +392,7 @@ def test_a_failed_refit_leaves_the_fit_as_it_was(kind: type, y: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": 0}, r"epochs must be a whole number of at least 1, or \"auto\", got 0"),
         ({"restarts": 1.5}, "restarts must be a whole number of at least 1, got 1.5"),
         ({"batch_size": "all"}, "batch_size must be a whole number of at least 1, or \"auto\", got 'all'"),
         ({"validation_split": 1.0}, r"validation_split must lie in \[0, 1\), got 1.0"),
@@ -545,7 +550,7 @@ def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
     frame = pd.DataFrame(X, columns=["a", "b"])
     fitted = small(kind).fit(frame, y)
     before, value = fitted.predict(frame), fitted.fitted_
-    statistics = value.training.standardizer.mean.copy()
+    statistics = value.training.scaler.mean.copy()
     bad = np.zeros(len(X)) if kind is Classifier else np.array(["x"] * len(X))
     too_wide = {"dropout": 0.0, "network": lambda a, b: torch.nn.Linear(a, b + 1)}
     for settings, message in (({"dropout": 2.0}, "dropout must lie"), (too_wide, "network: for inputs")):
@@ -566,7 +571,7 @@ def test_what_is_refused_leaves_the_fit_as_it_was(kind: Any, y: Any) -> None:
         np.testing.assert_array_equal(fitted.set_params(network=None).predict(frame), before)
         assert fitted.fitted_ is value
         assert fitted.feature_names_in_.tolist() == ["a", "b"]
-    np.testing.assert_array_equal(value.training.standardizer.mean, statistics)
+    np.testing.assert_array_equal(value.training.scaler.mean, statistics)
 
 
 @both
@@ -674,11 +679,9 @@ def test_files_that_say_what_cannot_be(kind: Any, y: Any, tmp_path: Path) -> Non
         ({"stopping": 1.5}, "stopping must be a whole number of at least 1, None, or an rlce.Stopping, got 1.5"),
         ({"network": 5}, "network must be a factory"),
         ({"network": torch.nn.Linear(2, 3)}, "network must be a factory .* that makes a new network, got the module"),
-        ({"standardize": StandardScaler()}, r"standardize must be True or False, got StandardScaler\(\)"),
-        ({"standardize": 1}, "standardize must be True or False, got 1"),
         ({"stopping": True}, "stopping must be a whole number of at least 1, None, or an rlce.Stopping, got True"),
         ({"stopping": "5"}, "stopping must be a whole number of at least 1, None, or an rlce.Stopping, got '5'"),
-        ({"epochs": True}, "epochs must be a whole number of at least 1, got True"),
+        ({"epochs": True}, r"epochs must be a whole number of at least 1, or \"auto\", got True"),
         ({"batch_size": True}, 'batch_size must be a whole number of at least 1, or "auto", got True'),
         ({"hidden": (True,)}, r"hidden .* must be whole numbers of at least 1, got \[2, True, "),
         ({"learning_rate": True}, "learning_rate must be positive and finite, got True"),

@@ -48,7 +48,7 @@ class Step:
 
         descent = Optimization("sgd", RATE, momentum=0.0)
         self.fitted = estimator.set_params(
-            network=factory, optimizer=descent, batch_size=N, epochs=1, standardize=False, random_state=0
+            network=factory, optimizer=descent, batch_size=N, epochs=1, scaling=None, random_state=0
         ).fit(X, y, sample_weight=sample_weight)
         (before,) = made
         self.parameters = list(before.parameters())

@@ -49,17 +49,24 @@ class Classifier(ClassifierMixin, Estimator):
         soft_targets: True if ``y`` holds rows of probabilities.
         activation: see `rlce.network.MLP`.
         dropout: probability of zeroing a hidden unit in training.
-        optimizer: "adam", "adamw", "sgd", "adadelta" or "rmsprop", or an `rlce.Optimization` for schedules, momentum
-            and clipping.
+        optimizer: "adam", "adamw", "sgd", "adadelta" or "rmsprop", whose learning rate falls along half a cosine to 0
+            (in `partial_fit`, which has no end, it stays); or an `rlce.Optimization` for other schedules, momentum and
+            clipping.
         learning_rate: at the start; None for the optimiser's default (0.001).
         weight_decay: see `rlce.Optimization`; None for the optimiser's default (0.01 for "adamw", else 0).
-        batch_size: rows per gradient step; "auto" is 64, or more from 32,768 rows on.
-        epochs: the largest number of passes over the training rows.
-        standardize: shift and scale every column by the mean and deviation of the training rows.
+        batch_size: rows per gradient step; "auto" is about a sixteenth of the rows as a power of two, from 16 to 256,
+            and more from 131,072 rows on, up to 1,024.
+        epochs: the largest number of passes over the training rows; "auto" makes at least 1,000 gradient steps, or
+            40 √N for N rows if that is more, and at least 10 passes.
+        scaling: "quantile" puts normal scores in place of each column's values (see
+            `rlce.supervised.scaling.NormalScores`): then only their order counts, and neither heavy tails nor a broken
+            row does harm, but outside the range of the training rows a prediction stays as it is at its end.
+            "standard" subtracts the mean and divides by the standard deviation. None leaves the columns as they are.
+            Both are learnt from the training rows, and a column that is constant there has no influence.
         validation_split: part of the rows, class by class, that is held out to choose the best epoch by ``monitor``;
             its parameters are kept. 0 for none.
-        monitor: what is watched on the held-out rows: "accuracy" (ties are broken by the loss), or "loss", which
-            is the better choice if they are few.
+        monitor: what is watched on the held-out rows: "loss", or "accuracy", that is, the zero-one error (ties are
+            broken by the loss).
         stopping: stop after this many epochs without an improvement of ``monitor``, or an `rlce.Stopping`; None to run
             all epochs. Without held-out rows the training loss is watched (the cross-entropy if a rule depends on the
             outputs, because the value of such a loss means nothing).
@@ -78,7 +85,7 @@ class Classifier(ClassifierMixin, Estimator):
         classes_: the labels, sorted, ``[K]``; 0, 1, ... for several labels a row and for soft targets.
         n_features_in_: D.
         feature_names_in_: column names, ``[D]``, if X had any.
-        network_: the trained network, from standardised inputs to logits.
+        network_: the trained network, from scaled inputs to logits.
         temperature_: T.
         class_prior_: class frequencies of the training rows, ``[K]``; None if every output is a sigmoid.
         network_prior_: the class frequencies that the network's own probabilities are for, ``[K]``; None if every
@@ -101,21 +108,21 @@ class Classifier(ClassifierMixin, Estimator):
 
     def __init__(
         self,
-        hidden: Sequence[int] = (128,),
+        hidden: Sequence[int] = (128, 128),
         rule: RuleLike | None = None,
         *,
         class_weight: Mapping[Any, float] | str | None = None,
         soft_targets: bool = False,
-        activation: str = "relu",
-        dropout: float = 0.0,
+        activation: str = "silu",
+        dropout: float = 0.2,
         optimizer: str | Optimization = "adam",
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         batch_size: int | str = "auto",
-        epochs: int = 100,
-        standardize: bool = True,
+        epochs: int | str = "auto",
+        scaling: str | None = "quantile",
         validation_split: float = 0.0,
-        monitor: str = "accuracy",
+        monitor: str = "loss",
         stopping: int | Stopping | None = None,
         restarts: int = 1,
         temperature: float | str = 1.0,
@@ -135,7 +142,7 @@ class Classifier(ClassifierMixin, Estimator):
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.epochs = epochs
-        self.standardize = standardize
+        self.scaling = scaling
         self.validation_split = validation_split
         self.monitor = monitor
         self.stopping = stopping
@@ -155,8 +162,9 @@ class Classifier(ClassifierMixin, Estimator):
     ) -> Self:
         """Train one more epoch, on these rows.
 
-        Columns are standardised by all rows so far, and class frequencies are those of all rows so far. A learning-rate
-        schedule needs ``Optimization(schedule_timesteps=...)``; it counts the rows of all calls, also those of `fit`.
+        Class frequencies are those of all rows so far. Normal scores stay as `fit` learnt them; without a `fit` before,
+        columns are standardised, by the mean and deviation of all rows so far. A learning-rate schedule needs
+        ``Optimization(schedule_timesteps=...)``; it counts the rows of all calls, also those of `fit`.
 
         Args:
             X: ``[N, D]``.

@@ -37,7 +37,7 @@ class Estimator(BaseEstimator):
 
     @property
     def network_(self) -> nn.Module:
-        """The trained network; its inputs are standardised."""
+        """The trained network; its inputs are scaled."""
         return self.fitted_.training.network
 
     @property
@@ -112,8 +112,7 @@ class Estimator(BaseEstimator):
         """Write everything learnt and all parameters into one file, atomically and without pickle.
 
         ``partial_fit`` after loading continues exactly as without the file: the optimiser's state and the seed of the
-        next draws are saved. Only the random stream of dropout starts again, and so does whatever a module of a
-        ``network`` factory keeps outside its ``state_dict``.
+        next draws are saved. Only what a module of a ``network`` factory keeps outside its ``state_dict`` starts again.
 
         Args:
             path: the file; an existing one is replaced.
@@ -230,7 +229,7 @@ class Estimator(BaseEstimator):
         raise NotImplementedError
 
     def _task(self, known: Any, rows: Rows, before: Fitted | None) -> Task:
-        """The task for standardised rows with these targets."""
+        """The task for scaled rows with these targets."""
         raise NotImplementedError
 
     def _outputs(self, X: Any, *, masks: bool = False) -> Tensor:

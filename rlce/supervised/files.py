@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from rlce import checkpoint
-from rlce.data import Standardizer
 from rlce.heads import cost_named
 from rlce.network import NetworkFactory, check_layers, checked_device, number_type
 from rlce.optimization import Optimization, check_state
@@ -18,6 +17,7 @@ from rlce.supervised.columns import Columns
 from rlce.supervised.fitting import Fitted, Training, plan_of
 from rlce.supervised.loss import from_json, to_json
 from rlce.supervised.rows import draw_seed, stream_of
+from rlce.supervised.scaling import read_scaler
 from rlce.trainer import Stopping
 
 # These describe the fitted network; their values at the fit are saved, even if they were changed afterwards.
@@ -89,7 +89,7 @@ def save(estimator: Any, path: str | os.PathLike[str], extra: Mapping[str, Any] 
     }
     parts = {
         "network": training.network.state_dict(),
-        "standardizer": training.standardizer.state_dict(),
+        "scaler": training.scaler.state_dict(),
         "optimizer": training.optimizer_state,
     }
     tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
@@ -127,18 +127,17 @@ def load(
         saved, state = config["settings"], config["state"]
         if saved["network"] is not None and network is None:
             raise checkpoint.foreign_network(path)
+        if "standardize" in saved:  # files of earlier versions
+            saved["scaling"] = "standard" if saved.pop("standardize") else None
         parameters = {name: _from_json(name, value) for name, value in saved.items()}
         estimator = kind(**{**parameters, "network": network, "device": device, **given})
         plan = plan_of(estimator.get_params(deep=False))
         known = about.from_json(state, parameters)
         columns = Columns.from_json(state["columns"]) if "columns" in state else None
         inputs = state["features"] if columns is None else len(columns.outputs)
-        if tensors["standardizer.mean"].shape != (inputs,):
-            raise ValueError(f"it has statistics of other columns than {inputs}")
+        scaler = read_scaler(tensors, inputs)
         if network is None:
             check_layers([inputs, *saved["hidden"], known.head.n_outputs], checkpoint.section(tensors, "network."))
-        standardizer = Standardizer(inputs)
-        standardizer.load_state_dict(checkpoint.section(tensors, "standardizer."))
         made = plan.make(inputs, known.head.n_outputs, 0, state["double"])
         made.load_state_dict(checkpoint.section(tensors, "network."))
         moments = checkpoint.section(tensors, "optimizer.")
@@ -148,7 +147,7 @@ def load(
             estimator.feature_names_in_ = np.array(state["feature_names"], dtype=object)
         training = Training(
             made.eval(),
-            standardizer,
+            scaler,
             int(state.get("seed", draw_seed(stream_of(estimator.random_state)))),
             [dict(epoch) for epoch in state["history"]],
             moments,

@@ -8,7 +8,6 @@ anything has changed. What was learnt is kept as one value, also if the training
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import itertools
@@ -27,9 +26,10 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from rlce import threads
-from rlce.data import Standardizer, batches_of
+from rlce.data import batches_of
 from rlce.network import (
     MLP,
+    Dropout,
     NetworkFactory,
     build,
     check_factory,
@@ -46,6 +46,7 @@ from rlce.supervised.columns import Columns
 from rlce.supervised.fields import Notes
 from rlce.supervised.loss import Batch
 from rlce.supervised.rows import Rows, draw_seed
+from rlce.supervised.scaling import KINDS, Scaler, scaler_for
 from rlce.tracking import Details, Tracker
 from rlce.trainer import Callback, Monitor, Progress, Round, Stopping, Trainer
 
@@ -63,9 +64,9 @@ class Plan:
     network: NetworkFactory | None
     device: str
     batch_size: int | str
-    epochs: int
+    epochs: int | str
     restarts: int
-    standardize: bool
+    scaling: str | None
     validation_split: float
 
     def make(self, n_inputs: int, n_outputs: int, seed: int, double: bool) -> nn.Module:
@@ -77,10 +78,18 @@ class Plan:
         return made.to(self.device, torch.float64 if double else torch.float32)
 
     def rows_a_step(self, rows: int) -> int:
-        """Batch size. "auto" is 64 up to 32,767 rows, then about a 256th of them as a power of two, at most 1,024."""
+        """Batch size. "auto" is a power of two: a sixteenth of the rows, from 16 to 256, then a 256th, up to 1,024."""
         if self.batch_size != "auto":
             return int(self.batch_size)
-        return min(1_024, max(64, 2 ** int(math.log2(max(rows, 256) / 256))))
+        small, large = (2 ** int(math.log2(max(rows / parts, 16))) for parts in (16, 256))
+        return max(min(small, 256), min(large, 1_024))
+
+    def passes(self, rows: int) -> int:
+        """Epochs. "auto" gives at least 1,000 gradient steps, and 40 √N if that is more; at least 10 epochs."""
+        if self.epochs != "auto":
+            return int(self.epochs)
+        steps_an_epoch = math.ceil(rows / self.rows_a_step(rows))
+        return max(10, math.ceil(max(1_000, 40 * math.sqrt(rows)) / steps_an_epoch))
 
 
 def plan_of(parameters: Mapping[str, Any], once: bool = False) -> Plan:
@@ -90,11 +99,14 @@ def plan_of(parameters: Mapping[str, Any], once: bool = False) -> Plan:
         ValueError: for a parameter that makes no sense, or for ``once`` with a schedule that must know where training
             ends; the message names the parameter.
     """
-    for name in ("epochs", "restarts"):
-        check_whole(name, parameters[name])
-    if parameters["batch_size"] != "auto":
-        check_whole("batch_size", parameters["batch_size"], ', or "auto"')
-    for name in {"standardize", "conformal", "soft_targets"} & set(parameters):
+    check_whole("restarts", parameters["restarts"])
+    for name in ("epochs", "batch_size"):
+        if parameters[name] != "auto":
+            check_whole(name, parameters[name], ', or "auto"')
+    scaling = parameters["scaling"]
+    known = scaling is None or (isinstance(scaling, str) and scaling in KINDS)
+    check("scaling", scaling, known, 'be "quantile", "standard" or None')
+    for name in {"conformal", "soft_targets"} & set(parameters):
         check_flag(name, parameters[name])
     hidden = parameters["hidden"]
     sequence = isinstance(hidden, Sequence) and not isinstance(hidden, str)
@@ -107,7 +119,9 @@ def plan_of(parameters: Mapping[str, Any], once: bool = False) -> Plan:
     if stopping is not None and not isinstance(stopping, Stopping):
         check_whole("stopping", stopping, ", None, or an rlce.Stopping")
     given = {name: parameters[name] for name in ("learning_rate", "weight_decay") if parameters[name] is not None}
-    optimization = dataclasses.replace(chosen if isinstance(chosen, Optimization) else Optimization(chosen), **given)
+    if not isinstance(chosen, Optimization):
+        chosen = Optimization(chosen, schedule="constant" if once else "cosine")
+    optimization = dataclasses.replace(chosen, **given)
     stopping = stopping if isinstance(stopping, Stopping) else Stopping(patience=stopping)
     if once:
         schedule = optimization.schedule
@@ -126,8 +140,8 @@ class Training:
     """A trained network, and what another epoch needs to continue.
 
     Attributes:
-        network: standardised inputs → outputs.
-        standardizer: of the columns.
+        network: scaled inputs → outputs.
+        scaler: of the columns.
         seed: of all further draws.
         history: one dict of scalars per epoch.
         optimizer_state: moments and step counts, by name.
@@ -136,16 +150,16 @@ class Training:
     """
 
     network: nn.Module
-    standardizer: Standardizer
+    scaler: Scaler
     seed: int
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     optimizer_state: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     samples_seen: int = 0
     columns: Columns | None = None
 
-    def standardized(self, rows: Rows) -> Rows:
+    def scaled(self, rows: Rows) -> Rows:
         """The rows with inputs for the network, in its number type."""
-        return rows._replace(inputs=self.standardizer(rows.inputs, number_type(self.network)))
+        return rows._replace(inputs=self.scaler(rows.inputs, number_type(self.network)))
 
     def outputs(self, inputs: Any) -> NDArray[np.float64]:
         """The network's outputs for raw rows, ``[N, D]`` → ``[N, n_outputs]``."""
@@ -153,9 +167,9 @@ class Training:
 
         def of(part: Any) -> NDArray[Any]:
             numbers = part if self.columns is None else self.columns.matrix(part, notes=notes)
-            return forward(self.standardizer(numbers, dtype))
+            return forward(self.scaler(numbers, dtype))
 
-        work = len(inputs) * threads.multiply_adds(self.network, self.standardizer.width)
+        work = len(inputs) * threads.multiply_adds(self.network, self.scaler.width)
         with threads.one_thread(work, numpy_alone=isinstance(self.network, MLP)):
             outputs = in_chunks(of, inputs).astype(np.float64)
         notes.warn()
@@ -184,8 +198,8 @@ class Start(NamedTuple):
 
     training: Training
     seeds: list[tuple[int, int, int]]  # for each restart: of the network, of the order of rows, of the rules
-    rows: Rows  # standardised
-    validation: Rows | None  # standardised
+    rows: Rows  # scaled
+    validation: Rows | None  # scaled
 
 
 def begin(
@@ -198,8 +212,8 @@ def begin(
 ) -> Start:
     """Column statistics, a network, and the seeds of all restarts.
 
-    The library's network is in double precision if one batch holds all rows. It costs nothing there, and a sample
-    weight of 2 then gives exactly what a repeated row gives. ``partial_fit`` knows only the first rows, and takes
+    The library's network is in double precision if one batch holds all rows, or there are at most 64. It costs little
+    there: without dropout, a sample weight of 2 in a single batch then gives exactly what a repeated row gives. ``partial_fit`` knows only the first rows, and takes
     single precision. It goes on with the network of ``before``, and leaves the rest of it as it was.
     """
     seeds = [(draw_seed(random), draw_seed(random), draw_seed(random)) for _ in range(plan.restarts)]
@@ -212,15 +226,14 @@ def begin(
         rows = rows._replace(inputs=columns.matrix(rows.inputs))
         validation = validation and validation._replace(inputs=columns.matrix(validation.inputs))
     count, width = rows.inputs.shape
-    standardizer = Standardizer(width) if before is None else copy.deepcopy(before.standardizer)
-    if plan.standardize:
-        equal = not plan.once and (rows.weight == rows.weight[0]).all()
-        standardizer.update(rows.inputs, None if equal else rows.weight)
+    equal = not plan.once and (rows.weight == rows.weight[0]).all()
+    weights, old = None if equal else rows.weight, None if before is None else before.scaler
+    scaler = scaler_for(plan.scaling, old, rows.inputs, weights, plan.once)
     if before is None:
-        double = not plan.once and plan.device == "cpu" and count <= plan.rows_a_step(count)
-        before = Training(plan.make(width, n_outputs, seeds[0][0], double), standardizer, 0, columns=columns)
-    training = dataclasses.replace(before, standardizer=standardizer, seed=draw_seed(random))
-    return Start(training, seeds, training.standardized(rows), validation and training.standardized(validation))
+        double = not plan.once and plan.device == "cpu" and count <= max(64, plan.rows_a_step(count))
+        before = Training(plan.make(width, n_outputs, seeds[0][0], double), scaler, 0, columns=columns)
+    training = dataclasses.replace(before, scaler=scaler, seed=draw_seed(random))
+    return Start(training, seeds, training.scaled(rows), validation and training.scaled(validation))
 
 
 # ------------------------------------------------------------------------------------------------------------ training
@@ -282,7 +295,7 @@ def train(
                 directory = Path(directory, f"restart-{restart + 1}")
             if restart:  # the same start with other initial weights
                 double = number_type(one.network) is np.float64
-                network = plan.make(one.standardizer.width, about.head.n_outputs, seeds[0], double)
+                network = plan.make(one.scaler.width, about.head.n_outputs, seeds[0], double)
                 one = dataclasses.replace(one, network=network)
             running = _Run(plan, one, seeds, task, settings, functools.partial(Tracker, directory, watch.log))
             value = running.finish(start.validation, watch.callback, watch.verbose)
@@ -315,6 +328,10 @@ class _Run:
     ) -> None:
         self.plan, self.start, self.task = plan, start, task
         self.order, rules = (torch.Generator().manual_seed(seed) for seed in seeds[1:])
+        for place, dropout in enumerate(part for part in start.network.modules() if isinstance(part, Dropout)):
+            dropout.restart(
+                seeds[0] + 1 + place
+            )  # as in a fresh MLP, so that a loaded network goes on like the saved one
         self.loss = lambda batch: task.step(start.network, batch, rules)
         with evaluation_mode(start.network), torch.no_grad():
             # Run the loss on two rows, so that a broken rule or cost fails before training.
@@ -327,7 +344,7 @@ class _Run:
             start.network.train()
         self.trainer.optimizer.restore(start.optimizer_state)
         self.trainer.progress.step = start.samples_seen
-        rows, width = len(task.batch.target), start.standardizer.width
+        rows, width = len(task.batch.target), start.scaler.width
         self.tracker.open()
         named = shown.hyperparameters(settings, plan.optimization, rows, width)
         self.tracker.begin({**settings, "rows": rows, "features": width}, named, ROWS_LAYOUT)
@@ -340,7 +357,7 @@ class _Run:
     def finish(self, validation: Rows | None, callback: Callback | None, verbose: bool) -> float:
         """Train to the end and return the score (more is better)."""
         plan, task, network, count = self.plan, self.task, self.start.network, len(self.task.batch.target)
-        first, history, succeeded = self.start.samples_seen, self.history, False
+        first, history, succeeded, passes = self.start.samples_seen, self.history, False, plan.passes(count)
         monitor = Monitor(task.watched_in_training, maximize=False)
         if validation is not None:
             forward = numpy_forward(network)
@@ -351,7 +368,7 @@ class _Run:
             )
 
         def epochs() -> Iterator[Round]:
-            for epoch in range(1, plan.epochs + 1):
+            for epoch in range(1, passes + 1):
                 batches = batches_of(task.batch, count, plan.rows_a_step(count), self.order, task.probabilities)
                 yield Round(itertools.starmap(Batch, batches), first + epoch * count)
 
@@ -367,7 +384,7 @@ class _Run:
             self.trainer.fit(
                 epochs(),
                 self.loss,
-                total=first + plan.epochs * count,
+                total=first + passes * count,
                 monitor=monitor,
                 stopping=plan.stopping,
                 callback=record,
@@ -424,7 +441,7 @@ class _Run:
             )
         new = self.history[len(self.start.history) :]
         name = "val/loss" if "val/loss" in new[-1] else self.task.watched_in_training
-        if len(new) < self.plan.epochs or self.ended or self.plan.once:
+        if len(new) < self.plan.passes(len(self.task.batch.target)) or self.ended or self.plan.once:
             return
         if still_falling([epoch[name] for epoch in new]):
             more = "" if name == "val/loss" else " (with validation_split you see whether it helps)"
@@ -460,10 +477,10 @@ def still_falling(losses: Sequence[float]) -> bool:
 
 
 def batch_of(rows: Rows, target: NDArray[Any], weight: NDArray[np.float64] | None, device: str | torch.device) -> Batch:
-    """All standardised rows as tensors, in the network's number type.
+    """All scaled rows as tensors, in the network's number type.
 
     Args:
-        rows: standardised.
+        rows: scaled.
         target: in the unit of the loss, ``[N, ...]``.
         weight: positive, not scaled, ``[N]``; None for rows that are drawn by weight, which count 1 each.
         device: of the network.

@@ -56,7 +56,7 @@ Returned = list[tuple[str, Bound, Sequence[Tensor]]]
 class Batch(NamedTuple):
     """The B rows of one gradient step."""
 
-    inputs: Tensor  # [B, D] standardised
+    inputs: Tensor  # [B, D] scaled
     target: Tensor  # [B] or [B, ...], as the head takes it
     weight: Tensor | None  # [B], with mean 1 over all training rows; None if all are 1
 

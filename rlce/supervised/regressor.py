@@ -260,14 +260,20 @@ class Regressor(RegressorMixin, Estimator):
         delta: δ of Huber's cost, in units of the targets' scale.
         activation: see `rlce.network.MLP`.
         dropout: probability of zeroing a hidden unit in training.
-        optimizer: "adam", "adamw", "sgd", "adadelta" or "rmsprop", or an `rlce.Optimization` for schedules, momentum
-            and clipping.
+        optimizer: "adam", "adamw", "sgd", "adadelta" or "rmsprop", whose learning rate falls along half a cosine to 0
+            (in `partial_fit`, which has no end, it stays); or an `rlce.Optimization` for other schedules, momentum and
+            clipping.
         learning_rate: at the start; None for that of ``optimizer`` (default 0.001).
         weight_decay: see `rlce.Optimization`; None for the optimiser's default (0.01 for "adamw", else 0).
-        batch_size: rows per gradient step; "auto" is 64, and more from 32,768 rows on.
-        epochs: the maximal number of passes over the training rows.
-        standardize: subtract each column's mean and divide by its standard deviation, both of the training rows. A
-            column that is constant in training then has no influence.
+        batch_size: rows per gradient step; "auto" is about a sixteenth of the rows as a power of two, from 16 to 256,
+            and more from 131,072 rows on, up to 1,024.
+        epochs: the largest number of passes over the training rows; "auto" makes at least 1,000 gradient steps, or
+            40 √N for N rows if that is more, and at least 10 passes.
+        scaling: "quantile" puts normal scores in place of each column's values (see
+            `rlce.supervised.scaling.NormalScores`): then only their order counts, and neither heavy tails nor a broken
+            row does harm, but outside the range of the training rows a prediction stays as it is at its end.
+            "standard" subtracts the mean and divides by the standard deviation. None leaves the columns as they are.
+            Both are learnt from the training rows, and a column that is constant there has no influence.
         validation_split: fraction of the training rows held out to choose the best epoch; 0 for none.
         stopping: stop after this many epochs in which the cost of held-out rows (or, without these, the training loss)
             does not improve, or an `rlce.Stopping`; None to run all epochs.
@@ -282,7 +288,7 @@ class Regressor(RegressorMixin, Estimator):
     Attributes:
         n_features_in_: D.
         feature_names_in_: column names if X had any, ``[D]``.
-        network_: the trained network, standardised inputs → standardised outputs.
+        network_: the trained network, scaled inputs → standardised outputs.
         target_location_: is subtracted from the targets; a number, or ``[M]``.
         target_scale_: divides the targets; a number, or ``[M]``.
         conformal_: with ``conformal``: coverages ``[G]``, and how much the intervals of each are widened in the
@@ -306,19 +312,19 @@ class Regressor(RegressorMixin, Estimator):
 
     def __init__(
         self,
-        hidden: Sequence[int] = (128,),
+        hidden: Sequence[int] = (128, 128),
         cost: str = "squared",
         *,
         quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
         delta: float = 1.0,
-        activation: str = "relu",
-        dropout: float = 0.0,
+        activation: str = "silu",
+        dropout: float = 0.2,
         optimizer: str | Optimization = "adam",
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         batch_size: int | str = "auto",
-        epochs: int = 100,
-        standardize: bool = True,
+        epochs: int | str = "auto",
+        scaling: str | None = "quantile",
         validation_split: float = 0.0,
         stopping: int | Stopping | None = None,
         restarts: int = 1,
@@ -338,7 +344,7 @@ class Regressor(RegressorMixin, Estimator):
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.epochs = epochs
-        self.standardize = standardize
+        self.scaling = scaling
         self.validation_split = validation_split
         self.stopping = stopping
         self.restarts = restarts
@@ -350,11 +356,12 @@ class Regressor(RegressorMixin, Estimator):
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over these rows, continuing from what was learnt before.
 
-        Columns and targets are standardised by running statistics of all rows so far, those of `fit` included. When
-        the location or scale of the targets changes, the last layer is rescaled so that the predicted mean or median
-        does not change; predicted spreads follow the scale. (A network of your own adapts by training instead.) A
-        learning-rate schedule needs ``Optimization(schedule_timesteps=...)``: it counts the rows of all calls, those of
-        `fit` included.
+        Targets are standardised by running statistics of all rows so far, those of `fit` included. Normal scores of
+        columns stay as `fit` learnt them; without a `fit` before, columns are standardised by running statistics, too.
+        When the location or scale of the targets changes, the last layer is rescaled so that the predicted mean or
+        median does not change; predicted spreads follow the scale. (A network of your own adapts by training instead.)
+        A learning-rate schedule needs ``Optimization(schedule_timesteps=...)``: it counts the rows of all calls, those
+        of `fit` included.
 
         Args:
             X: ``[N, D]``.

@@ -24,7 +24,7 @@ from rlce.supervised import frames
 class Rows(NamedTuple):
     """N rows, without those of weight zero."""
 
-    inputs: Any  # [N, D]: an array or a DataFrame of pandas; for the network, standardised
+    inputs: Any  # [N, D]: an array or a DataFrame of pandas; for the network, scaled
     target: NDArray[Any]  # [N] or [N, ...], raw or encoded
     weight: NDArray[np.float64]  # [N], positive, not scaled
 
