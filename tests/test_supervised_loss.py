@@ -331,7 +331,8 @@ def test_nan_from_a_rule_names_the_rule_and_the_stage(stage: str, value: float, 
 
     rule = {"labels": of_labels, "logits": of_logits, "targets": of_targets}[stage]
     X, y = make_blobs(60, centers=3, random_state=0)
-    one = Classifier(rule=["one_hot", rule, "focal", "logit_adjusted"], hidden=(), epochs=5, random_state=0)
+    rules = ["one_hot", rule, "focal", "logit_adjusted"]
+    one = Classifier(rule=rules, hidden=(), epochs=5, batch_size=60, random_state=0)
     message = rf'rule: of_{stage} \(stage "{stage}"\) must return finite numbers, got .*{value}.* in row 1'
     with pytest.raises(ValueError, match=message):
         one.fit(X, y)

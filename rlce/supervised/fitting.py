@@ -213,8 +213,9 @@ def begin(
     """Column statistics, a network, and the seeds of all restarts.
 
     The library's network is in double precision if one batch holds all rows, or there are at most 64. It costs little
-    there: without dropout, a sample weight of 2 in a single batch then gives exactly what a repeated row gives. ``partial_fit`` knows only the first rows, and takes
-    single precision. It goes on with the network of ``before``, and leaves the rest of it as it was.
+    there, and without dropout a sample weight of 2 in a single batch then gives exactly what a repeated row gives.
+    ``partial_fit`` knows only the first rows, and takes single precision. It goes on with the network of ``before``,
+    and leaves the rest of it as it was.
     """
     seeds = [(draw_seed(random), draw_seed(random), draw_seed(random)) for _ in range(plan.restarts)]
     if plan.once:  # it draws the network's seed last
