@@ -43,7 +43,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float | None, Callable[..
     "gelu": (nn.GELU, 0.0, _gelu),
     "softplus": (nn.Softplus, None, lambda x, _: np.logaddexp(x, np.float32(0.0), out=x)),
 }
-_INITIALIZATIONS = ("orthogonal", "kaiming", "glorot")
+_INITIALIZATIONS = ("orthogonal", "kaiming", "glorot", "uniform")
 
 
 class Dropout(nn.Module):
@@ -96,8 +96,9 @@ class MLP(nn.Module):
             al. 2018, arXiv 1702.03118), "gelu" (Hendrycks and Gimpel 2016, arXiv 1606.08415) or "softplus".
         dropout: probability of zeroing a hidden unit in training, in [0, 1).
         initialization: "orthogonal", "kaiming" (He et al. 2015, arXiv 1502.01852) or "glorot" (uniform; Glorot and
-            Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"); biases start
-            at zero.
+            Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks"), all with biases
+            of zero; or "uniform", weights and biases in ±1/√(width of the layer's input), as in torch.nn.Linear. With
+            few inputs, only its units begin with bends in different places.
         output_gain: factor on the initial weights of the last layer; with 0.01 a policy starts almost uniform.
         seed: of the initial weights and of dropout; torch's global generator is not used.
 
@@ -143,14 +144,18 @@ class MLP(nn.Module):
         if initialization == "orthogonal" and activation == "tanh":
             hidden_gain = math.sqrt(2.0)  # as is usual for policies
         for layer in layers:
+            nn.init.zeros_(layer.bias)
             gain = 1.0 if layer is layers[-1] else hidden_gain
             if initialization == "orthogonal":
                 nn.init.orthogonal_(layer.weight, gain, generator=generator)
             elif initialization == "glorot":
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
-            else:
+            elif initialization == "kaiming":
                 nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.in_features), generator=generator)
-            nn.init.zeros_(layer.bias)
+            else:
+                bound = 1.0 / math.sqrt(layer.in_features)
+                nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+                nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
         layers[-1].weight.data.mul_(output_gain)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from rlce.reinforcement.policy_gradient import PolicyGradient
 from rlce.supervised.classifier import Classifier
 from rlce.supervised.columns import Columns
 from rlce.supervised.regressor import Regressor
-from rlce.supervised.scaling import NormalScores, Scaler
+from rlce.supervised.scaling import RobustScaling, Scaler
 from rlce.version import __version__
 
 # The outputs of the file by name: what each means, and a function of the network's outputs, [N, n_outputs] → [N, ...].
@@ -320,21 +320,21 @@ def _scaling(scaler: Scaler | None) -> tuple[Callable[[Tensor], Tensor], ...]:
     """What the scaling of a model's inputs does to rows, ``[N, D]`` → ``[N, D]``; nothing if it never saw any."""
     if scaler is None or not scaler.count:
         return ()
-    if isinstance(scaler, NormalScores):
-        return (functools.partial(_normal_scores, scores=scaler),)
+    if isinstance(scaler, RobustScaling):
+        return (functools.partial(_interpolated, table=scaler),)
     bound = math.inf if scaler.clip is None else scaler.clip
     return (lambda rows: (_affine(rows, scaler.mean, None) * _like(scaler.scale, rows)).clamp(-bound, bound),)
 
 
-def _normal_scores(rows: Tensor, scores: NormalScores) -> Tensor:
+def _interpolated(rows: Tensor, table: RobustScaling) -> Tensor:
     """Linear interpolation in the table of each column: from the last knot that is no larger, along its slope."""
-    gaps, rises = (np.diff(table, append=table[:, -1:]) for table in (scores.knots, scores.scores))  # [D, K]
+    gaps, rises = (np.diff(numbers, append=numbers[:, -1:]) for numbers in (table.knots, table.scores))  # [D, K]
     slopes = np.divide(rises, gaps, out=np.zeros_like(gaps), where=gaps > 0)
-    beyond = _affine(rows.unsqueeze(-1), scores.knots, None)  # [N, D, K]
+    beyond = _affine(rows.unsqueeze(-1), table.knots, None)  # [N, D, K]
     place = ((beyond >= 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)
     beyond = beyond.gather(-1, place).clamp(min=0).squeeze(-1)  # [N, D]
-    flat = place.squeeze(-1) + torch.arange(scores.width) * gaps.shape[1]
-    value, slope = (_like(table.ravel(), rows)[flat] for table in (scores.scores, slopes))
+    flat = place.squeeze(-1) + torch.arange(table.width) * gaps.shape[1]
+    value, slope = (_like(numbers.ravel(), rows)[flat] for numbers in (table.scores, slopes))
     return value + beyond * slope
 
 

@@ -52,7 +52,7 @@ def test_separable_data_labels_and_rewards_teach_the_same_decisions(seed: int) -
     y = np.array(["ash", "elm", "oak"])[labels]
     learned, unseen = slice(150), slice(150, None)
 
-    classifier = Classifier(hidden=(16,), epochs=40, learning_rate=0.02, random_state=seed)
+    classifier = Classifier(hidden=(16,), epochs=40, learning_rate=0.02, scaling="standard", random_state=seed)
     by_labels = classifier.fit(X[learned], y[learned]).predict(X)
     agent = policy_on(X[learned], y[learned], rounds=150, learning_rate=0.02, hidden=(16,), seed=seed)
     by_reward = classifier.classes_[agent.predict(X, deterministic=True)]
@@ -72,7 +72,7 @@ TWO_ROWS = np.array([[0.0], [1.0]], np.float32)
 
 def test_overlapping_data_cross_entropy_learns_the_posterior() -> None:
     classifier = Classifier(
-        network=nn.Linear, epochs=300, learning_rate=0.05, batch_size=20, scaling=None, random_state=0
+        network=nn.Linear, epochs=300, optimizer=Optimization("adam", 0.05), batch_size=20, scaling=None, random_state=0
     ).fit(OVERLAPPING_X, OVERLAPPING_Y)
     learned = classifier.predict_proba(TWO_ROWS)[:, 1]
     # The two rows determine the linear model's two free logits, so its optimum is the posterior itself.

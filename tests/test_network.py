@@ -145,7 +145,7 @@ def test_the_seed_fixes_weights_and_masks_and_each_layer_has_its_own() -> None:
     assert not torch.equal(one(torch.ones(8, 32)), two(torch.ones(8, 32)))
 
 
-@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming", "glorot"])
+@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming", "glorot", "uniform"])
 def test_the_global_generator_is_neither_read_nor_advanced(initialization: str) -> None:
     def run() -> torch.Tensor:
         network = MLP(4, 3, (8, 8), activation="prelu", dropout=0.5, initialization=initialization).train()
@@ -198,7 +198,7 @@ def test_kaiming_weights_have_their_variance(activation: str) -> None:
         assert abs(weight.mean()) < 4 * math.sqrt(expected / n)
 
 
-@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming", "glorot"])
+@pytest.mark.parametrize("initialization", ["orthogonal", "kaiming", "glorot", "uniform"])
 def test_output_gain_scales_the_last_layer_alone(initialization: str) -> None:
     one = MLP(4, 3, (8,), initialization=initialization)
     small = MLP(4, 3, (8,), initialization=initialization, output_gain=0.01)
@@ -221,7 +221,10 @@ def test_without_hidden_layers_the_network_is_linear() -> None:
             {"activation": "swish"},
             "activation must be one of sigmoid, tanh, relu, leaky_relu, prelu, silu, gelu, softplus",
         ),
-        ({"initialization": "xavier"}, "initialization must be one of orthogonal, kaiming, glorot, got 'xavier'"),
+        (
+            {"initialization": "xavier"},
+            "initialization must be one of orthogonal, kaiming, glorot, uniform, got 'xavier'",
+        ),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout must lie in \[0, 1\)"),
         ({"dropout": math.nan}, r"dropout must lie in \[0, 1\)"),
@@ -258,6 +261,16 @@ def test_means_with_a_log_std_are_the_same_in_numpy_and_never_stale(kind: str) -
 
 def test_log_std_takes_the_dtype_of_the_means() -> None:
     assert WithLogStd(MLP(3, 2).double(), 2).log_std.dtype == torch.float64
+
+
+def test_uniform_weights_and_biases_lie_within_one_over_the_root_of_the_layer_s_input() -> None:
+    network = MLP(4, 200, (40_000,), initialization="uniform", output_gain=0.5)
+    for layer, bound, gain in zip(network.layers, (0.5, 0.005), (1.0, 0.5), strict=True):
+        for parameter, factor in ((layer.weight, gain), (layer.bias, 1.0)):
+            assert isinstance(parameter, torch.Tensor)
+            most, spread = parameter.abs().max().item() / factor, parameter.std().item() / factor
+            assert 0.98 * bound < most <= bound
+            assert spread == pytest.approx(bound / 3**0.5, rel=0.15)
 
 
 def test_glorot_weights_are_uniform_between_their_bounds() -> None:

@@ -58,11 +58,10 @@ class Classifier(ClassifierMixin, Estimator):
             and more from 131,072 rows on, up to 1,024.
         epochs: the largest number of passes over the training rows; "auto" makes at least 1,000 gradient steps, or
             40 √N for N rows if that is more, and at least 10 passes.
-        scaling: "quantile" puts normal scores in place of each column's values (see
-            `rlce.supervised.scaling.NormalScores`): then only their order counts, and neither heavy tails nor a broken
-            row does harm, but outside the range of the training rows a prediction stays as it is at its end.
-            "standard" subtracts the mean and divides by the standard deviation. None leaves the columns as they are.
-            Both are learnt from the training rows, and a column that is constant there has no influence.
+        scaling: "standard" subtracts each column's mean and divides by its standard deviation. "robust" does the same,
+            but in a column with outliers or heavy tails only the order of the values counts (see
+            `rlce.supervised.scaling.RobustScaling`). None leaves the columns as they are. Both are learnt from the
+            training rows, and a column that is constant there has no influence.
         validation_split: part of the rows, class by class, that is held out to choose the best epoch by ``monitor``;
             its parameters are kept. 0 for none.
         monitor: what is watched on the held-out rows: "loss", or "accuracy", that is, the zero-one error (ties are
@@ -120,7 +119,7 @@ class Classifier(ClassifierMixin, Estimator):
         weight_decay: float | None = None,
         batch_size: int | str = "auto",
         epochs: int | str = "auto",
-        scaling: str | None = "quantile",
+        scaling: str | None = "robust",
         validation_split: float = 0.0,
         monitor: str = "loss",
         stopping: int | Stopping | None = None,
@@ -162,7 +161,7 @@ class Classifier(ClassifierMixin, Estimator):
     ) -> Self:
         """Train one more epoch, on these rows.
 
-        Class frequencies are those of all rows so far. Normal scores stay as `fit` learnt them; without a `fit` before,
+        Class frequencies are those of all rows so far. A robust scaling stays as `fit` learnt it; without a `fit` before,
         columns are standardised, by the mean and deviation of all rows so far. A learning-rate schedule needs
         ``Optimization(schedule_timesteps=...)``; it counts the rows of all calls, also those of `fit`.
 

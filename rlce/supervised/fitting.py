@@ -73,7 +73,7 @@ class Plan:
         """A fresh network on its device; a user's network keeps the number type that the factory gave it."""
         if self.network is not None:
             return build(self.network, n_inputs, n_outputs, seed).to(self.device)
-        more: dict[str, Any] = {"activation": self.activation, "dropout": self.dropout, "initialization": "glorot"}
+        more: dict[str, Any] = {"activation": self.activation, "dropout": self.dropout, "initialization": "uniform"}
         made = MLP(n_inputs, n_outputs, self.hidden, seed=seed, **more)
         return made.to(self.device, torch.float64 if double else torch.float32)
 
@@ -105,7 +105,7 @@ def plan_of(parameters: Mapping[str, Any], once: bool = False) -> Plan:
             check_whole(name, parameters[name], ', or "auto"')
     scaling = parameters["scaling"]
     known = scaling is None or (isinstance(scaling, str) and scaling in KINDS)
-    check("scaling", scaling, known, 'be "quantile", "standard" or None')
+    check("scaling", scaling, known, 'be "robust", "standard" or None')
     for name in {"conformal", "soft_targets"} & set(parameters):
         check_flag(name, parameters[name])
     hidden = parameters["hidden"]

@@ -269,11 +269,10 @@ class Regressor(RegressorMixin, Estimator):
             and more from 131,072 rows on, up to 1,024.
         epochs: the largest number of passes over the training rows; "auto" makes at least 1,000 gradient steps, or
             40 √N for N rows if that is more, and at least 10 passes.
-        scaling: "quantile" puts normal scores in place of each column's values (see
-            `rlce.supervised.scaling.NormalScores`): then only their order counts, and neither heavy tails nor a broken
-            row does harm, but outside the range of the training rows a prediction stays as it is at its end.
-            "standard" subtracts the mean and divides by the standard deviation. None leaves the columns as they are.
-            Both are learnt from the training rows, and a column that is constant there has no influence.
+        scaling: "standard" subtracts each column's mean and divides by its standard deviation. "robust" does the same,
+            but in a column with outliers or heavy tails only the order of the values counts (see
+            `rlce.supervised.scaling.RobustScaling`). None leaves the columns as they are. Both are learnt from the
+            training rows, and a column that is constant there has no influence.
         validation_split: fraction of the training rows held out to choose the best epoch; 0 for none.
         stopping: stop after this many epochs in which the cost of held-out rows (or, without these, the training loss)
             does not improve, or an `rlce.Stopping`; None to run all epochs.
@@ -303,7 +302,7 @@ class Regressor(RegressorMixin, Estimator):
 
     Example:
         >>> X = np.linspace(-1.0, 1.0, 50)[:, None]
-        >>> regressor = Regressor(hidden=(16,), learning_rate=0.01, epochs=300, random_state=0).fit(X, 3.0 * X[:, 0])
+        >>> regressor = Regressor(random_state=0).fit(X, 3.0 * X[:, 0])
         >>> regressor.predict([[0.5]]).round(1)
         array([1.5])
     """
@@ -324,7 +323,7 @@ class Regressor(RegressorMixin, Estimator):
         weight_decay: float | None = None,
         batch_size: int | str = "auto",
         epochs: int | str = "auto",
-        scaling: str | None = "quantile",
+        scaling: str | None = "robust",
         validation_split: float = 0.0,
         stopping: int | Stopping | None = None,
         restarts: int = 1,
@@ -356,8 +355,8 @@ class Regressor(RegressorMixin, Estimator):
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over these rows, continuing from what was learnt before.
 
-        Targets are standardised by running statistics of all rows so far, those of `fit` included. Normal scores of
-        columns stay as `fit` learnt them; without a `fit` before, columns are standardised by running statistics, too.
+        Targets are standardised by running statistics of all rows so far, those of `fit` included. A robust scaling of
+        columns stays as `fit` learnt it; without a `fit` before, columns are standardised by running statistics, too.
         When the location or scale of the targets changes, the last layer is rescaled so that the predicted mean or
         median does not change; predicted spreads follow the scale. (A network of your own adapts by training instead.)
         A learning-rate schedule needs ``Optimization(schedule_timesteps=...)``: it counts the rows of all calls, those

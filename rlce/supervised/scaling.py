@@ -1,4 +1,4 @@
-"""Scaling of columns: by mean and deviation, or by ranks, which neither heavy tails nor a broken row can spoil."""
+"""Scaling of columns: by mean and deviation, and by ranks where a few values would dwarf the rest."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from torch import Tensor
 from rlce import checkpoint
 from rlce.data import Standardizer
 
-KINDS = ("quantile", "standard")
+KINDS = ("robust", "standard")
+_FAR = 8.0  # mean absolute deviations
+_BOUND = 10.0  # standard deviations
 _KNOTS = 128
 _ROWS = 200_000  # a table is learnt from this many rows at most
 
 
-class NormalScores:
-    """Each column through a monotone, piecewise-linear table that gives its training rows a Gaussian's distribution.
+class RobustScaling:
+    """Each column through a monotone, piecewise-linear table, so that outliers neither dwarf the rest nor dominate.
 
-    A training value x becomes z = Φ⁻¹(u), where u is the share of training rows below x plus half the share of those
-    equal to it. Between the values of the table z is linear, and beyond its ends it stays as it is. So only the order
-    of the values counts: x, log x and x³ become almost the same inputs, and a value of 1e6 is just the largest one.
+    A column has outliers if a training value is farther from the mean than eight times the mean distance from it.
 
-    If a column has more than 128 distinct values, the table holds at most 128 of them, evenly spread in z. A weight of
-    2 acts like repeating the row. A column becomes 0 if its values differ by no more than 1e-9 of the largest. Of more
-    than 200,000 rows a random part is looked at, the same one in every fit.
+    * Without outliers it is standardised, (x − mean) / standard deviation, and kept within ±10.
+    * With outliers, or heavy tails, a training value x becomes its normal score Φ⁻¹(u), where u is the share of training
+      rows below x plus half the share of those equal to it. Only the order of the values counts then: a value of 1e6 is
+      just the largest one. Between the values of the table the score is linear, and beyond its ends it stays as it is.
+      Of more than 128 distinct values the table holds at most 128, evenly spread in the score.
+
+    A column becomes 0 if its values differ by no more than 1e-9 of the largest. A weight of 2 acts like repeating the
+    row. Of more than 200,000 rows a random part is looked at, the same one in every fit.
 
     Args:
         knots: x, increasing, ``[D, K]``; the last value of a column is repeated up to K.
@@ -40,14 +45,14 @@ class NormalScores:
         width: D.
 
     Source:
-        van der Waerden (1952), "Order tests for the two-sample problem and their power". scikit-learn's
-        ``QuantileTransformer(output_distribution="normal")`` treats ties, the ends and the choice of knots in other
-        ways.
+        Normal scores: van der Waerden (1952), "Order tests for the two-sample problem and their power".
+        scikit-learn's ``QuantileTransformer(output_distribution="normal")`` treats ties, the ends and the choice of
+        knots in other ways. Which columns get them is our choice.
 
     Example:
-        >>> scores = NormalScores.learn(np.array([[1.0], [2.0], [1e6]]))
-        >>> scores(np.array([[1.0], [2.0], [1e6], [1e9]])).round(2).ravel().tolist()
-        [-0.97, 0.0, 0.97, 0.97]
+        >>> scaling = RobustScaling.learn(np.r_[np.arange(19.0), 1e6][:, None])
+        >>> scaling(np.array([[0.0], [9.0], [18.0], [1e6], [1e9]]), np.float64).round(2).ravel().tolist()
+        [-1.96, -0.06, 1.44, 1.96, 1.96]
     """
 
     def __init__(self, knots: NDArray[np.float64], scores: NDArray[np.float64], count: float) -> None:
@@ -55,7 +60,7 @@ class NormalScores:
         self.width = len(knots)
 
     @classmethod
-    def learn(cls, rows: NDArray[Any], weights: NDArray[Any] | None = None) -> NormalScores:
+    def learn(cls, rows: NDArray[Any], weights: NDArray[Any] | None = None) -> RobustScaling:
         """The tables of some rows.
 
         Args:
@@ -85,13 +90,13 @@ class NormalScores:
         return {"knots": torch.tensor(self.knots), "scores": torch.tensor(self.scores), "count": count}
 
 
-Scaler = Standardizer | NormalScores
+Scaler = Standardizer | RobustScaling
 
 
 def _table(
     column: NDArray[np.float64], weights: NDArray[Any] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The knots of one column and their scores."""
+    """The knots of one column and their scores, as `RobustScaling` says."""
     if weights is None:
         values, share = np.unique(column, return_counts=True)
     else:
@@ -99,8 +104,16 @@ def _table(
         share = np.bincount(place, weights, len(values))
     if values[-1] / 2 - values[0] / 2 <= 0.5e-9 * np.abs(values[[0, -1]]).max():
         return values[:1], np.zeros(1)
+    share = share / share.sum()
+    mean = share @ values
+    farthest = np.abs(values[[0, -1]] - mean).max()
+    away = (values - mean) / farthest  # its square cannot overflow
+    if 1.0 <= _FAR * (share @ np.abs(away)) and farthest < 1e300:
+        deviation = farthest * np.sqrt(share @ away**2)
+        return mean + np.array([-_BOUND, _BOUND]) * deviation, np.array([-_BOUND, _BOUND])
     below = np.cumsum(share)
-    scores = ndtri((below - share / 2) / below[-1])
+    below = np.cumsum(share)
+    scores = ndtri(below - share / 2)
     if len(values) > _KNOTS:
         wanted = np.linspace(scores[0], scores[-1], _KNOTS)
         kept = np.unique(np.searchsorted(scores, wanted).clip(0, len(values) - 1))
@@ -115,20 +128,20 @@ def scaler_for(
     """The scaling of a fit.
 
     Args:
-        kind: "quantile", "standard", or None for no scaling.
+        kind: "robust", "standard", or None for no scaling.
         before: that of the fit to go on from; it is not changed.
         rows: ``[N, D]``.
         weights: positive, ``[N]``, or None.
-        once: True for ``partial_fit``. It knows only the first rows, and a table of ranks cannot take up more of them,
+        once: True for ``partial_fit``. It knows only the first rows, and a table cannot take up more of them,
             so it begins with the mean and deviation.
 
     Example:
         >>> rows = np.array([[1.0], [2.0], [9.0]])
-        >>> scaler_for("quantile", None, rows, None, once=False)(rows).round(2).ravel().tolist()
-        [-0.97, 0.0, 0.97]
+        >>> scaler_for("standard", None, rows, None, once=False)(rows).mean() < 1e-7
+        np.True_
     """
-    if before is None and kind == "quantile" and not once:
-        return NormalScores.learn(rows, weights)
+    if before is None and kind == "robust" and not once:
+        return RobustScaling.learn(rows, weights)
     scaler = Standardizer(rows.shape[1]) if before is None else copy.deepcopy(before)
     if kind is not None and isinstance(scaler, Standardizer):
         scaler.update(rows, weights)
@@ -153,4 +166,4 @@ def read_scaler(tensors: Mapping[str, Tensor], width: int) -> Scaler:
         raise ValueError(f"it has tables of other columns than {width}: {shapes}")
     if not (np.isfinite([knots, scores]).all() and (np.diff(knots) >= 0).all() and (np.diff(scores) >= 0).all()):
         raise ValueError("the tables of its columns must be finite and increasing")
-    return NormalScores(knots, scores, state["count"].item())
+    return RobustScaling(knots, scores, state["count"].item())
