@@ -60,7 +60,8 @@ def test_more_values_are_interpolated_closely() -> None:
     assert error[np.abs(Z[:, 1]) < 2.5].max() < 0.02
     assert error.max() < 0.35  # the largest few of 20,000, between which the table has no values
     assert abs(Z[:, 1].std() - 1.0) < 0.01
-    assert scaling.knots.shape == scaling.scores.shape == (4, 128)
+    assert scaling.knots.shape == scaling.scores.shape
+    assert 100 < scaling.knots.shape[1] <= 128
     for column in (0, 2):
         expected = (X[:, column] - X[:, column].mean()) / X[:, column].std()
         np.testing.assert_allclose(Z[:, column], expected, atol=1e-12)
@@ -80,7 +81,6 @@ def test_scalings_are_monotone_stay_at_their_ends_and_are_zero_for_a_constant() 
     assert not scaling(line)[:, 3].any()
     far = scaling(np.array([[1e9] * 4, [-1e9] * 4]))
     np.testing.assert_array_equal(far[:, 0], [10.0, -10.0])
-    np.testing.assert_array_equal(far[0, 1], np.float32(exact(X[:, 1]).max()) if X[:, 1].max() < 1e9 else far[0, 1])
     beyond = X.copy()
     beyond[:, 1] = X[:, 1].max() * 10.0
     np.testing.assert_array_equal(scaling(beyond)[:, 1], scaling(X)[:, 1].max())
@@ -198,7 +198,7 @@ def test_a_file_holds_the_tables(kind: Any, tmp_path: Path) -> None:
 )
 def test_damaged_tables_are_refused(spoil: Any, message: str, tmp_path: Path) -> None:
     X, y = load_iris(return_X_y=True)
-    Classifier(**SMALL).fit(X, y).save(tmp_path / "one")
+    Classifier(**SMALL).fit(np.exp(3.0 * X), y).save(tmp_path / "one")
     config, tensors = checkpoint.load(tmp_path / "one", "Classifier")
     spoil(tensors)
     checkpoint.save(tmp_path / "two", "Classifier", config, tensors)
@@ -216,7 +216,7 @@ def test_files_of_earlier_versions_have_a_standardizer() -> None:
 
 
 def test_a_wrong_scaling_is_refused() -> None:
-    for wrong in ("robust", True, 1):
+    for wrong in ("quantile", True, 1):
         with pytest.raises(ValueError, match=f'scaling must be "robust", "standard" or None, got {wrong!r}'):
             Classifier(scaling=wrong).fit([[0.0], [1.0]], [0, 1])  # type: ignore[arg-type]
 

@@ -161,8 +161,8 @@ class Classifier(ClassifierMixin, Estimator):
     ) -> Self:
         """Train one more epoch, on these rows.
 
-        Class frequencies are those of all rows so far. A robust scaling stays as `fit` learnt it; without a `fit` before,
-        columns are standardised, by the mean and deviation of all rows so far. A learning-rate schedule needs
+        Class frequencies are those of all rows so far. A robust scaling stays as `fit` learnt it; without a `fit`
+        before, columns are standardised, by the mean and deviation of all rows so far. A learning-rate schedule needs
         ``Optimization(schedule_timesteps=...)``; it counts the rows of all calls, also those of `fit`.
 
         Args:

@@ -28,9 +28,9 @@ class RobustScaling:
     A column has outliers if a training value is farther from the mean than eight times the mean distance from it.
 
     * Without outliers it is standardised, (x − mean) / standard deviation, and kept within ±10.
-    * With outliers, or heavy tails, a training value x becomes its normal score Φ⁻¹(u), where u is the share of training
-      rows below x plus half the share of those equal to it. Only the order of the values counts then: a value of 1e6 is
-      just the largest one. Between the values of the table the score is linear, and beyond its ends it stays as it is.
+    * With outliers, or heavy tails, a training value x becomes its normal score Φ⁻¹(u), where u is the share of
+      training rows below x plus half the share of those equal to it. Only the order of the values counts then: a value
+      of 1e6 is just the largest one. Between the values of the table the score is linear, beyond its ends constant.
       Of more than 128 distinct values the table holds at most 128, evenly spread in the score.
 
     A column becomes 0 if its values differ by no more than 1e-9 of the largest. A weight of 2 acts like repeating the
@@ -108,7 +108,7 @@ def _table(
     mean = share @ values
     farthest = np.abs(values[[0, -1]] - mean).max()
     away = (values - mean) / farthest  # its square cannot overflow
-    if 1.0 <= _FAR * (share @ np.abs(away)) and farthest < 1e300:
+    if _FAR * (share @ np.abs(away)) >= 1.0 and farthest < 1e300:
         deviation = farthest * np.sqrt(share @ away**2)
         return mean + np.array([-_BOUND, _BOUND]) * deviation, np.array([-_BOUND, _BOUND])
     below = np.cumsum(share)
