@@ -434,7 +434,7 @@ def test_targets_that_share_no_parameters_are_fitted_as_if_alone(cost: str) -> N
 @pytest.mark.parametrize("cost", COST_NAMES)
 def test_several_targets_are_predicted_saved_and_continued(cost: str, tmp_path: Path) -> None:
     X, Y = three(400)
-    model = fit(X, Y, cost=cost, epochs=60, conformal=True, validation_split=0.3)
+    model = fit(X, Y, cost=cost, epochs=120, conformal=True, validation_split=0.3)
     assert model.predict(X).shape == (400, 3)
     assert model.score(X, Y) == pytest.approx(np.mean([r2_score(Y[:, m], model.predict(X)[:, m]) for m in range(3)]))
     assert model.score(X, Y) > 0.8
