@@ -193,9 +193,8 @@ def test_callback_stops_and_history_is_kept() -> None:
 
 def test_pipelines_clone_and_grid_search() -> None:
     X, y = BLOBS
-    search = GridSearchCV(
-        make_pipeline(MinMaxScaler(), small(epochs=5, random_state=1)), {"classifier__learning_rate": [1e-9, 0.05]}, cv=2
-    ).fit(X, y)
+    pipeline = make_pipeline(MinMaxScaler(), small(epochs=5, random_state=1))
+    search = GridSearchCV(pipeline, {"classifier__learning_rate": [1e-9, 0.05]}, cv=2).fit(X, y)
     assert search.best_params_ == {"classifier__learning_rate": 0.05}
     assert search.best_score_ > np.min(search.cv_results_["mean_test_score"]) + 0.2
     assert clone(small(rule=targets.one_hot)).get_params()["rule"] is targets.one_hot
