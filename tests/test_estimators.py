@@ -24,7 +24,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from rlce import Classifier, Optimization, PolicyGradient, Regressor, Stopping, checkpoint, targets
-from rlce.supervised.fitting import plan_of, still_falling
+from rlce.supervised.fitting import still_falling
+from rlce.supervised.plan import plan_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:training stopped short")  # most tests train for few epochs
 

@@ -17,7 +17,7 @@ from sklearn.datasets import load_iris, make_regression
 from rlce import Classifier, Optimization, Regressor, checkpoint
 from rlce.data import Standardizer
 from rlce.supervised import scaling
-from rlce.supervised.fitting import plan_of
+from rlce.supervised.plan import plan_of
 from rlce.supervised.scaling import RobustScaling, read_scaler
 
 SMALL: dict[str, Any] = {"hidden": (8,), "epochs": 3, "random_state": 0}

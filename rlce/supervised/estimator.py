@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rlce.optimization import Optimization
 from rlce.supervised import files, fitting, frames
 from rlce.supervised.fitting import Fitted, Task, Watch
+from rlce.supervised.plan import plan_of
 from rlce.supervised.rows import Rows, read, split, stream_of
 from rlce.trainer import Callback, Stopping
 
@@ -185,7 +186,7 @@ class Estimator(BaseEstimator):
         ``once`` and ``classes`` are for ``partial_fit``; ``watch`` is who is told, as for `rlce.supervised.fitting`.
         """
         parameters = self.get_params(deep=False)
-        plan, reader = fitting.plan_of(parameters, once), copy.copy(self)
+        plan, reader = plan_of(parameters, once), copy.copy(self)
         before: Fitted | None = getattr(self, "fitted_", None) if once else None
         framed = frames.has_types(X) if before is None else before.training.columns is not None
         rows = read(reader, X, y, sample_weight, fresh=before is None, framed=framed)

@@ -14,8 +14,9 @@ from rlce.heads import cost_named
 from rlce.network import NetworkFactory, check_layers, checked_device, number_type
 from rlce.optimization import Optimization, check_state
 from rlce.supervised.columns import Columns
-from rlce.supervised.fitting import Fitted, Training, plan_of
+from rlce.supervised.fitting import Fitted, Training
 from rlce.supervised.loss import from_json, to_json
+from rlce.supervised.plan import plan_of
 from rlce.supervised.rows import draw_seed, stream_of
 from rlce.supervised.scaling import read_scaler
 from rlce.trainer import Stopping
