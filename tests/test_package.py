@@ -21,8 +21,8 @@ GROUND = ("version", "objective", "network", "data", "checkpoint", "optimization
 WITHIN = {  # rooms of one wing, each of which imports from rooms before it only
     "rules": ("ranges", "targets", "weights", "returns", "binding"),
     "supervised": ("calibration", "fields", "csv_files", "splits", "columns", "frames", "tables", "rows", "loss",
-                   "scaling", "plan", "shown", "fitting", "classes", "files", "estimator", "classifier", "regressor", "report",
-                   "measuring"),
+                   "scaling", "plan", "shown", "fitting", "classes", "files", "estimator", "classifier", "regressor",
+                   "report", "measuring"),
     "reinforcement": ("masks", "spaces", "contract", "environments", "credit", "rollout", "methods", "settings",
                       "recipes", "networks", "evaluation", "loss", "shown", "files", "policy_gradient", "pictures",
                       "recording", "window"),
