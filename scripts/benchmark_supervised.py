@@ -37,7 +37,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import scripts
 from rlce import Classifier, Optimization, Regressor, threads
 from scripts.benchmark import spread
-from scripts.benchmark_tables import tables
+from scripts.benchmark_tables import scaling, tables
 
 SKORCH = importlib.util.find_spec("skorch") is not None
 HIDDEN, LEARNING_RATE = (128,), 1e-3
@@ -370,6 +370,7 @@ if __name__ == "__main__":
         "classify": classify,
         "regress": regress,
         "tables": tables,
+        "scaling": scaling,
         "checks": checks,
     }
     scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))

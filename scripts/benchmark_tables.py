@@ -153,8 +153,28 @@ TABLES: dict[str, Table] = {
     ),
 }
 
+# Ugly columns first, then clean ones.
+CLEAN_AND_UGLY = (
+    "breast cancer, a broken row",
+    "heavy tails",
+    "skewed",
+    "iris",
+    "breast cancer",
+    "digits",
+    "sum of squares (Hastie)",
+    "diabetes",
+    "Friedman 1",
+    "linear 12,000 × 30",
+)
+
 # What a user would write to stop early.
 EARLY: dict[str, Any] = {"validation_split": 0.1, "stopping": 10}
+
+
+def scalings(regression: bool, seed: int) -> dict[str, Any]:
+    """Our estimator with each scaling of columns, unfitted."""
+    kind = Regressor if regression else Classifier
+    return {f'scaling="{name}"': kind(scaling=name, random_state=seed) for name in ("robust", "standard")}
 
 
 def contenders(regression: bool, seed: int) -> dict[str, Any]:
@@ -245,6 +265,13 @@ def of_intervals(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> dict[str, 
         "coverage": float(((low <= y) & (y <= high)).mean()),
         "width": float((high - low).mean()),
     }
+
+
+def check_names(data: Sequence[str]) -> None:
+    """Refuse a name that no data set has."""
+    for name in data:
+        if name not in TABLES:
+            raise ValueError(f"--data must be some of {', '.join(TABLES)}, got {name!r}")
 
 
 Runs = dict[str, list[dict[str, float]]]  # contender → its measures, seed by seed
@@ -342,9 +369,7 @@ def tables(
         output: File for all results, as JSON.
     """
     scripts.check_writable(output, "--output")
-    for name in data:
-        if name not in TABLES:
-            raise ValueError(f"--data must be some of {', '.join(TABLES)}, got {name!r}")
+    check_names(data)
     numbers = range(first_seed, first_seed + seeds)
     everything: dict[str, Runs] = {}
     intervals: dict[str, Runs] = {}
@@ -370,6 +395,31 @@ def tables(
             print("\n" + "\n".join(summary(everything, loss)))
     print("\n* the defaults of our estimators were chosen on this set")
     scripts.write_json(output, {"tables": everything, "intervals": intervals})
+
+
+@threads.one_thread()
+def scaling(
+    data: tuple[str, ...] = CLEAN_AND_UGLY, seeds: int = 5, first_seed: int = 0, output: Path | None = None
+) -> None:
+    """Our estimators with robust and with plain standardisation of columns, on ugly columns and on clean ones.
+
+    Args:
+        data: Names of data sets.
+        seeds: Number of seeds (of the data, the split and the training).
+        first_seed: The first seed.
+        output: File for all results, as JSON.
+    """
+    scripts.check_writable(output, "--output")
+    check_names(data)
+    everything: dict[str, Runs] = {}
+    for regression, measure in ((False, of_classes), (True, of_numbers)):
+        make = functools.partial(scalings, regression)
+        for place, name in enumerate(name for name in data if TABLES[name].regression is regression):
+            numbers = range(first_seed, first_seed + seeds)
+            runs = everything[name] = measured(TABLES[name], numbers, make, measure)
+            print("\n".join([heading(runs)] * (place == 0) + rows_of(name, runs)), flush=True)
+        print()
+    scripts.write_json(output, everything)
 
 
 def heading(runs: Runs) -> str:

@@ -88,3 +88,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [len(runs) for runs in results["tables"]["iris"].values()] == [2] * 5
     with pytest.raises(ValueError, match="--data must be some of iris, wine, .*got 'nowhere'"):
         benchmark_tables.tables(("nowhere",))
+
+
+def test_the_command_of_scalings(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark_tables.scaling(("breast cancer, a broken row", "diabetes"), seeds=2)
+    said = capsys.readouterr().out
+    losses = [float(line.split("|")[3].split("±")[0]) for line in said.splitlines() if "a broken row" in line]
+    assert losses[0] < 0.5 * losses[1]  # robust beside standard
+    assert '| diabetes * | scaling="standard" |' in said
+    with pytest.raises(ValueError, match="--data must be some of iris, wine, .*got 'nowhere'"):
+        benchmark_tables.scaling(("nowhere",))
