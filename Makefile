@@ -5,7 +5,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
-.PHONY: cartpole classify test check lowest mutants results tensorboard peers
+.PHONY: help cartpole classify test check lowest mutants results tensorboard peers
+
+help:                       ## say what each command does
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 cartpole: $(READY)          ## train PPO on CartPole-v1, then evaluate the saved agent
 	$(RUN) -m scripts.train_cartpole --log-dir runs/cartpole
@@ -39,9 +42,10 @@ tensorboard: $(READY)       ## look at the curves
 peers: .venv-peers/.installed
 
 $(READY): pyproject.toml constraints.txt
+	@echo "Installing rlce and the libraries of constraints.txt, PyTorch among them, into $(VENV): 1 to 3 minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[test]'
-	touch $(READY)
+	$(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[test]'
+	@touch $(READY)
 
 # The lowest versions of pyproject.toml; torch and the tools as in constraints.txt.
 .venv-lowest/.installed: pyproject.toml constraints.txt
