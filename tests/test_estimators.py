@@ -40,7 +40,7 @@ def small(kind: type, **settings: Any) -> Any:
 both = pytest.mark.parametrize(("kind", "y"), [(Classifier, LABELS), (Regressor, NUMBERS)], ids=["labels", "numbers"])
 
 
-WHOLE: dict[str, Any] = {"dropout": 0.0, "batch_size": 256, "epochs": 200, "learning_rate": 0.01}
+WHOLE: dict[str, Any] = {"dropout": 0.0, "batch_size": 256, "epochs": 200, "learning_rate": 0.003}
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")

@@ -23,6 +23,7 @@ def test_every_file_is_held() -> None:
 def test_an_old_file_predicts_as_it_did(name: str, tmp_path: Path) -> None:
     kind = Classifier if name.startswith("classifier") else Regressor
     loaded = kind.load(FILES / f"{name}.safetensors")
+    assert loaded.scaling == "standard"  # it was called standardize=True
     loaded.save(tmp_path / "again")
     X = STORED["inputs"]
     methods = [key.partition("/")[2] for key in STORED.files if key.startswith(f"{name}/")]

@@ -675,4 +675,4 @@ def test_checks_are_counted() -> None:
     assert checks == passed + skipped
     assert failed == 0
     said = run("-m", "scripts.benchmark_supervised", "checks", "--estimator", "Regressor", ok=False)
-    assert "error: --estimator must be one of rlce.Classifier, rlce.Regressor, " in said
+    assert "error: --estimator must be one of rlce.Classifier, rlce.Classifier, no chance, rlce.Regressor, " in said
