@@ -1,7 +1,7 @@
 """scikit-learn's digits: 1,797 images of 8×8 pixels in ten classes, with the trainer and objective of the agents.
 
-Test accuracy on a stratified, held-out fifth of the rows, median and range over 10 seeds of split and training: 0.982
-(0.975 to 0.989), 0.36 CPU seconds (``python -m scripts.benchmark digits``).
+Test accuracy on a stratified, held-out fifth of the rows, median and range over 10 seeds of split and training: 0.981
+(0.972 to 0.986), 1.08 CPU seconds (``python -m scripts.benchmark digits``).
 """
 
 from __future__ import annotations
