@@ -27,13 +27,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import ArrayLike
 
 import scripts
 from rlce import PolicyGradient, checkpoint, recipes, threads
 from scripts import benchmark
 from scripts.benchmark import Evaluated, Protocol, Stopwatch
+from scripts.curves import Curve, common, draw, ending, interquartile_mean, interval, number, table, with_interval
 
 ROOT = Path(__file__).parents[1]
 FOLDER, PAGE = Path("runs/results"), Path("docs/results.md")
@@ -458,43 +458,9 @@ def run(
 # Numbers: pure functions of scores.
 
 
-def interquartile_mean(scores: ArrayLike, axis: int = 0) -> Any:
-    """The mean without the lowest and the highest quarter of the scores (rounded down).
-
-    Example:
-        >>> float(interquartile_mean([1, 2, 3, 100]))
-        2.5
-        >>> float(interquartile_mean([1, 2, 6]))
-        3.0
-    """
-    return stats.trim_mean(np.asarray(scores, np.float64), 0.25, axis=axis)
-
-
-def interval(scores: ArrayLike) -> NDArray[np.float64]:
-    """The 95 % bootstrap interval of the interquartile mean.
-
-    Args:
-        scores: ``[seeds, ...]``.
-
-    Returns:
-        ``[2, ...]``, the low and the high end; NaN if there is one seed only.
-
-    Example:
-        >>> interval([500, 500, 500]).tolist()
-        [500.0, 500.0]
-    """
-    scores = np.asarray(scores, np.float64)
-    if len(scores) < 2:
-        return np.full((2, *scores.shape[1:]), np.nan)
-    resampled = stats.bootstrap(
-        (scores,), interquartile_mean, n_resamples=10_000, axis=0, method="percentile", random_state=0
-    )
-    return np.array(resampled.confidence_interval)
-
-
 def final_score(evaluations: Sequence[Evaluated], way: str) -> float:
     """The mean of the last three evaluations, "greedy" or "sampled"."""
-    return float(np.mean([getattr(one, way) for one in evaluations[-3:]]))
+    return ending([getattr(one, way) for one in evaluations])
 
 
 def score(record: dict[str, Any], way: str) -> float:
@@ -518,16 +484,14 @@ def reached(evaluations: Sequence[Evaluated], threshold: float) -> Evaluated | N
     return None
 
 
-def curve(runs: Sequence[dict[str, Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def curve(runs: Sequence[dict[str, Any]]) -> Curve:
     """Greedy evaluations of all seeds at common steps.
 
     Returns:
         Steps ``[points]`` and scores ``[seeds, points]``, by linear interpolation between a seed's evaluations.
     """
     seen = [np.array([(one["steps"], one["greedy"]) for one in each["evaluations"]]) for each in runs]
-    low, high = max(each[0, 0] for each in seen), min(each[-1, 0] for each in seen)
-    steps = np.linspace(low, high, max(len(each) for each in seen))
-    return steps, np.stack([np.interp(steps, each[:, 0], each[:, 1]) for each in seen])
+    return common([(each[:, 0], each[:, 1]) for each in seen])
 
 
 def verdict(ours: ArrayLike, theirs: ArrayLike) -> str:
@@ -565,25 +529,6 @@ def median(runs: Sequence[dict[str, Any]], name: str) -> float:
 
 
 # Writing.
-
-
-def number(value: float, digits: int) -> str:
-    """A number with a minus sign that typesets well."""
-    return f"{value:,.{digits}f}".replace("-", "−")
-
-
-def with_interval(scores: Sequence[float], digits: int) -> str:
-    """Interquartile mean and interval."""
-    low, high = interval(scores)
-    ends = "" if np.isnan(low) else f" [{number(low, digits)}, {number(high, digits)}]"
-    return number(interquartile_mean(scores), digits) + ends
-
-
-def table(header: str, rows: Iterable[Iterable[object]]) -> list[str]:
-    """The lines of a Markdown table. The header's cells are separated by a bar."""
-    names = header.split("|")
-    lines = [f"| {' | '.join(name.strip() for name in names)} |", "|" + "---|" * len(names)]
-    return [*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
 
 
 def goal(task: Task) -> str:
@@ -700,9 +645,7 @@ def plot(task: str, runs: Runs, path: Path) -> None:
     means = []
     for contender, records in runs.items():
         steps, scores = curve(records)
-        means += interquartile_mean(scores).tolist()
-        (line,) = axes.plot(steps, means[-len(steps) :], label=f"{contender.name}, {len(records)} seeds")
-        axes.fill_between(steps, *interval(scores), alpha=0.2, color=line.get_color(), linewidth=0)
+        means += draw(axes, steps, scores, contender.name).tolist()
     if (target := TASKS[task].target) is not None:
         axes.axhline(target, color="grey", linestyle=":", linewidth=1, label="target")
     # One curve that begins far below would leave the others no room.
