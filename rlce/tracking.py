@@ -153,14 +153,16 @@ class Tracker:
         self._write({"file_version": "brain.Event:2"}, {"session_log": SessionLog(status=SessionLog.START)}, step=step)
         self._histograms, self._images = _Allowance(expected=0.01), _Allowance(expected=1.0)
 
-    def begin(self, configuration: Mapping[str, Any], hyperparameters: Mapping[str, Any], layout: Layout) -> None:
+    def begin(
+        self, configuration: Mapping[str, Any], hyperparameters: Mapping[str, Any] | None, layout: Layout
+    ) -> None:
         """Write what is known before training.
 
         Args:
             configuration: everything, for the Text tab; nested mappings get dotted names.
             hyperparameters: the few numbers and words that runs are compared by, for the HParams tab. TensorBoard sorts
                 names that differ between runs before others, and then capitals before small letters, and shows the
-                first five. None is left out.
+                first five. A value of None is left out. None instead of a mapping: the tab does not list the run.
             layout: of the Custom Scalars tab.
         """
         if self._file is None:
@@ -170,13 +172,14 @@ class Tracker:
         # No experiment summary: it would say which columns all runs below TensorBoard's directory have, so that runs of
         # another kind show blank ones. Without any, TensorBoard takes the union.
         info = SessionStartInfo(start_time_secs=time.time())
-        for name, value in hyperparameters.items():
+        for name, value in (hyperparameters or {}).items():
             if isinstance(value, bool):
                 info.hparams[name].bool_value = value
             elif isinstance(value, int | float):
                 info.hparams[name].number_value = value
             elif value is not None:
                 info.hparams[name].string_value = _word(value)
+        start = HParamsPluginData(session_start_info=info)
         modules = {name: sys.modules[name] for name in _LIBRARIES if name in sys.modules}
         versions = {name: getattr(module, "__version__", "?") for name, module in modules.items()}
         versions = {"Python": platform.python_version(), **versions, "system": platform.platform()}
@@ -185,7 +188,7 @@ class Tracker:
             _tensor("run/versions", "text", _markdown(versions)),
             _tensor("run/configuration", "text", _markdown(dict(_flat("", configuration)))),
             _tensor("custom_scalars__config__", "custom_scalars", _serialized(layout)),
-            _hparams("session_start_info", HParamsPluginData(session_start_info=info)),
+            *([] if hyperparameters is None else [_hparams("session_start_info", start)]),
         )
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

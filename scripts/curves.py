@@ -1,4 +1,4 @@
-"""Learning curves over seeds: the one aggregation of ``scripts.results`` and ``scripts.compare``, its plot, its words."""
+"""Curves over seeds: the one aggregation of ``scripts.results`` and ``scripts.compare``, its plot, its words."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def common(seeds: Sequence[Curve], most: int | None = None) -> Curve:
         ValueError: a seed begins after another has ended.
 
     Example:
-        >>> positions, values = common([(np.array([0.0, 2.0]), np.array([0.0, 20.0])), (np.array([1.0, 2.0, 3.0]),) * 2])
+        >>> early = np.array([0.0, 2.0]), np.array([0.0, 20.0])
+        >>> late = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0])
+        >>> positions, values = common([early, late])
         >>> positions.tolist(), values.tolist()
         ([1.0, 1.5, 2.0], [[10.0, 15.0, 20.0], [1.0, 1.5, 2.0]])
     """

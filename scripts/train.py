@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import shlex
+import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,7 @@ from tyro.conf import Positional, arg
 
 import scripts
 from rlce import Evaluation, PolicyGradient, Stopping, evaluate_policy, methods, recipes
+from scripts import processes
 
 TIMESTEPS = 100_000
 
@@ -26,6 +31,8 @@ class Arguments:
 
     A rerun replaces nothing: it first moves the files of the earlier run into earlier-1 (or earlier-2, ...) beside
     them. Ctrl-C saves what was learnt as agent-interrupted.safetensors.
+
+    --seeds trains several seeds, each by a process and into a folder of its own. scripts.compare draws their curves.
     """
 
     task: Positional[str | None] = None
@@ -42,6 +49,10 @@ class Arguments:
     """Keyword arguments of the environment, as JSON: '{"max_episode_steps": 200}'."""
     seed: int = 0
     """Fixes weights, environments, actions and minibatches."""
+    seeds: int = 1
+    """Number of seeds to train, from --seed on: into LOG_DIR/seed-0, LOG_DIR/seed-1, ..."""
+    jobs: int = 2
+    """Seeds that train at the same time."""
     total_timesteps: int | None = None
     """Environment steps to train for; by default the recipe's, and 100,000 without a recipe."""
     num_envs: Annotated[int | None, arg(aliases=["--n-envs"])] = None
@@ -59,7 +70,8 @@ class Arguments:
     episodes: int = 100
     """Number of episodes of the closing evaluation: greedy, then as many sampled."""
     log_dir: Path | None = None
-    """Directory for TensorBoard and the saved agent; by default runs/RECIPE-SEED or runs/METHOD-ENV-SEED."""
+    """Directory for TensorBoard and the saved agent; by default runs/RECIPE-SEED or runs/METHOD-ENV-SEED;
+    without -SEED if there are several seeds."""
     log: Literal["all", "scalars", "none"] = "all"
     """What TensorBoard gets: all, scalars (no histograms, no images) or none."""
     save: Path | None = None
@@ -116,17 +128,20 @@ def task_of(arguments: Arguments) -> tuple[str | None, str | None]:
 
 
 def run_name(arguments: Arguments) -> str:
-    """The name of a run's directory.
+    """The name of a run's directory, or of the directory of several seeds.
 
     Example:
         >>> run_name(Arguments("CartPole-v1/ppo")), run_name(Arguments("CartPole-v1", seed=3))
         ('CartPole-v1-ppo-0', 'ppo-CartPole-v1-3')
+        >>> run_name(Arguments("CartPole-v1/ppo", seeds=10))
+        'CartPole-v1-ppo'
     """
     env, recipe = task_of(arguments)
     if recipe is not None and env == recipes.get(recipe).env:
         env = None
     method = arguments.method or ("ppo" if recipe is None else None)
-    parts = [part for part in (recipe, method, env, str(arguments.seed)) if part is not None]
+    seed = str(arguments.seed) if arguments.seeds == 1 else None
+    parts = [part for part in (recipe, method, env, seed) if part is not None]
     return "-".join(parts).replace("/", "-").replace(":", "-")
 
 
@@ -168,13 +183,84 @@ def save(agent: PolicyGradient, path: Path) -> None:
             agent.trainer.load_state_dict(last)
 
 
-def main(arguments: Arguments) -> dict[str, Any]:
-    """Train, save, evaluate; returns the closing table."""
+def flags(arguments: Arguments) -> list[str]:
+    """The command line that means these arguments.
+
+    Example:
+        >>> flags(Arguments("CartPole-v1", seed=3, scale_rewards=False, quiet=True))
+        ['CartPole-v1', '--seed=3', '--scale-rewards=False', '--quiet']
+    """
+    texts = [] if arguments.task is None else [arguments.task]
+    for one in dataclasses.fields(arguments):
+        value, flag = getattr(arguments, one.name), f"--{one.name.replace('_', '-')}"
+        if one.name != "task" and value != one.default:
+            texts.append(flag if value is True and one.default is False else f"{flag}={value}")
+    return texts
+
+
+def train_seeds(arguments: Arguments) -> list[dict[str, Any]]:
+    """Train several seeds by processes of their own; returns their closing tables, by seed.
+
+    Raises:
+        ValueError: a file is named for all of them, or a training failed; the message ends with what it said.
+        KeyboardInterrupt: the trainings were interrupted; the message says how many were finished.
+    """
+    if arguments.save is not None:
+        raise ValueError("--save names one file, and --seeds trains several agents; leave one of the two out")
+    make(arguments, None).close()  # what is wrong for one seed is wrong for all
+    folder = arguments.log_dir or Path("runs") / run_name(arguments)
+    results: dict[int, dict[str, Any]] = {}
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory() as outputs:
+        commands, seeds = {}, {}
+        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+            log_dir, log = folder / f"seed-{seed}", folder / f"seed-{seed}.log"
+            log_dir.mkdir(parents=True, exist_ok=True)
+            output = Path(outputs) / f"{seed}.json"
+            single = dataclasses.replace(arguments, seed=seed, seeds=1, log_dir=log_dir, output=output, quiet=True)
+            commands[log], seeds[log] = [sys.executable, "-m", "scripts.train", *flags(single)], seed
+        print(f"{len(commands)} seeds, {min(arguments.jobs, len(commands))} at a time, into {folder}", flush=True)
+        try:
+            for log, status in processes.finished(commands, arguments.jobs):
+                seed = seeds[log]
+                left = f"{len(commands) - len(results) - len(failed) - 1} left"
+                if status:
+                    said = log.read_text().strip().splitlines() or [f"exit status {status}"]
+                    failed.append(f"seed {seed} ({log}): {said[-1].removeprefix('error: ')}")
+                    print(f"failed: seed {seed}, {left}", flush=True)
+                    continue
+                log.unlink()
+                found = results[seed] = json.loads((Path(outputs) / f"{seed}.json").read_text())
+                print(
+                    f"seed {seed}: greedy {found['greedy return']}, sampled {found['sampled return']}, {left}",
+                    flush=True,
+                )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"{len(results)} of {len(commands)} seeds are finished in {folder}; what another had learnt is its "
+                "agent-interrupted.safetensors"
+            ) from None
+    closing = [results[seed] for seed in sorted(results)]
+    scripts.write_json(arguments.output, closing)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(commands)} seeds failed; {failed[0]}")
+    print(f"compare: python -m scripts.compare {shlex.quote(str(folder))}")
+    return closing
+
+
+def main(arguments: Arguments) -> dict[str, Any] | list[dict[str, Any]]:
+    """Train, save, evaluate; returns the closing table, or those of several seeds."""
     scripts.import_from_here()
     scripts.check_writable(arguments.save, "--save")
     scripts.check_writable(arguments.output, "--output")
-    if arguments.episodes < 1:
-        raise ValueError(f"--episodes must be at least 1, got {arguments.episodes}")
+    for flag in ("episodes", "seeds", "jobs"):
+        if getattr(arguments, flag) < 1:
+            raise ValueError(f"--{flag} must be at least 1, got {getattr(arguments, flag)}")
+    return train_one(arguments) if arguments.seeds == 1 else train_seeds(arguments)
+
+
+def train_one(arguments: Arguments) -> dict[str, Any]:
+    """Train one seed, save it, evaluate it; returns the closing table."""
     _, recipe = task_of(arguments)
     log_dir = arguments.log_dir or Path("runs") / run_name(arguments)
     path = arguments.save or log_dir / "agent.safetensors"
