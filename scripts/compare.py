@@ -85,7 +85,10 @@ class Group:
             ValueError: a seed begins after another has ended.
         """
         try:
-            return common([(each[axis], each[2]) for each in self.seeds], POINTS)
+            longest = max(each.shape[1] for each in self.seeds)
+            # Seeds are evaluated at the same steps, but never at the same seconds.
+            points = POINTS if axis else min(longest, POINTS)
+            return common([(each[axis], each[2]) for each in self.seeds], points)
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}; compare them one by one") from error
 
@@ -232,6 +235,7 @@ def plot(groups: Sequence[Group], tag: str) -> tuple[bytes, bytes]:
         by_steps.set(xlabel=axis_name(tag), ylabel=tag)
         by_seconds.set(xlabel="seconds since the run began")
         for axes in (by_steps, by_seconds):
+            axes.locator_params(axis="x", nbins=6)
             axes.spines[["top", "right"]].set_visible(False)
         by_steps.xaxis.set_major_formatter("{x:,.0f}")
         figure.legend(*by_steps.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
@@ -255,7 +259,7 @@ def lines(groups: Sequence[Group], tag: str) -> list[str]:
             with_interval(areas, digits), f"{np.median([seed[1, -1] for seed in group.seeds]):,.1f}",
         ])  # fmt: skip
     return [
-        *table(f"run | seeds | {axis_name(tag)} | end | worst to best | whole curve | seconds", rows),
+        *table(f"run | seeds | {axis_name(tag)} | end | lowest to highest | whole curve | seconds", rows),
         "",
         f"{tag}. End: the mean of a seed's last three values; whole curve: the mean over the common steps. Of both, "
         "the interquartile mean over seeds and its 95 % bootstrap interval. Steps and seconds are medians.",
@@ -327,7 +331,8 @@ def remarks(group: Group) -> Iterator[str]:
     """What a reader of the curves should know."""
     ends = [int(seed[0, -1]) for seed in group.seeds]
     if min(ends) < 0.9 * max(ends):
-        yield f"{group.name}: the curve ends at {min(ends):,} steps with the shortest seed; the longest has {max(ends):,}"
+        ends_at = f"the curve ends at {min(ends):,} steps with the shortest seed"
+        yield f"{group.name}: {ends_at}; the longest has {max(ends):,}"
     if len(ends) < 2:
         yield f"{group.name}: one seed has no band; python -m scripts.train --seeds 10 trains several"
 

@@ -62,12 +62,12 @@ def ending(values: Sequence[float] | NDArray[np.float64]) -> float:
     return float(np.mean(values[-3:]))
 
 
-def common(seeds: Sequence[Curve], most: int | None = None) -> Curve:
+def common(seeds: Sequence[Curve], points: int | None = None) -> Curve:
     """The curves of all seeds at common positions, from the last of their beginnings to the first of their ends.
 
     Args:
         seeds: the curve of each.
-        most: the largest number of positions; None for no limit.
+        points: number of positions; None for that of the longest curve.
 
     Returns:
         Positions ``[points]`` and values ``[seeds, points]``, by linear interpolation between a seed's values.
@@ -85,8 +85,7 @@ def common(seeds: Sequence[Curve], most: int | None = None) -> Curve:
     low, high = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
     if low > high:
         raise ValueError(f"the seeds have no part of the x-axis in common: one begins at {low:g}, one ends at {high:g}")
-    points = max(len(x) for x, _ in seeds)
-    positions = np.linspace(low, high, points if most is None else min(points, most))
+    positions = np.linspace(low, high, max(len(x) for x, _ in seeds) if points is None else points)
     return positions, np.stack([np.interp(positions, x, y) for x, y in seeds])
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 
-def finished(commands: Mapping[Path, Sequence[str]], jobs: int) -> Iterator[tuple[Path, int]]:
+def finished(commands: Mapping[Path, Sequence[str]], jobs: int) -> Generator[tuple[Path, int], None, None]:
     """Run commands, a few at a time.
 
-    If the caller stops early, by Ctrl-C for example, those that run are ended by SIGTERM, and waited for, so that they
-    may save what they have. Ctrl-C while they save kills them.
+    If the caller closes the iterator early, or an exception such as Ctrl-C comes up in it, the commands that run are
+    ended by SIGTERM and waited for, so that they may save what they have. Ctrl-C while they save kills them.
 
     Args:
         commands: the file for what a command prints → its words.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -221,20 +222,18 @@ def train_seeds(arguments: Arguments) -> list[dict[str, Any]]:
             commands[log], seeds[log] = [sys.executable, "-m", "scripts.train", *flags(single)], seed
         print(f"{len(commands)} seeds, {min(arguments.jobs, len(commands))} at a time, into {folder}", flush=True)
         try:
-            for log, status in processes.finished(commands, arguments.jobs):
-                seed = seeds[log]
-                left = f"{len(commands) - len(results) - len(failed) - 1} left"
-                if status:
-                    said = log.read_text().strip().splitlines() or [f"exit status {status}"]
-                    failed.append(f"seed {seed} ({log}): {said[-1].removeprefix('error: ')}")
-                    print(f"failed: seed {seed}, {left}", flush=True)
-                    continue
-                log.unlink()
-                found = results[seed] = json.loads((Path(outputs) / f"{seed}.json").read_text())
-                print(
-                    f"seed {seed}: greedy {found['greedy return']}, sampled {found['sampled return']}, {left}",
-                    flush=True,
-                )
+            with contextlib.closing(processes.finished(commands, arguments.jobs)) as ended:
+                for log, status in ended:
+                    left = f"{len(commands) - len(results) - len(failed) - 1} left"
+                    if status:
+                        said = log.read_text().strip().splitlines() or [f"exit status {status}"]
+                        failed.append(f"seed {seeds[log]} ({log}): {said[-1].removeprefix('error: ')}")
+                        print(f"failed: seed {seeds[log]}, {left}", flush=True)
+                        continue
+                    log.unlink()
+                    found = results[seeds[log]] = json.loads((Path(outputs) / f"{seeds[log]}.json").read_text())
+                    scores = f"greedy {found['greedy return']}, sampled {found['sampled return']}"
+                    print(f"seed {seeds[log]}: {scores}, {left}", flush=True)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"{len(results)} of {len(commands)} seeds are finished in {folder}; what another had learnt is its "
