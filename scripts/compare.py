@@ -78,6 +78,11 @@ class Group:
     name: str
     seeds: tuple[NDArray[np.float64], ...]
 
+    @property
+    def apart(self) -> bool:
+        """True if a seed has its first value at a later second than another has its last."""
+        return bool(max(each[1, 0] for each in self.seeds) > min(each[1, -1] for each in self.seeds))
+
     def over(self, axis: int) -> Curve:
         """The seeds at common steps (0) or at common seconds (1).
 
@@ -229,9 +234,11 @@ def plot(groups: Sequence[Group], tag: str) -> tuple[bytes, bytes]:
     with matplotlib.rc_context({"text.parse_math": False, "font.size": 9, "svg.hashsalt": "rlce"}):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         by_steps, by_seconds = figure.subplots(1, 2, sharey=True)
-        for group in groups:
-            for axis, axes in enumerate((by_steps, by_seconds)):
-                draw(axes, *group.over(axis), group.name)
+        for number, group in enumerate(groups):
+            colour = f"C{number % 10}"
+            draw(by_steps, *group.over(0), group.name, colour)
+            if not group.apart:
+                draw(by_seconds, *group.over(1), group.name, colour)
         by_steps.set(xlabel=axis_name(tag), ylabel=tag)
         by_seconds.set(xlabel="seconds since the run began")
         for axes in (by_steps, by_seconds):
@@ -333,6 +340,8 @@ def remarks(group: Group) -> Iterator[str]:
     if min(ends) < 0.9 * max(ends):
         ends_at = f"the curve ends at {min(ends):,} steps with the shortest seed"
         yield f"{group.name}: {ends_at}; the longest has {max(ends):,}"
+    if group.apart:
+        yield f"{group.name}: no curve over seconds, because one seed had ended before another's first value"
     if len(ends) < 2:
         yield f"{group.name}: one seed has no band; python -m scripts.train --seeds 10 trains several"
 

@@ -92,7 +92,9 @@ def common(seeds: Sequence[Curve], points: int | None = None) -> Curve:
 # The plot, and words.
 
 
-def draw(axes: Any, positions: ArrayLike, values: NDArray[np.float64], label: str) -> NDArray[np.float64]:
+def draw(
+    axes: Any, positions: ArrayLike, values: NDArray[np.float64], label: str, colour: str | None = None
+) -> NDArray[np.float64]:
     """Draw the interquartile mean over seeds as a line, and its 95 % interval as a band.
 
     Args:
@@ -100,12 +102,13 @@ def draw(axes: Any, positions: ArrayLike, values: NDArray[np.float64], label: st
         positions: ``[points]``.
         values: ``[seeds, points]``.
         label: for the legend; the number of seeds is added.
+        colour: matplotlib's; None for the next of its cycle.
 
     Returns:
         The interquartile mean, ``[points]``.
     """
     mean = interquartile_mean(values)
-    (line,) = axes.plot(positions, mean, label=f"{label}, {len(values)} seed{'s' * (len(values) > 1)}")
+    (line,) = axes.plot(positions, mean, color=colour, label=f"{label}, {len(values)} seed{'s' * (len(values) > 1)}")
     axes.fill_between(positions, *interval(values), alpha=0.2, color=line.get_color(), linewidth=0)
     return np.asarray(mean)
 

@@ -61,6 +61,12 @@ python -m scripts.benchmark logging
 python -m scripts.benchmark logging --recipe LunarLander-v3/ppo --timesteps 300000 --evaluate-every 10000 --repeats 1
 ```
 
+## Bands over seeds
+
+`python -m scripts.compare FOLDER...` reads the runs of several seeds and writes a run with `over_seeds/TAG`, the
+interquartile mean of the scalar TAG, and `over_seeds/TAG/low` and `over_seeds/TAG/high`, the ends of its 95 % bootstrap
+interval. The Custom Scalars tab shows them as a band. The HParams tab does not list these runs.
+
 ## HParams
 
 TensorBoard shows five hyperparameters and five metrics until you tick others: first those that differ between the runs,

@@ -54,8 +54,9 @@ def test_the_band_in_tensorboard_is_the_aggregate_of_the_seeds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "compare"
+    group(tmp_path / "a")
     for _ in range(2):  # the second time in place of the first
-        compared(group(tmp_path / "a") if not (tmp_path / "a").exists() else tmp_path / "a", out=out)
+        compared(tmp_path / "a", out=out)
     (file,) = (out / "a").glob("events*")
     events = EventAccumulator(str(file)).Reload()
     low, high = curves.interval(RISE)
@@ -111,6 +112,16 @@ def test_one_seed_has_a_curve_and_no_band(tmp_path: Path, capsys: pytest.Capture
     assert "one: one seed has no band; python -m scripts.train --seeds 10 trains several" in said
     assert "long: the curve ends at 200 steps with the shortest seed; the longest has 400" in said
     assert set(compare.read(tmp_path / "out" / "one").scalars) == {f"over_seeds/{TAG}"}
+
+
+def test_seeds_without_a_second_in_common_have_a_curve_over_steps_alone() -> None:
+    early, late = (np.array([[1.0, 2.0], [second, second + 1.0], [5.0, 6.0]]) for second in (0.0, 3.0))
+    apart, together = compare.Group("g", (early, late)), compare.Group("g", (early, early))
+    assert [list(compare.remarks(one)) for one in (apart, together)] == [
+        ["g: no curve over seconds, because one seed had ended before another's first value"],
+        [],
+    ]
+    assert len(compare.plot([apart], TAG)[0]) < len(compare.plot([together], TAG)[0])
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import tyro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlce.reinforcement.settings import Settings, resolved
-from scripts import scalars, train, watch
+from scripts import compare, scalars, train, watch
 from tests.methods_table import PATH, page
 from tests.rules_table import TABLE, largest_difference
 
@@ -144,10 +144,15 @@ def test_reinforcement_page_states_the_defaults() -> None:
 
 
 def test_command_lines_of_the_reinforcement_page_are_understood() -> None:
-    lines = re.findall(r"^python -m scripts\.train (.*)$", (DOCS / "reinforcement.md").read_text(), flags=re.MULTILINE)
+    page = (DOCS / "reinforcement.md").read_text()
+    lines = re.findall(r"^python -m scripts\.train (.*)$", page, flags=re.MULTILINE)
     tasks = [tyro.cli(train.Arguments, args=shlex.split(line, comments=True)).task for line in lines]
     recorded = ["LunarLander-v3/ppo", "LunarLander-v3/ppo", "CartPole-v1/ppo"]
-    assert tasks == ["CartPole-v1/ppo", "LunarLander-v3", "mymodule:Side-v0", *recorded]
+    seeds = ["CartPole-v1/ppo", "CartPole-v1/reinforce"]
+    assert tasks == ["CartPole-v1/ppo", "LunarLander-v3", "mymodule:Side-v0", *seeds, *recorded]
+    (line,) = re.findall(r"^python -m scripts\.compare (.*)$", page, flags=re.MULTILINE)
+    compared = tyro.cli(compare.Arguments, args=shlex.split(line)).runs
+    assert [str(one) for one in compared] == [f"runs/{train.run_name(train.Arguments(one, seeds=10))}" for one in seeds]
 
 
 def test_the_pictures_of_episodes_are_those_that_the_page_s_commands_write() -> None:

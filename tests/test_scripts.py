@@ -579,6 +579,10 @@ def test_regression_from_a_csv_file(tmp_path: Path, cost: str) -> None:
         ("benchmark", ["held", "The held solve of CartPole-v1", "startup"]),
         ("benchmark_supervised", ["classify", "How many of scikit-learn's checks"]),
         ("reweighting", ["--processes", "Number of seeds that run at the same time"]),
+        (
+            "compare",
+            ["Folders of seeds, as scripts.train --seeds writes them", "by default the first of eval/mean_reward"],
+        ),
         ("mutants", ["--jobs", "Run only the mutations whose name contains this"]),
     ],
 )
