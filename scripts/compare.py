@@ -78,22 +78,18 @@ class Group:
     name: str
     seeds: tuple[NDArray[np.float64], ...]
 
-    @property
-    def apart(self) -> bool:
-        """True if a seed has its first value at a later second than another has its last."""
-        return bool(max(each[1, 0] for each in self.seeds) > min(each[1, -1] for each in self.seeds))
-
     def over(self, axis: int) -> Curve:
-        """The seeds at common steps (0) or at common seconds (1).
+        """The seeds at common steps (0), or at seconds (1) up to the end of the slowest.
 
         Raises:
-            ValueError: a seed begins after another has ended.
+            ValueError: the steps of a seed begin after another has ended.
         """
+        curves = [(each[axis], each[2]) for each in self.seeds]
         try:
-            longest = max(each.shape[1] for each in self.seeds)
-            # Seeds are evaluated at the same steps, but never at the same seconds.
-            points = POINTS if axis else min(longest, POINTS)
-            return common([(each[axis], each[2]) for each in self.seeds], points)
+            if axis == 0:
+                return common(curves, min(max(len(x) for x, _ in curves), POINTS))
+            # What a finished training has learnt it keeps; and no two seeds are evaluated at the same second.
+            return common(curves, POINTS, hold=True)
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}; compare them one by one") from error
 
@@ -234,11 +230,9 @@ def plot(groups: Sequence[Group], tag: str) -> tuple[bytes, bytes]:
     with matplotlib.rc_context({"text.parse_math": False, "font.size": 9, "svg.hashsalt": "rlce"}):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         by_steps, by_seconds = figure.subplots(1, 2, sharey=True)
-        for number, group in enumerate(groups):
-            colour = f"C{number % 10}"
-            draw(by_steps, *group.over(0), group.name, colour)
-            if not group.apart:
-                draw(by_seconds, *group.over(1), group.name, colour)
+        for group in groups:
+            draw(by_steps, *group.over(0), group.name)
+            draw(by_seconds, *group.over(1), group.name)
         by_steps.set(xlabel=axis_name(tag), ylabel=tag)
         by_seconds.set(xlabel="seconds since the run began")
         for axes in (by_steps, by_seconds):
@@ -340,8 +334,6 @@ def remarks(group: Group) -> Iterator[str]:
     if min(ends) < 0.9 * max(ends):
         ends_at = f"the curve ends at {min(ends):,} steps with the shortest seed"
         yield f"{group.name}: {ends_at}; the longest has {max(ends):,}"
-    if group.apart:
-        yield f"{group.name}: no curve over seconds, because one seed had ended before another's first value"
     if len(ends) < 2:
         yield f"{group.name}: one seed has no band; python -m scripts.train --seeds 10 trains several"
 

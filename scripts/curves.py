@@ -62,12 +62,13 @@ def ending(values: Sequence[float] | NDArray[np.float64]) -> float:
     return float(np.mean(values[-3:]))
 
 
-def common(seeds: Sequence[Curve], points: int | None = None) -> Curve:
+def common(seeds: Sequence[Curve], points: int | None = None, *, hold: bool = False) -> Curve:
     """The curves of all seeds at common positions, from the last of their beginnings to the first of their ends.
 
     Args:
         seeds: the curve of each.
         points: number of positions; None for that of the longest curve.
+        hold: True to go on to the last of the ends; a seed that has ended keeps its last value.
 
     Returns:
         Positions ``[points]`` and values ``[seeds, points]``, by linear interpolation between a seed's values.
@@ -82,7 +83,7 @@ def common(seeds: Sequence[Curve], points: int | None = None) -> Curve:
         >>> positions.tolist(), values.tolist()
         ([1.0, 1.5, 2.0], [[10.0, 15.0, 20.0], [1.0, 1.5, 2.0]])
     """
-    low, high = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
+    low, high = max(x[0] for x, _ in seeds), (max if hold else min)(x[-1] for x, _ in seeds)
     if low > high:
         raise ValueError(f"the seeds have no part of the x-axis in common: one begins at {low:g}, one ends at {high:g}")
     positions = np.linspace(low, high, max(len(x) for x, _ in seeds) if points is None else points)
@@ -92,9 +93,7 @@ def common(seeds: Sequence[Curve], points: int | None = None) -> Curve:
 # The plot, and words.
 
 
-def draw(
-    axes: Any, positions: ArrayLike, values: NDArray[np.float64], label: str, colour: str | None = None
-) -> NDArray[np.float64]:
+def draw(axes: Any, positions: ArrayLike, values: NDArray[np.float64], label: str) -> NDArray[np.float64]:
     """Draw the interquartile mean over seeds as a line, and its 95 % interval as a band.
 
     Args:
@@ -102,13 +101,12 @@ def draw(
         positions: ``[points]``.
         values: ``[seeds, points]``.
         label: for the legend; the number of seeds is added.
-        colour: matplotlib's; None for the next of its cycle.
 
     Returns:
         The interquartile mean, ``[points]``.
     """
     mean = interquartile_mean(values)
-    (line,) = axes.plot(positions, mean, color=colour, label=f"{label}, {len(values)} seed{'s' * (len(values) > 1)}")
+    (line,) = axes.plot(positions, mean, label=f"{label}, {len(values)} seed{'s' * (len(values) > 1)}")
     axes.fill_between(positions, *interval(values), alpha=0.2, color=line.get_color(), linewidth=0)
     return np.asarray(mean)
 

@@ -27,15 +27,13 @@ RISE = [[0.0, 10.0, 20.0, 30.0], [1.0, 12.0, 20.0, 38.0], [2.0, 11.0, 25.0, 34.0
 TAG = "eval/mean_reward"
 
 
-def recorded(
-    folder: Path, values: Sequence[float], tag: str = TAG, steps: Sequence[int] = STEPS, **settings: int
-) -> Path:
+def recorded(folder: Path, values: Sequence[float], *tags: str, steps: Sequence[int] = STEPS, **settings: int) -> Path:
     """A finished run."""
     tracker = Tracker(folder)
     tracker.open()
     tracker.begin({}, settings, {})
     for step, value in zip(steps, values, strict=False):
-        tracker.scalars({tag: value, "time/fps": 1.0}, step)
+        tracker.scalars({**dict.fromkeys(tags or (TAG,), value), "time/fps": 1.0}, step)
     tracker.close()
     return folder
 
@@ -82,9 +80,7 @@ def test_a_scalar_of_rounds_where_there_is_no_evaluation_and_of_classifiers(tmp_
     for number, tag in enumerate(compare.TAGS):
         compared(group(tmp_path / tag.replace("/", "-"), tag), out=tmp_path / str(number))
         assert (tmp_path / str(number) / "compare.md").read_text().count(f"\n{tag}. End") == 1
-    both = recorded(tmp_path / "both", RISE[0])
-    recorded(both, RISE[1], "val/loss")
-    runs = [compare.read(both)]
+    runs = [compare.read(recorded(tmp_path / "both", RISE[0], "val/loss", TAG))]
     assert compare.chosen_tag(runs, None) == TAG
     assert compare.chosen_tag(runs, "val/loss") == "val/loss"
 
@@ -114,14 +110,12 @@ def test_one_seed_has_a_curve_and_no_band(tmp_path: Path, capsys: pytest.Capture
     assert set(compare.read(tmp_path / "out" / "one").scalars) == {f"over_seeds/{TAG}"}
 
 
-def test_seeds_without_a_second_in_common_have_a_curve_over_steps_alone() -> None:
-    early, late = (np.array([[1.0, 2.0], [second, second + 1.0], [5.0, 6.0]]) for second in (0.0, 3.0))
-    apart, together = compare.Group("g", (early, late)), compare.Group("g", (early, early))
-    assert [list(compare.remarks(one)) for one in (apart, together)] == [
-        ["g: no curve over seconds, because one seed had ended before another's first value"],
-        [],
-    ]
-    assert len(compare.plot([apart], TAG)[0]) < len(compare.plot([together], TAG)[0])
+def test_over_seconds_a_finished_seed_keeps_its_last_value() -> None:
+    early, late = (np.array([[1.0, 2.0], [second, second + 1.0], [5.0, 7.0]]) for second in (0.0, 3.0))
+    seconds, values = compare.Group("g", (early, late)).over(1)
+    assert (seconds[0], seconds[-1]) == (3.0, 4.0)
+    assert values[:, 0].tolist() == [7.0, 5.0]
+    assert values[:, -1].tolist() == [7.0, 7.0]
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path: Path) -> None:
