@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 import scripts
 from rlce import Tracker, plots
 from rlce.checkpoint import write_atomically
-from rlce.tracking import Band
+from rlce.tracking import Band, Layout
 from scripts.curves import Curve, common, draw, ending, interquartile_mean, interval, number, table, with_interval
 
 TAGS = "eval/mean_reward", "rollout/ep_rew_mean", "val/accuracy", "val/loss", "train/loss"
@@ -91,7 +91,7 @@ class Group:
             # What a finished training has learnt it keeps; and no two seeds are evaluated at the same second.
             return common(curves, POINTS, hold=True)
         except ValueError as error:
-            raise ValueError(f"{self.name}: {error}; compare them one by one") from error
+            raise ValueError(f"{self.name}: {error}; train longer, or name them one by one") from error
 
 
 def read(folder: Path) -> Run:
@@ -267,16 +267,22 @@ def lines(groups: Sequence[Group], tag: str) -> list[str]:
     ]
 
 
-def write_aggregate(group: Group, tag: str, folder: Path) -> None:
+def band_of(tag: str) -> Band:
+    """The scalars of an aggregate."""
+    return Band(*(f"{AGGREGATE}{tag}{end}" for end in ("", "/low", "/high")))
+
+
+def layout_of(groups: Sequence[Group], tag: str) -> Layout:
+    """The band; and a chart without it if there is a group of one seed, which the band's chart cannot show."""
+    band = band_of(tag)
+    lone = any(len(group.seeds) < 2 for group in groups)
+    lines = {f"{tag}: interquartile mean": (band.value,)} if lone else {}
+    return {"Over seeds": {f"{tag}: interquartile mean, 95 % interval": band, **lines}}
+
+
+def write_aggregate(group: Group, tag: str, folder: Path, layout: Layout) -> None:
     """Write the interquartile mean and the ends of its interval as one run, in place of an earlier one."""
     earlier = list(folder.glob(EVENTS))
-    names = Band(*(f"{AGGREGATE}{tag}{end}" for end in ("", "/low", "/high")))
-    layout = {
-        "Over seeds": {
-            f"{tag}: interquartile mean, 95 % interval": names,
-            f"{tag}: interquartile mean": (names.value,),
-        }
-    }
     positions, values = group.over(0)
     curves = [interquartile_mean(values)] + ([] if len(values) < 2 else [*interval(values)])
     tracker = Tracker(folder)
@@ -284,7 +290,7 @@ def write_aggregate(group: Group, tag: str, folder: Path) -> None:
     tracker.begin({"runs": group.name, "seeds": len(values), "scalar": tag}, None, layout)
     steps, first = np.unique(np.rint(positions).astype(np.int64), return_index=True)
     for step, column in zip(steps.tolist(), np.stack(curves)[:, first].T.tolist(), strict=True):
-        tracker.scalars(dict(zip(names, column, strict=False)), step)
+        tracker.scalars(dict(zip(band_of(tag), column, strict=False)), step)
     tracker.close()
     for file in earlier:
         file.unlink()
@@ -317,7 +323,7 @@ def main(arguments: Arguments) -> None:
     except OSError as error:
         raise ValueError(f"--out: cannot create the folder {str(arguments.out)!r}: {error}") from error
     for group, folder in zip(groups, folders, strict=True):
-        write_aggregate(group, tag, folder)
+        write_aggregate(group, tag, folder, layout_of(groups, tag))
     files = [arguments.out / f"compare.{suffix}" for suffix in ("png", "svg", "md")]
     for file, content in zip(files, (png, svg, "\n".join([*text, ""]).encode()), strict=True):
         write_atomically(file, content)

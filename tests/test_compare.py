@@ -63,7 +63,8 @@ def test_the_band_in_tensorboard_is_the_aggregate_of_the_seeds(
         assert [one.step for one in found] == STEPS
         np.testing.assert_allclose([one.value for one in found], expected, rtol=1e-6)
     layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
-    (band,) = layout.category[0].chart[0].margin.series
+    (chart,) = layout.category[0].chart
+    (band,) = chart.margin.series
     assert (band.value, band.lower, band.upper) == tuple(f"over_seeds/{TAG}{end}" for end in ("", "/low", "/high"))
     with pytest.raises(KeyError):
         events.PluginTagToContent("hparams")  # no row for it among the trainings
@@ -164,7 +165,7 @@ def test_several_seeds_train_into_one_folder_and_are_compared(
 ) -> None:
     monkeypatch.chdir(ROOT)  # children import the scripts from there
     folder, output = tmp_path / "seeds", tmp_path / "all.json"
-    sizes = {"total_timesteps": 600, "episodes": 2, "log": "scalars"}
+    sizes = {"total_timesteps": 5000, "episodes": 2, "log": "scalars"}
     tables = train.main(train.Arguments("CartPole-v1/ppo", seeds=2, seed=3, log_dir=folder, output=output, **sizes))
     assert [one["seed"] for one in tables] == [3, 4]
     assert json.loads(output.read_text()) == tables
