@@ -90,7 +90,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except OSError as error:
-        raise ValueError(f"path: cannot write {str(path)!r}: {error}") from error
+        raise ValueError(f"path: cannot write {str(path)!r}: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             if old is not None:
@@ -98,7 +98,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError as error:  # it would name the temporary file
+            raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

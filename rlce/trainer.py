@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rlce import threads
+from rlce.bar import Bar
 from rlce.checkpoint import section
 from rlce.optimization import FlatParameters, Optimization, Optimizer, check_kind, check_number, check_whole
 from rlce.tracking import Details, Tracker
@@ -97,6 +98,7 @@ class Monitor:
             kept only if this is given, because only then was the value measured with exactly these parameters.
         every: steps between evaluations, which happen at the first end of a round after each multiple.
         details: returns what the tracker shows besides scalars, after an evaluation if there is time for it.
+        label: what the progress bar calls it; by default the end of ``name``.
         tie_breaker: a scalar to minimise when values tie (accuracy on few rows often does). A tie in which it falls
             is an improvement, also for ``patience``. None: a tie is no improvement.
 
@@ -111,6 +113,7 @@ class Monitor:
     every: int = 1
     tie_breaker: str | None = None
     details: Callable[[], Details] | None = None
+    label: str | None = None
 
 
 @dataclass
@@ -205,6 +208,7 @@ class Trainer:
         stopping: Stopping | None = None,
         callback: Callback | None = None,
         progress_bar: bool = False,
+        unit: str = "steps",
     ) -> Progress:
         """Train until the rounds run out, a stop condition holds, or the callback returns True.
 
@@ -220,7 +224,8 @@ class Trainer:
             stopping: stop conditions.
             callback: called at the end of each round, after evaluation and before its scalars are logged; training
                 stops if it returns True.
-            progress_bar: show steps, speed and the monitored value on standard error.
+            progress_bar: show the monitored value, the speed and the time left on standard error (see `rlce.bar`).
+            unit: what `Round.step` counts, for the progress bar.
 
         Returns:
             The state of training.
@@ -268,8 +273,11 @@ class Trainer:
             self._best_score = self.best[0] if monitor.maximize else -self.best[0], math.inf  # a tie is no improvement
         self._patience_used = 0
         work: int | None = None  # of a row; the first batch shows its width
+        watched, label = ("", "") if monitor is None else (monitor.name, monitor.label)
+        label = watched.rpartition("/")[2].replace("_", " ") if label is None else label
+        remaining = None if total is None else total - first_step
         with (
-            _bar(total, first_step) if progress_bar else contextlib.nullcontext() as bar,
+            Bar(remaining, unit, label) if progress_bar else contextlib.nullcontext() as bar,
             contextlib.ExitStack() as one,
         ):
             one.enter_context(threads.one_thread())
@@ -304,9 +312,7 @@ class Trainer:
                 finally:  # with what the callback added, and also if it was interrupted
                     self.tracker.scalars(progress.scalars, progress.step)
                 if bar is not None:
-                    bar.update(progress.step - bar.n)
-                    if monitor is not None and monitor.name in progress.scalars:
-                        bar.set_postfix_str(f"{monitor.name} {progress.scalars[monitor.name]:.4g}", refresh=False)
+                    bar.update(progress.step - first_step, progress.scalars.get(watched))
                 if stop or (stopping.seconds is not None and progress.seconds >= stopping.seconds):
                     break
                 ready = time.perf_counter()
@@ -460,9 +466,3 @@ def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
         else:  # one number per row
             means.append((torch.cat(values) if len(values) > 1 else values[0]).to(like).mean())
     return dict(zip(names, torch.stack(means).tolist(), strict=True))
-
-
-def _bar(total: int | None, initial: int) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, initial=initial, unit=" steps", unit_scale=True, dynamic_ncols=True)

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,54 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> No
 sys.excepthook = _uncaught
 
 
+_EXPECTED = ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError
+_DEBUG = "--debug"
+
+
 def run(main: Callable[[], Any]) -> None:
-    """Call ``main``. Bad input ends in one line and exit status 1, Ctrl-C (or SIGTERM) in one line and 130."""
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    """Call ``main``. An error ends in one line and exit status 1, Ctrl-C (or SIGTERM) in one line and 130.
+
+    Every script takes ``--debug``, which shows the whole trace of an error instead. A warning is one line, too.
+    """
+    debug = _DEBUG in sys.argv[1:]
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != _DEBUG]
+    warnings.showwarning = _show_warning
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
-    except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+    except SystemExit as end:
+        if not end.code and {"-h", "--help"} & set(sys.argv):
+            print(f"Every script takes {_DEBUG}: show the whole trace of an error.")
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(f"error: {described(error)}")
+
+
+def described(error: BaseException) -> str:
+    """An error in one line.
+
+    Example:
+        >>> described(ValueError("x: too large,\\n    expected 1"))
+        'x: too large, expected 1'
+        >>> described(FileNotFoundError(2, "No such file or directory", "x.csv"))
+        "'x.csv': No such file or directory"
+        >>> described(KeyError("x"))
+        "KeyError: 'x' (--debug shows where)"
+    """
+    if isinstance(error, OSError) and error.strerror is not None and error.filename is not None:
+        return f"{error.filename!r}: {error.strerror}"
+    text = " ".join(str(error).split())
+    return text if text and isinstance(error, _EXPECTED) else f"{type(error).__name__}: {text} ({_DEBUG} shows where)"
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning in one line, without its colours and its line of code, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(message))
+    tqdm.write(f"warning: {' '.join(text.split())}", file=sys.stderr)
 
 
 def import_from_here() -> None:
@@ -127,17 +169,73 @@ def write_json(output: Path | None, value: Any) -> None:
 def finish(result: dict[str, Any], output: Path | None, log_dir: Path) -> None:
     """Print the closing table, and write it as JSON if there is an output file."""
     write_json(output, result)
-    print("\n".join(f"{name:22} {value}" for name, value in result.items()))
+    print("\n".join(rows(result, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)))
     print(f"curves: make tensorboard, or tensorboard --logdir {log_dir.parent}")
 
 
-def saved_agent(run: Path, env: str | None, env_kwargs: str) -> tuple[Any, str, dict[str, Any]]:
+def rows(result: Mapping[str, Any], width: int | None) -> list[str]:
+    """A line for each result; where the terminal is narrower, its value stands below its name.
+
+    Example:
+        >>> rows({"greedy return": 500.0, "saved": "runs/a/agent"}, 26)
+        ['greedy return  500.0', 'saved', '  runs/a/agent']
+    """
+    column = max(map(len, result)) + 2
+    lines = []
+    for name, value in result.items():
+        line = f"{name:{column}}{value}"
+        lines += [line] if width is None or len(line) <= width else [name, f"  {value}"]
+    return lines
+
+
+def saved_file(path: Path, argument: str, kinds: Mapping[str, str], script: str) -> Path:
+    """The file of what a script saved.
+
+    Args:
+        path: the file, or the directory of a run that holds it.
+        argument: what the user calls it, for errors.
+        kinds: what the file may hold, such as "Classifier", and the name of such a file in the directory of a run.
+        script: the script that saves such files, for errors.
+
+    Raises:
+        FileNotFoundError: there is no such file, or none in the directory.
+        ValueError: the file is damaged, or holds something else.
+    """
+    from rlce.checkpoint import kind_of
+
+    wanted = " or ".join(kinds.values())
+    if path.is_dir():
+        found = [file for name in kinds.values() if (file := path / name).is_file()]
+        if len(found) != 1:
+            others = ", ".join(sorted(file.name for file in path.glob("*.safetensors"))) or "no .safetensors file"
+            raise FileNotFoundError(
+                f"{argument}: the directory {str(path)!r} holds {others}, expected one {wanted} (from {script}); "
+                "name the file, or another directory"
+            )
+        return found[0]
+    if not path.exists():
+        raise FileNotFoundError(f"{argument}: no file or directory {str(path)!r}")
+    try:
+        kind = kind_of(path)
+    except ValueError as error:
+        raise ValueError(f"{argument}: {str(path)!r} is no file that {script} saved, or it is damaged") from error
+    if kind not in kinds:
+        used = _USED_BY.get(kind, "")
+        raise ValueError(f"{argument}: {str(path)!r} holds a {kind}{used}, expected a file from {script}")
+    return path
+
+
+_USED_BY = dict.fromkeys(("Classifier", "Regressor"), " (for scripts.predict)")
+_USED_BY["PolicyGradient"] = " (for scripts.evaluate and scripts.watch)"
+
+
+def saved_agent(run: Path, env: str | None, env_kwargs: str | None) -> tuple[Any, str, dict[str, Any]]:
     """Load an agent, and print what it is and where it will play.
 
     Args:
         run: the saved file, or the directory that holds agent.safetensors.
         env: the environment to play in; None for the one of the training.
-        env_kwargs: keyword arguments of ``env``, as JSON.
+        env_kwargs: keyword arguments of the environment, as JSON; None for those of the training, and none for ``env``.
 
     Returns:
         (agent, the environment's id, its keyword arguments).
@@ -149,17 +247,13 @@ def saved_agent(run: Path, env: str | None, env_kwargs: str) -> tuple[Any, str, 
     from rlce import PolicyGradient
 
     import_from_here()
-    path = run / "agent.safetensors" if run.is_dir() else run
-    if run.is_dir() and not path.is_file():
-        others = ", ".join(sorted(file.name for file in run.glob("*.safetensors"))) or "no .safetensors file"
-        raise FileNotFoundError(
-            f"{str(run)!r} holds no agent.safetensors, which scripts.train saves at its end; it holds {others}. "
-            "Name a saved agent's file, or another run"
-        )
+    path = saved_file(run, "run", {"PolicyGradient": "agent.safetensors"}, "scripts.train")
     agent = PolicyGradient.load(path)
     trained_in, kwargs = agent.trained_in
     if env is not None:
-        trained_in, kwargs = env, keywords(env_kwargs, "--env-kwargs")
+        trained_in, kwargs = env, {}
+    if env_kwargs is not None:
+        kwargs = keywords(env_kwargs, "--env-kwargs")
     if trained_in is None:
         raise ValueError("the agent was not trained in an environment with an id; name one with --env")
     if env is None and ":" in trained_in:

@@ -16,7 +16,7 @@ from rlce import evaluate_policy
 class Arguments:
     """Evaluate a saved agent, greedy and sampled."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The saved file, or the directory that holds agent.safetensors."""
     episodes: int = 100
     """Number of episodes: greedy, then as many sampled."""
@@ -24,8 +24,8 @@ class Arguments:
     """Fixes the environments and the sampled actions."""
     env: str | None = None
     """Another environment with the same spaces; by default the one of the training."""
-    env_kwargs: str = "{}"
-    """Keyword arguments of that environment, as JSON."""
+    env_kwargs: str | None = None
+    """Keyword arguments of the environment, as JSON; by default those of the training, and none with --env."""
     max_steps: int | None = None
     """Cut episodes after this many steps; by default 10,000, and none in a task with a time limit."""
 

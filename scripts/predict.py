@@ -28,9 +28,9 @@ _NUMBERS = 1_000_000  # that predictions may hold in memory at a time
 class Arguments:
     """Add predictions to a CSV file with a model that scripts.train_classifier saved."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """The saved file."""
-    data: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """The saved file, or the directory that holds classifier.safetensors or regressor.safetensors."""
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """The .csv file to predict for. It needs the columns of the training file, in any order, but not the target."""
     output: Path = Path("predictions.csv")
     """File for the columns of the data and the new ones: prediction, and for classes confidence (the probability of
@@ -50,13 +50,12 @@ def load(path: Path) -> tuple[Any, Columns, Reading]:
     """The saved estimator, the description of its columns, and how the training file was read.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file or directory.
         ValueError: the file holds something else, or a model that was not trained on a .csv file.
     """
-    kind = checkpoint.kind_of(path)
-    if kind not in ("Classifier", "Regressor"):
-        raise ValueError(f"model: {str(path)!r} holds a {kind}, expected a Classifier or a Regressor")
-    estimator = getattr(rlce, kind).load(path)
+    kinds = {"Classifier": "classifier.safetensors", "Regressor": "regressor.safetensors"}
+    path = scripts.saved_file(path, "model", kinds, "scripts.train_classifier")
+    estimator = getattr(rlce, checkpoint.kind_of(path)).load(path)
     match estimator.extra_:
         case {"table": {"columns": columns, "reading": reading}}:
             return estimator, Columns.from_json(columns), Reading.from_json(reading)
@@ -99,6 +98,11 @@ def writing(path: Path) -> Iterator[Any]:
 def main(arguments: Arguments) -> int:
     """Predict in chunks, so that memory does not grow with the file; returns the number of rows."""
     estimator, columns, reading = load(arguments.model)
+    if not arguments.data.is_file():
+        wrong = "is a directory" if arguments.data.is_dir() else "does not exist"
+        raise ValueError(f"data: {str(arguments.data)!r} {wrong}, expected a .csv file")
+    if str(arguments.output) != "-":
+        scripts.check_writable(arguments.output, "--output")
     reading = dataclasses.replace(
         reading,
         separator=separator(arguments.sep) or reading.separator,

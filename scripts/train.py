@@ -276,7 +276,7 @@ def train_one(arguments: Arguments) -> dict[str, Any]:
         )
         env_id, env_kwargs = agent.trained_in
         assert env_id is not None
-        result: dict[str, Any] = {
+        about: dict[str, Any] = {
             "env": env_id,
             **({} if recipe is None else {"recipe": recipe}),
             "method": agent.method.name,
@@ -286,8 +286,7 @@ def train_one(arguments: Arguments) -> dict[str, Any]:
             "training CPU seconds": round(time.process_time() - began[1], 2),
         }
         keep()
-        if agent.trainer.best is not None:
-            result["best evaluation"] = agent.trainer.best[0]
+        result: dict[str, Any] = {}
         ends: dict[str, float | None] = {}
         for kind, deterministic in (("greedy", True), ("sampled", False)):
             returns, _ = evaluate_policy(
@@ -295,8 +294,10 @@ def train_one(arguments: Arguments) -> dict[str, Any]:
             )
             result[f"{kind} return"] = f"{returns.mean():.1f} ± {returns.std():.1f} over {len(returns)} episodes"
             ends[f"{kind}_return"] = returns.mean()
+        if agent.trainer.best is not None:
+            result["best evaluation"] = agent.trainer.best[0]
         agent.trainer.tracker.results(ends, agent.steps)
-    result["saved"] = str(path)
+    result |= {**about, "saved": str(path)}
     scripts.finish(result, arguments.output, log_dir)
     named = f" --env {shlex.quote(env_id)}" if ":" in env_id else ""  # a file may not import a module by itself
     run = shlex.quote(str(path if arguments.save else log_dir))

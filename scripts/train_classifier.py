@@ -178,7 +178,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     saving = scripts.saving(path, functools.partial(estimator.save, extra=extra), learnt)
     with scripts.earlier_run_set_aside(log_dir, path), saving as keep:
         estimator.fit(X, y, log_dir=log_dir, log=arguments.log, verbose=not arguments.quiet)
-        result: dict[str, Any] = {
+        about: dict[str, Any] = {
             "data": arguments.data,
             "rows": f"{len(X)} to train, {len(test_X)} to test",
             **({"classes": len(estimator.classes_)} if isinstance(estimator, rlce.Classifier) else {}),
@@ -194,7 +194,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         written = {} if arguments.report is None else {"report file": str(arguments.report)}
         samples = estimator.fitted_.training.samples_seen
         rlce.Tracker(log_dir, arguments.log).results(reports.ends(report), samples)
-        result |= {**reports.closing(report), "saved": str(path), **written}
+        result = {**reports.closing(report), **about, "saved": str(path), **written}
     scripts.write_json(arguments.output, {**result, "report": report.to_json()})
     scripts.finish(result, None, log_dir)
     return result

@@ -21,7 +21,7 @@ class Arguments:
     It plays episodes without pictures, and then the best, the median and the worst of them again with pictures.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The saved file, or the directory that holds agent.safetensors."""
     gif: Path | None = None
     """File for a GIF."""
@@ -49,8 +49,8 @@ class Arguments:
     """Cut episodes after this many steps; by default 1,000, and none in a task with a time limit."""
     env: str | None = None
     """Another environment with the same spaces; by default the one of the training."""
-    env_kwargs: str = "{}"
-    """Keyword arguments of that environment, as JSON."""
+    env_kwargs: str | None = None
+    """Keyword arguments of the environment, as JSON; by default those of the training, and none with --env."""
 
 
 def checked_files(arguments: Arguments) -> list[Path]:

@@ -251,7 +251,7 @@ def monitored(
         seeds: each evaluation spawns its own from them.
     """
     if settings is None:
-        yield Monitor("rollout/ep_rew_mean")
+        yield Monitor("rollout/ep_rew_mean", label="return")
         return
     if settings.env == _FOREIGN:
         raise ValueError("evaluation: its environment is not in the file; pass evaluation to load()")
@@ -263,7 +263,7 @@ def monitored(
             how = settings.episodes, settings.deterministic, seeds.spawn(1)[0], settings.max_steps
             return _scalars(_play(agent, copies, *how))
 
-        yield Monitor(*WATCHED, evaluate=evaluate, every=settings.every)
+        yield Monitor(*WATCHED, evaluate=evaluate, every=settings.every, label="eval return")
 
 
 @contextlib.contextmanager

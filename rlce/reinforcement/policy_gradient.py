@@ -236,7 +236,7 @@ class PolicyGradient:
             callback: called at the end of every round with `rlce.trainer.Progress`, which has the episodes that ended
                 in it; what it adds to ``progress.scalars`` is logged. If it returns True, training stops.
             stopping: stop conditions on the mean return of evaluations (without evaluation, of training episodes).
-            progress_bar: show steps, speed and return.
+            progress_bar: show return, speed and time left on standard error.
 
         Returns:
             The agent.

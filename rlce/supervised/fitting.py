@@ -304,6 +304,7 @@ class _Run:
                 stopping=plan.stopping,
                 callback=record,
                 progress_bar=verbose,
+                unit="samples",
             )
             value = history[-1][monitor.name] if validation is None else self.trainer.restore_best()
             succeeded = True
