@@ -30,12 +30,14 @@ class Bar:
         100%, return 9.5, ... steps/s, in 0:00
     """
 
+    _INTERVAL = 0.1  # seconds between two states of a bar
+
     def __init__(self, total: int | None, unit: str = "steps", label: str = "", every: float = 5.0) -> None:
         from tqdm import tqdm
 
         self.total, self.unit, self.label = total, unit, label
         self.terminal = sys.stderr.isatty()
-        self.every = 0.1 if self.terminal else every
+        self.every = self._INTERVAL if self.terminal else every
         self.began = self.drawn = time.perf_counter()
         self.steps, self.value = 0, ""
         self._size = tqdm.format_sizeof

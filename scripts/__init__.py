@@ -51,10 +51,10 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def described(error: BaseException) -> str:
-    """An error in one line.
+    r"""An error in one line.
 
     Example:
-        >>> described(ValueError("x: too large,\\n    expected 1"))
+        >>> described(ValueError("x: too large,\n    expected 1"))
         'x: too large, expected 1'
         >>> described(FileNotFoundError(2, "No such file or directory", "x.csv"))
         "'x.csv': No such file or directory"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -190,7 +190,7 @@ def held(
     recipe: tuple[str, ...] = ("CartPole-v1/ppo",),
     seeds: int = 20,
     first_seed: int = 0,
-    timesteps: int | None = None,
+    timesteps: Annotated[int | None, tyro.conf.arg(aliases=["--total-timesteps"])] = None,
     output: Path | None = None,
 ) -> None:
     """The held solve of CartPole-v1: solved, greedy and sampled, and at every later evaluation too.
@@ -387,7 +387,10 @@ for name in ("open", "begin", "scalars", "details", "close"):
 
 
 def logging(
-    recipe: str = "CartPole-v1/ppo", timesteps: int = 60_000, evaluate_every: int | None = None, repeats: int = 5
+    recipe: str = "CartPole-v1/ppo",
+    timesteps: Annotated[int, tyro.conf.arg(aliases=["--total-timesteps"])] = 60_000,
+    evaluate_every: int | None = None,
+    repeats: int = 5,
 ) -> None:
     """CPU seconds of a training without logs, with TensorBoard's scalars, and with all that TensorBoard may get.
 

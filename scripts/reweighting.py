@@ -12,7 +12,7 @@ import multiprocessing
 import signal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -144,7 +144,11 @@ def interval(differences: NDArray[np.float64]) -> str:
 
 
 def main(
-    seeds: int = 20, first_seed: int = 0, epochs: int = 100, processes: int = 2, output: Path | None = None
+    seeds: int = 20,
+    first_seed: int = 0,
+    epochs: int = 100,
+    jobs: Annotated[int, tyro.conf.arg(aliases=["--processes"])] = 2,
+    output: Path | None = None,
 ) -> None:
     """Imbalanced digits, with and without wrong labels: every rule beside plain cross-entropy and inverse frequency.
 
@@ -154,14 +158,14 @@ def main(
         seeds: Number of seeds (of the split, the order of the classes, the noise and the training).
         first_seed: The first seed.
         epochs: Epochs of every training.
-        processes: Number of seeds that run at the same time.
+        jobs: Number of seeds that run at the same time.
         output: File for all measures, as JSON.
     """
     if seeds < 2:
         raise ValueError(f"--seeds must be at least 2 for a spread, got {seeds}")
     scripts.check_writable(output, "--output")
     ignored = (signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C this process ends its workers
-    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, ignored) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, signal.signal, ignored) as pool:
         runs = pool.map(functools.partial(measured, epochs=epochs), range(first_seed, first_seed + seeds), chunksize=1)
     by_rule = {key: [run[key] for run in runs] for key in runs[0]}
     scripts.write_json(output, {"measures": MEASURES, "seeds": by_rule})

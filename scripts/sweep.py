@@ -58,9 +58,9 @@ class Arguments:
 
     task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
     """A task of scripts/results.py, such as 'LunarLander-v3 continuous', or an environment's id."""
-    method: str = "ppo"
+    method: Annotated[str, tyro.conf.arg(aliases=["--algo"])] = "ppo"
     """The method."""
-    timesteps: int = 100_000
+    timesteps: Annotated[int, tyro.conf.arg(aliases=["--total-timesteps"])] = 100_000
     """Environment steps of a run."""
     trials: int = 30
     """Finished trials, pruned ones included, after which the search ends; those of earlier calls count."""

@@ -54,7 +54,7 @@ class Arguments:
     """Number of seeds to train, from --seed on: into LOG_DIR/seed-0, LOG_DIR/seed-1, ..."""
     jobs: int = 2
     """Seeds that train at the same time."""
-    total_timesteps: int | None = None
+    total_timesteps: Annotated[int | None, arg(aliases=["--timesteps"])] = None
     """Environment steps to train for; by default the recipe's, and 100,000 without a recipe."""
     num_envs: Annotated[int | None, arg(aliases=["--n-envs"])] = None
     """Number of copies of the environment."""

@@ -50,8 +50,8 @@ class Arguments:
     """Largest number of passes over the training rows; auto makes 1,000 gradient steps, or more for many rows."""
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers."""
-    learning_rate: float = 1e-3
-    """Step size."""
+    learning_rate: Annotated[float, tyro.conf.arg(aliases=["--lr"])] = 1e-3
+    """Step size at the start."""
     batch_size: int | Literal["auto"] = "auto"
     """Rows in a gradient step; auto is 16 to 256, and more for very many rows."""
     dropout: float = 0.2

@@ -582,13 +582,16 @@ def test_from_a_training_to_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["{}", "--gif", "{}/a.gif"], "'{}' holds no agent.safetensors, which scripts.train saves at its end; "),
-        (["{}/a", "--gif", "{}/a.gif"], "path: no file '{}/a'"),
+        (
+            ["{}", "--gif", "{}/a.gif"],
+            "run: the directory '{}' holds no .safetensors file, expected one agent.safetensors ",
+        ),
+        (["{}/a", "--gif", "{}/a.gif"], "run: no file or directory '{}/a'"),
         (["{}/agent", "--gif", "{}/a.mp4"], "--gif: the file must end in .gif, got '{}/a.mp4'"),
         (["{}/agent", "--gif", "{}/no/a.gif"], "path: cannot write '{}/no/a.gif'; its directory must exist"),
         (["{}/agent", "--tensorboard"], "--tensorboard: '{}' holds no event files of a training; "),
         (["{}/agent", "--strip", "{}/a.png", "--columns", "0"], "columns must be a whole number of at least 2, got 0"),
-        (["tests/files/classifier-plain.safetensors", "--gif", "{}/a.gif"], "path: 'tests/files/classifier-plain"),
+        (["tests/files/classifier-plain.safetensors", "--gif", "{}/a.gif"], "run: 'tests/files/classifier-plain"),
     ],
 )
 def test_bad_input_of_the_command(tmp_path: Path, arguments: list[str], said: str) -> None:
