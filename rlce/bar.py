@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 _SHORTEST = 10  # columns of a bar that is worth its place
 
@@ -66,7 +66,7 @@ class Bar:
         if not self.terminal:
             print(texts[0].strip(), file=sys.stderr, flush=True)
             return
-        bar, self._tqdm.ncols = self._tqdm, _columns() - 1  # a full line would wrap in some terminals
+        bar, self._tqdm.ncols = self._tqdm, columns(sys.stderr) - 1  # a full line would wrap in some terminals
         if self.total is not None and bar.ncols >= len(texts[0]) + _SHORTEST:
             bar.bar_format = "{percentage:3.0f}%|{bar}| {desc}"
             text = texts[0][len("100%, ") :]
@@ -108,10 +108,15 @@ def _clock(seconds: float) -> str:
     return f"{hours}h{minutes:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _columns() -> int:
-    """The width of the terminal of standard error; standard output may be a file."""
+def columns(stream: TextIO) -> int:
+    """The width of a stream's terminal; 80 if it has none and the environment's ``COLUMNS`` does not say.
+
+    Example:
+        >>> columns(sys.stderr) > 0
+        True
+    """
     try:
-        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        width = os.get_terminal_size(stream.fileno()).columns
     except OSError:
         width = 0
     return width or shutil.get_terminal_size().columns

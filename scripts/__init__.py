@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import warnings
@@ -168,8 +167,10 @@ def write_json(output: Path | None, value: Any) -> None:
 
 def finish(result: dict[str, Any], output: Path | None, log_dir: Path) -> None:
     """Print the closing table, and write it as JSON if there is an output file."""
+    from rlce.bar import columns
+
     write_json(output, result)
-    print("\n".join(rows(result, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)))
+    print("\n".join(rows(result, columns(sys.stdout) if sys.stdout.isatty() else None)))
     print(f"curves: make tensorboard, or tensorboard --logdir {log_dir.parent}")
 
 

@@ -40,7 +40,7 @@ class Terminal(io.StringIO):
 
 def frames(monkeypatch: pytest.MonkeyPatch, width: int, steps: int = 4_000, **arguments: Any) -> list[str]:
     """What a terminal of this width shows of a training that has run for 50 minutes."""
-    monkeypatch.setattr(bar, "_columns", lambda: width)
+    monkeypatch.setattr(bar, "columns", lambda _: width)
     monkeypatch.setattr(Bar, "_INTERVAL", 0.0)
     value = arguments.pop("value", 20.02)
     with (
@@ -72,14 +72,14 @@ def test_a_narrow_terminal_keeps_the_value_and_the_end(
 
 def test_a_wide_terminal_has_a_bar_and_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = frames(monkeypatch, 120, value=0.5, label="accuracy", unit="samples")[-2]
-    assert re.fullmatch(r" 50%\|█+[^|]*\| accuracy 0\.5, 1\.33 samples/s, 50:00 left", frame)
+    assert re.fullmatch(r" 50%\|[█#]+[^|]*\| accuracy 0\.5, 1\.33 samples/s, 50:00 left", frame)
     assert len(frame) == 119
 
 
 def test_more_steps_than_expected_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """A last round is completed: the bar stays at its end."""
     last = frames(monkeypatch, 120, steps=9_000)[-1]
-    assert re.fullmatch(r"100%\|█+\| return 20\.02, 3\.00 steps/s, in 50:00", last)
+    assert re.fullmatch(r"100%\|[█#]+\| return 20\.02, 3\.00 steps/s, in 50:00", last)
 
 
 def test_without_an_end_there_is_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
