@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
-.PHONY: help cartpole classify test check lowest mutants results tensorboard peers
+.PHONY: help cartpole classify test check lowest mutants results tensorboard browser peers
 
 help:                       ## say what each command does
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ classify: $(READY)          ## train a classifier on scikit-learn's digits
 	$(RUN) -m scripts.train_classifier --log-dir runs/digits
 
 test: $(READY)              ## every test and every docstring's example, in a process per core
-	$(RUN) -m pytest -n auto --dist worksteal
+	$(RUN) -m pytest -n auto --dist worksteal -m "not browser"
 
 check: $(READY)             ## style and types
 	$(RUN) -m ruff check .
@@ -39,6 +39,9 @@ results: $(READY) peers     ## run the table of results (hours; a rerun goes on)
 tensorboard: $(READY)       ## look at the curves
 	$(RUN) -m tensorboard.main --logdir runs
 
+browser: $(VENV)/.browser   ## TensorBoard's pages in a headless Chromium (Debian: apt-get install chromium)
+	$(RUN) -m pytest -m browser tests/test_browser.py
+
 peers: .venv-peers/.installed
 
 $(READY): pyproject.toml constraints.txt
@@ -46,6 +49,10 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[test]'
 	@touch $(READY)
+
+$(VENV)/.browser: $(READY)
+	$(RUN) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[browser]'
+	touch $@
 
 # The lowest versions of pyproject.toml; torch and the tools as in constraints.txt.
 .venv-lowest/.installed: pyproject.toml constraints.txt
