@@ -439,12 +439,13 @@ def _markdown(rows: Mapping[str, Any]) -> str:
 
     Example:
         >>> print(_markdown({"env": "CartPole-v1", "rule": "a|b"}))
-        | | |
+        | name | value |
         |---|---|
         | env | CartPole-v1 |
         | rule | a\|b |
     """
-    return "\n".join(["| | |", "|---|---|", *(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items())])
+    lines = (f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items())
+    return "\n".join(["| name | value |", "|---|---|", *lines])
 
 
 def _cell(value: Any) -> str:

@@ -181,6 +181,7 @@ def test_text_is_command_versions_and_configuration(tmp_path: Path, monkeypatch:
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
     events = read(tmp_path)
     texts = {name: events.Tensors(f"run/{name}")[0].tensor_proto.string_val[0].decode() for name in TEXTS}
+    assert texts["configuration"].startswith("| name | value |\n|---|---|\n| env | CartPole-v1 |\n")
     assert "| settings.seed | 11 |" in texts["configuration"]
     assert f"| rlce | {rlce.__version__} |" in texts["versions"]
     assert "python 'my train.py' '--a" in texts["command"]
