@@ -2,7 +2,7 @@
 
 The task pays −16 to 0 at each of 200 steps, and its actions lie in −2 ... 2. Both are far from the size of a fresh
 network's outputs, so the defaults of "ppo" scale rewards and rescale actions. The recipe is these defaults for 300,000
-steps (``rlce/recipes.json``). ``make results`` measures what it reaches over ten seeds; a few are seen with::
+steps (``rlce/recipes.json``). ``docs/results.md`` has what it reaches over ten seeds; a few are seen with::
 
     python -m scripts.benchmark returns --recipe Pendulum-v1/ppo --seeds 3
 """
