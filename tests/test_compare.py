@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from rlce import Tracker
 from scripts import compare, curves, processes, train
+from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
 STEPS = [100, 200, 300, 400]
@@ -245,9 +245,6 @@ def test_no_more_processes_than_asked_for_and_the_status_of_each(tmp_path: Path)
 
 
 def test_the_command_line_ends_in_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.compare", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
+    said = run("-m", "scripts.compare", str(tmp_path), ok=False)
+    assert said.startswith("error: ")
+    assert len(said.splitlines()) == 1

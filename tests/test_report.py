@@ -26,7 +26,8 @@ from sklearn.preprocessing import label_binarize
 
 import rlce
 from rlce import calibration, plots, tables
-from tests.test_scripts import FLAGS, run, table
+from tests.commands import run
+from tests.test_scripts import FLAGS, table
 
 RANDOM = np.random.default_rng(0)
 

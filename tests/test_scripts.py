@@ -22,14 +22,9 @@ from rlce import Classifier, PolicyGradient, checkpoint, evaluate_policy, method
 from rlce.reinforcement.settings import Settings
 from rlce.supervised.tables import Columns
 from scripts import benchmark, reweighting, train, train_cartpole
+from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
-
-
-def run(*arguments: str, ok: bool = True) -> str:
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode == 0) == ok, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def test_train_and_evaluate_an_agent(tmp_path: Path) -> None:
@@ -37,13 +32,14 @@ def test_train_and_evaluate_an_agent(tmp_path: Path) -> None:
     said = run(
         *["-m", "scripts.train_cartpole", "--total-timesteps", "2000", "--evaluate-every", "1000", "--episodes", "5"],
         *("--log-dir", str(log_dir), "--output", str(output)),
+        apart=True,
     )
     assert "16 environments (vector_entry_point)" in said
     assert re.search(r"^100%, eval return \d", said, flags=re.MULTILINE)
     result = json.loads(output.read_text())
     assert result["environment steps"] >= 2000
     assert {"agent.safetensors", "agent-best.safetensors"} <= {path.name for path in log_dir.iterdir()}
-    said = run("-m", "scripts.evaluate", str(log_dir), "--episodes", "5", "--max-steps", "4")
+    said = run("-m", "scripts.evaluate", str(log_dir), "--episodes", "5", "--max-steps", "4", apart=True)
     assert "5 of 5 episodes had not ended after 4 steps" in said
     assert "greedy" in said
     assert "sampled" in said
