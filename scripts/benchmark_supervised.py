@@ -37,6 +37,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import scripts
 from rlce import Classifier, Optimization, Regressor, threads
 from scripts.benchmark import spread
+from scripts.benchmark_imbalance import imbalance
 from scripts.benchmark_tables import scaling, tables
 
 SKORCH = importlib.util.find_spec("skorch") is not None
@@ -371,6 +372,7 @@ if __name__ == "__main__":
         "regress": regress,
         "tables": tables,
         "scaling": scaling,
+        "imbalance": imbalance,
         "checks": checks,
     }
     scripts.run(lambda: tyro.extras.subcommand_cli_from_dict(commands))

@@ -278,15 +278,22 @@ Runs = dict[str, list[dict[str, float]]]  # contender → its measures, seed by 
 
 
 def measured(
-    table: Table,
+    split: Callable[[int], tuple[Data, tuple[NDArray[Any], ...]]],
     seeds: Sequence[int],
     make: Callable[[int], Mapping[str, Any]],
-    measure: Callable[[Any, NDArray[Any], NDArray[Any]], dict[str, float]],
+    measure: Callable[..., dict[str, float]],
 ) -> Runs:
-    """Fit every contender on every seed, in turns, and measure it on the test rows."""
+    """Fit every contender on every seed, in turns, and measure it on the test rows.
+
+    Args:
+        split: seed → training rows, and test rows: what ``measure`` takes after the estimator.
+        seeds: the seeds.
+        make: seed → the contenders, unfitted.
+        measure: (fitted estimator, test rows) → its measures.
+    """
     runs: Runs = {}
     for seed in seeds:
-        train, test = table.split(seed)
+        train, test = split(seed)
         for who, estimator in make(seed).items():
             seconds = fitted(estimator, *train)
             runs.setdefault(who, []).append({**measure(estimator, *test), "CPU s": seconds})
@@ -377,7 +384,7 @@ def tables(
         for regression, measure in ((False, of_classes), (True, of_numbers)):
             chosen = [name for name in data if TABLES[name].regression is regression]
             for place, name in enumerate(chosen):
-                runs = measured(TABLES[name], numbers, functools.partial(contenders, regression), measure)
+                runs = measured(TABLES[name].split, numbers, functools.partial(contenders, regression), measure)
                 everything[name] = runs
                 if place == 0:
                     print(heading(runs))
@@ -386,7 +393,7 @@ def tables(
                 print()
         regressions = [name for name in data if TABLES[name].regression]
         for place, name in enumerate(regressions):
-            runs = intervals[name] = measured(TABLES[name], numbers, with_intervals, of_intervals)
+            runs = intervals[name] = measured(TABLES[name].split, numbers, with_intervals, of_intervals)
             if place == 0:
                 print(heading(runs))
             print("\n".join(rows_of(name, runs)), flush=True)
