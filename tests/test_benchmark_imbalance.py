@@ -24,7 +24,6 @@ from scripts.benchmark_imbalance import (
     overlooked,
     summary,
 )
-from scripts.reweighting import RECOMMENDED
 
 BINARY = [name for name in SETS if name.startswith(("1:", "breast"))]
 
@@ -75,8 +74,6 @@ def test_contenders_differ_by_their_remedy_alone() -> None:
         if isinstance(estimator, Classifier):
             params = clone(estimator).get_params()
             changed[name] = [key for key in params if repr(params[key]) != repr(plain[key])]
-    assert set(changed.pop("--imbalanced")) == set(RECOMMENDED)
-    assert changed.pop("plain, prior of equal classes") == ["prior"]
     assert changed.pop('class_weight="balanced"') == ["class_weight"]
     assert changed.pop(PLAIN) == []
     assert set(map(tuple, changed.values())) == {("rule",)}
@@ -84,6 +81,19 @@ def test_contenders_differ_by_their_remedy_alone() -> None:
     assert isinstance(tuned, TunedThresholdClassifierCV)
     assert repr(tuned.estimator.get_params()) == repr(plain)
     assert "plain, threshold for macro-F1" not in found
+
+
+def test_the_prior_is_moved_after_training() -> None:
+    (X, y), (test_X, _, _) = drawn("wine, 1:11", "correct", 0)
+    found = contenders(3, seed=0)
+    plain, moved = (found[name] for name in (PLAIN, "plain, prior of equal classes"))
+    plain.set_params(epochs=2).fit(X, y)
+    before = plain.predict_proba(test_X)
+    moved.fit(X, y)
+    scaled = before / plain.class_prior_
+    np.testing.assert_allclose(moved.predict_proba(test_X), scaled / scaled.sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(moved.predict(test_X), scaled.argmax(axis=1))
+    np.testing.assert_array_equal(plain.predict_proba(test_X), before)
 
 
 def test_measures_weight_the_rows() -> None:
@@ -120,7 +130,7 @@ def test_the_summary_is_of_paired_differences() -> None:
     everything = {
         "a": {
             PLAIN: runs((0.5, 1.0), (0.7, 1.2)),
-            "ours": runs((0.6, 1.1), (0.8, 1.3)),
+            "ours": runs((0.6, 1.0), (0.8, 1.2)),
             "two": runs((0.5, 1), (0.7, 1)),
         },
         "b": {PLAIN: runs((0.5, 1.0), (0.6, 1.0)), "ours": runs((0.5, 0.5), (0.9, 0.5))},
@@ -128,7 +138,7 @@ def test_the_summary_is_of_paired_differences() -> None:
     lines = summary(everything)
     assert lines[2:] == [
         "| plain | 2 | 0.575 | 1.050 |",
-        "| ours | 2 | +0.125 ± 0.025 (1 better, 0 worse) | −0.200 ± 0.300 (1 better, 1 worse) |",
+        "| ours | 2 | +0.125 ± 0.025 (1 better, 0 worse) | −0.250 ± 0.250 (1 better, 0 worse) |",
         "| two | 1 | +0.000 (0 better, 0 worse) | −0.100 (0 better, 0 worse) |",
     ]
 
@@ -138,7 +148,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         found = contenders(classes, seed)
         for estimator in found.values():
             for parameter in ("epochs", "estimator__epochs", "max_iter"):
-                if parameter in estimator.get_params():
+                if hasattr(estimator, "get_params") and parameter in estimator.get_params():
                     estimator.set_params(**{parameter: 1})
         return found
 
