@@ -316,8 +316,8 @@ def imbalance(
                 draw = functools.partial(drawn, name, kind)
                 make = functools.partial(contenders, len(np.unique(draw(first_seed)[0][1])))
                 everything[name] = measured(draw, range(first_seed, first_seed + seeds), make, measures)
+                scripts.write_json(output, results)  # as it goes: an interrupted run keeps its results
             print(f"\n**Training labels: {kind}**\n")
             for measure in next(iter(everything.values()))[PLAIN][0]:
                 print("\n".join(by_set(everything, measure)) + "\n")
             print("\n".join(summary(everything)), flush=True)
-            scripts.write_json(output, results)
