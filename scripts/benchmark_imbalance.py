@@ -11,7 +11,7 @@ import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,16 +161,22 @@ def drawn(name: str, labels: str, seed: int) -> tuple[Data, Weighted]:
 # The remedies.
 
 
-class EqualPrior:
-    """A classifier that has been fitted, with equal class frequencies as its prior: no training of its own."""
+class WithPrior:
+    """A classifier that has been fitted, with its probabilities for other class frequencies: nothing is trained.
 
-    def __init__(self, fitted: Classifier) -> None:
-        self.fitted = fitted
+    Args:
+        fitted: fitted before `fit` is called.
+        prior: "equal", or "training" for the frequencies of the training labels.
+    """
+
+    def __init__(self, fitted: Classifier, prior: Literal["equal", "training"]) -> None:
+        self.fitted, self.prior = fitted, prior
 
     def fit(self, X: NDArray[Any], y: NDArray[Any]) -> None:
         """Move the prior, which is read when predicting."""
         classes = len(self.fitted.classes_)
-        self.moved = copy.copy(self.fitted).set_params(prior=np.full(classes, 1.0 / classes))
+        prior = np.full(classes, 1.0 / classes) if self.prior == "equal" else self.prior
+        self.moved = copy.copy(self.fitted).set_params(prior=prior)
         self.predict, self.predict_proba = self.moved.predict, self.moved.predict_proba
 
 
@@ -186,7 +192,8 @@ def contenders(classes: int, seed: int) -> dict[str, Any]:
         '"imbalanced"': {"rule": "imbalanced"},
     }
     estimators: dict[str, Any] = {name: Classifier(**more, random_state=seed) for name, more in settings.items()}
-    estimators["plain, prior of equal classes"] = EqualPrior(estimators[PLAIN])
+    estimators["plain, prior of equal classes"] = WithPrior(estimators[PLAIN], "equal")
+    estimators['logit_adjusted, prior="training"'] = WithPrior(estimators["logit_adjusted"], "training")
     if classes == 2:
         estimators["plain, threshold for macro-F1"] = TunedThresholdClassifierCV(
             Classifier(random_state=seed), scoring="f1_macro", cv=3, random_state=seed

@@ -83,17 +83,21 @@ def test_contenders_differ_by_their_remedy_alone() -> None:
     assert "plain, threshold for macro-F1" not in found
 
 
-def test_the_prior_is_moved_after_training() -> None:
+def test_priors_are_moved_after_training() -> None:
     (X, y), (test_X, _, _) = drawn("wine, 1:11", "correct", 0)
     found = contenders(3, seed=0)
-    plain, moved = (found[name] for name in (PLAIN, "plain, prior of equal classes"))
-    plain.set_params(epochs=2).fit(X, y)
-    before = plain.predict_proba(test_X)
-    moved.fit(X, y)
-    scaled = before / plain.class_prior_
-    np.testing.assert_allclose(moved.predict_proba(test_X), scaled / scaled.sum(axis=1, keepdims=True))
-    np.testing.assert_array_equal(moved.predict(test_X), scaled.argmax(axis=1))
-    np.testing.assert_array_equal(plain.predict_proba(test_X), before)
+    frequencies = np.bincount(y) / len(y)
+    for one, other, factor in (
+        (PLAIN, "plain, prior of equal classes", 1.0 / frequencies),
+        ("logit_adjusted", 'logit_adjusted, prior="training"', frequencies),
+    ):
+        trained, moved = found[one], found[other]
+        before = trained.set_params(epochs=2).fit(X, y).predict_proba(test_X)
+        moved.fit(X, y)
+        scaled = before * factor
+        np.testing.assert_allclose(moved.predict_proba(test_X), scaled / scaled.sum(axis=1, keepdims=True))
+        np.testing.assert_array_equal(moved.predict(test_X), scaled.argmax(axis=1))
+        np.testing.assert_array_equal(trained.predict_proba(test_X), before)
 
 
 def test_measures_weight_the_rows() -> None:
