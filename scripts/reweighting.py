@@ -76,7 +76,7 @@ RULES: dict[str, dict[str, Any]] = {
     "inverse frequency, dropout .3": {"rule": targets.inverse_frequency, "dropout": 0.3},
     "logit adjustment, dropout .3": {"rule": targets.logit_adjusted, "dropout": 0.3},
     "logit adjustment, generalised cross-entropy, q=.4": {"rule": RECOMMENDED["rule"]},
-    "recommended: that and dropout .3": RECOMMENDED,
+    "that and dropout .3": RECOMMENDED,
 }
 BASELINES = tuple(RULES)[:2]
 STANDARDIZED = ("plain", "inverse frequency", "logit adjustment", *tuple(RULES)[-2:])

@@ -61,8 +61,8 @@ class Arguments:
     class_weight: Literal["balanced"] | None = None
     """balanced: all classes count the same, however many rows they have."""
     imbalanced: bool = False
-    """The rules that docs/reweighting.md recommends for imbalanced classes with some wrong labels: logit adjustment and
-    generalised cross-entropy. No rows are held out."""
+    """Find rows of rare classes although some labels are wrong: logit adjustment and generalised cross-entropy; no rows
+    are held out. It is not for correct labels, probabilities or macro-F1: docs/imbalanced.md has what to use when."""
     cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] | None = None
     """The cost of a regression, by default squared; quantile and gaussian give intervals."""
     validation_split: float | None = None

@@ -41,7 +41,7 @@ _FUNCTIONS = {
     for name, function in vars(targets).items()
     if inspect.isfunction(function) and function.__module__ == targets.__name__ and not name.startswith("_")
 }
-# Names for several rules at once. "imbalanced" is what docs/reweighting.md recommends for imbalanced, noisy labels.
+# Names for several rules at once. "imbalanced" is for rare classes and wrong labels: docs/imbalanced.md.
 _COMBINATIONS: dict[str, tuple[Rule, ...]] = {
     "imbalanced": (targets.logit_adjusted, functools.partial(targets.generalized_cross_entropy, q=0.4)),
 }
