@@ -423,7 +423,7 @@ def scaling(
         make = functools.partial(scalings, regression)
         for place, name in enumerate(name for name in data if TABLES[name].regression is regression):
             numbers = range(first_seed, first_seed + seeds)
-            runs = everything[name] = measured(TABLES[name], numbers, make, measure)
+            runs = everything[name] = measured(TABLES[name].split, numbers, make, measure)
             print("\n".join([heading(runs)] * (place == 0) + rows_of(name, runs)), flush=True)
         print()
     scripts.write_json(output, everything)
