@@ -95,6 +95,15 @@ def test_reweighting_page_runs() -> None:
         exec(compile(block, f"reweighting.md, block {number + 1}", "exec"), names)
 
 
+def test_page_of_imbalanced_classes_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks(DOCS / "imbalanced.md")
+    exec(compile(block, "imbalanced.md", "exec"), {})
+    printed = re.findall(r"balanced accuracy (0\.\d+)", capsys.readouterr().out)
+    assert len(printed) == 6
+    plain, *_, moved = map(float, printed)
+    assert moved > plain + 0.1
+
+
 def test_reinforcement_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = blocks(DOCS / "reinforcement.md")
     assert len(found) == 16
