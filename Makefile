@@ -45,7 +45,7 @@ browser: $(VENV)/.browser   ## TensorBoard's pages in a headless Chromium (Debia
 peers: .venv-peers/.installed
 
 $(READY): pyproject.toml constraints.txt
-	@echo "Installing rlce and the libraries of constraints.txt, PyTorch among them, into $(VENV): 1 to 3 minutes."
+	@echo "Installing rlce and the libraries of constraints.txt, PyTorch among them, into $(VENV): 1 to 3 minutes, 2 GB."
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[test]'
 	@touch $(READY)
