@@ -66,7 +66,8 @@ class Arguments:
     cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] | None = None
     """The cost of a regression, by default squared; quantile and gaussian give intervals."""
     validation_split: float | None = None
-    """Part of the training rows that is held out to choose the best epoch; by default 0.1, or 0 with --imbalanced."""
+    """Part of the training rows that is held out to choose the best epoch and to draw the val/ curves; by default 0.1,
+    and 0 with --imbalanced. With 0 all of them train."""
     patience: int | None = None
     """Stop after this many epochs without an improvement."""
     test_fraction: float = 0.2

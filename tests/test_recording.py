@@ -545,9 +545,9 @@ def test_a_display_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str, ok: bool = True, **environment: str) -> str:
     command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "SDL_VIDEODRIVER": "dummy", **environment}
-    )
+    environment = {**os.environ, "SDL_VIDEODRIVER": "dummy", **environment}
+    environment = {name: value for name, value in environment.items() if value}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -575,7 +575,9 @@ def test_from_a_training_to_pictures(tmp_path: Path) -> None:
     assert events.Images("episodes/best")[0].step == PolicyGradient.load(log_dir / "agent.safetensors").steps
     run("scripts.watch", str(log_dir), "--episodes", "1", "--max-steps", "3")  # a window
     again = tmp_path / "again.gif"
-    run("scripts.watch", str(log_dir), "--gif", str(again), *flags[4:], "--show", "best", "worst", "--sampled")
+    nowhere = dict.fromkeys(("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"), "")
+    flags = (*flags[4:], "--show", "best", "worst", "--sampled")
+    assert "XDG_RUNTIME_DIR" not in run("scripts.watch", str(log_dir), "--gif", str(again), *flags, **nowhere)
     assert again.read_bytes() == files["gif"].read_bytes()
 
 

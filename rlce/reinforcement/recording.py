@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -350,7 +351,8 @@ class Playback:
     def _picture(self) -> NDArray[np.uint8]:
         """What the environment looks like now, ``[height, width, 3]``."""
         try:
-            (picture,) = self._filmed.envs.render() or (None,)
+            with _without_a_display():
+                (picture,) = self._filmed.envs.render() or (None,)
         except gymnasium.error.DependencyNotInstalled as error:
             raise ModuleNotFoundError(f"the environment needs a package to draw: {error}") from error
         except Exception as error:
@@ -371,6 +373,19 @@ class Playback:
             mean, log_scale = outputs[0].double().chunk(2)
             return _number_bars(agent.actions, mean.numpy(), log_scale.exp().numpy(), np.ravel(action).astype(float))
         return _class_bars(agent.actions, agent.actions.head.probabilities(outputs)[0].tolist(), np.ravel(action))
+
+
+@contextlib.contextmanager
+def _without_a_display() -> Iterator[None]:
+    """Without a display, SDL says so on standard error before it draws into memory; its dummy driver does not."""
+    if sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"} & set(os.environ):
+        yield
+        return
+    os.environ["SDL_VIDEODRIVER"] = "dummy"
+    try:
+        yield
+    finally:
+        del os.environ["SDL_VIDEODRIVER"]
 
 
 def _class_bars(actions: Any, probabilities: Sequence[float], taken: NDArray[Any]) -> tuple[Bar, ...]:
