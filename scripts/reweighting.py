@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import signal
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ import tyro
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 
@@ -120,7 +122,9 @@ def measured(seed: int, epochs: int) -> dict[str, list[float]]:
         for name, standardized in kinds:
             settings = {**NETWORK, "scaling": "standard" if standardized else None, "random_state": seed, **RULES[name]}
             target = targets.smooth_off_class(torch.from_numpy(y), 10, noise) if "soft_targets" in settings else y
-            classifier = Classifier(epochs=epochs, **settings).fit(X, target)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # all rules train for the same number of epochs
+                classifier = Classifier(epochs=epochs, **settings).fit(X, target)
             p = classifier.predict_proba(test_X)
             predicted = p.argmax(axis=1)
             results[f"noise {noise}{', standardised columns' * standardized} / {name}"] = [
