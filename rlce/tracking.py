@@ -126,7 +126,7 @@ class Tracker:
         try:
             self.log_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"log_dir: cannot create the directory {str(self.log_dir)!r}: {error}") from error
+            raise ValueError(f"log_dir: cannot create the directory {str(self.log_dir)!r}: {error.strerror}") from error
         if not os.access(self.log_dir, os.W_OK | os.X_OK):
             raise ValueError(f"log_dir: the directory {str(self.log_dir)!r} is not writable")
 

@@ -84,9 +84,8 @@ def make_environments(
         elif isinstance(workers, AsyncVectorEnv):
             workers.set_attr("_rlce_index", list(range(num_envs)))
     except gymnasium.error.Error as error:
-        raise ValueError(
-            f"env: no environment {env!r} could be made (vectorization: {vectorization}): {error}"
-        ) from error
+        how = "" if vectorization is None else f" with vectorization={vectorization!r}"
+        raise ValueError(f"env: no environment {env!r} could be made{how}: {error}") from error
     except _LOST_WORKER as error:
         if vectorization != "async":
             raise
