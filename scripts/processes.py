@@ -8,7 +8,9 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 
-def finished(commands: Mapping[Path, Sequence[str]], jobs: int) -> Generator[tuple[Path, int], None, None]:
+def finished(
+    commands: Mapping[Path, Sequence[str]], jobs: int, cwd: Path | None = None
+) -> Generator[tuple[Path, int], None, None]:
     """Run commands, a few at a time.
 
     If the caller closes the iterator early, or an exception such as Ctrl-C comes up in it, the commands that run are
@@ -17,6 +19,7 @@ def finished(commands: Mapping[Path, Sequence[str]], jobs: int) -> Generator[tup
     Args:
         commands: the file for what a command prints → its words.
         jobs: processes at a time.
+        cwd: their working directory; by default this process's.
 
     Yields:
         The file and the exit status of each command, in the order in which they end.
@@ -30,7 +33,7 @@ def finished(commands: Mapping[Path, Sequence[str]], jobs: int) -> Generator[tup
                     # In a process group of its own: a terminal sends Ctrl-C to all of its group, and a second signal
                     # would end a script that is saving.
                     running[path] = subprocess.Popen(
-                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0, cwd=cwd
                     )
             for path, process in list(running.items()):
                 if process.poll() is not None:

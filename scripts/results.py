@@ -34,6 +34,7 @@ from rlce import PolicyGradient, checkpoint, recipes, threads
 from scripts import benchmark
 from scripts.benchmark import Evaluated, Protocol, Stopwatch
 from scripts.curves import Curve, common, draw, ending, interquartile_mean, interval, number, table, with_interval
+from scripts.processes import finished
 
 ROOT = Path(__file__).parents[1]
 FOLDER, PAGE = Path("runs/results"), Path("docs/results.md")
@@ -411,46 +412,33 @@ def run(
         raise ValueError(f"stages must be some of {', '.join(STAGES)}, got {' '.join(stages) or 'none'}")
     waiting = [(stage, *each) for stage in stages for each in missing_runs(stage, out, seeds, timesteps, only)]
     print(f"{len(waiting)} runs to do", flush=True)
-    running: dict[Path, tuple[subprocess.Popen[str], str]] = {}
+    commands: dict[Path, Sequence[str]] = {}
+    labels: dict[Path, str] = {}
+    for stage, contender, seed, steps in waiting:
+        path = file_of(out, stage, contender, seed).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = {"stage": stage, "task": contender.task, "name": contender.name, "seed": seed, "timesteps": steps,
+                  "output": path}  # fmt: skip
+        flags = [text for name, value in values.items() for text in (f"--{name}", str(value))]
+        python = str(ROOT / PEERS) if contender.is_peer else sys.executable
+        commands[path.with_suffix(".log")] = [python, "-m", "scripts.results", "one", *flags]
+        labels[path.with_suffix(".log")] = f"{stage}: {contender.task}, {contender.name}, seed {seed}"
     failed: list[str] = []
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                stage, contender, seed, steps = waiting.pop(0)
-                path = file_of(out, stage, contender, seed).absolute()
-                path.parent.mkdir(parents=True, exist_ok=True)
-                python = str(ROOT / PEERS) if contender.is_peer else sys.executable
-                values = {"stage": stage, "task": contender.task, "name": contender.name, "seed": seed,
-                          "timesteps": steps, "output": path}  # fmt: skip
-                flags = [text for name, value in values.items() for text in (f"--{name}", str(value))]
-                with path.with_suffix(".log").open("w") as log:
-                    command = [python, "-m", "scripts.results", "one", *flags]
-                    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, text=True)
-                running[path] = process, f"{stage}: {contender.task}, {contender.name}, seed {seed}"
-            for path, (process, label) in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[path]
-                log_path = path.with_suffix(".log")
-                if process.returncode:
-                    failed.append(label)
-                    print(f"failed: {label}; see {log_path}", flush=True)
-                    continue
-                log_path.unlink()
-                done = json.loads(path.read_text())
-                print(
-                    f"{label}: greedy {score(done, 'greedy'):.2f}, sampled {score(done, 'sampled'):.2f}, "
-                    f"{done['cpu_seconds']:.1f} CPU s, {len(waiting) + len(running)} left",
-                    flush=True,
-                )
-            time.sleep(0.1)
+        for left, (log, status) in zip(reversed(range(len(commands))), finished(commands, jobs, ROOT), strict=True):
+            if status:
+                failed.append(labels[log])
+                print(f"failed: {labels[log]}; see {log}", flush=True)
+                continue
+            log.unlink()
+            done = json.loads(log.with_suffix(".json").read_text())
+            print(
+                f"{labels[log]}: greedy {score(done, 'greedy'):.2f}, sampled {score(done, 'sampled'):.2f}, "
+                f"{done['cpu_seconds']:.1f} CPU s, {left} left",
+                flush=True,
+            )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the finished runs are kept; the same command goes on") from None
-    finally:
-        for process, _ in running.values():
-            process.terminate()
-        for process, _ in running.values():
-            process.wait()
     if failed:
         raise ValueError(f"{len(failed)} runs failed: {'; '.join(failed)}")
 
