@@ -79,10 +79,10 @@ def mutated(mutant: Mutant, root: Path = ROOT) -> str | None:
     return text.replace(mutant.find, mutant.replace) if text.count(mutant.find) == 1 else None
 
 
-def run_tests(tree: Path, tests: tuple[str, ...]) -> int:
+def run_tests(tree: Path, tests: tuple[str, ...], *flags: str) -> int:
     """Pytest's exit status: 0 if all passed, 1 if one failed."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *flags, *tests]
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode
 
 
@@ -123,7 +123,7 @@ def main(arguments: Arguments) -> int:
 
     with tempfile.TemporaryDirectory() as directory:
         tests = tuple(sorted({test for mutant in mutants for test in mutant.tests}))
-        if run_tests(copy_tree(Path(directory)), tests) != 0:
+        if run_tests(copy_tree(Path(directory)), tests, "-n", str(arguments.jobs), "--dist", "worksteal") != 0:
             print("the tests fail without any mutation")
             return len(mutants)
     with ThreadPoolExecutor(arguments.jobs) as pool:
