@@ -174,6 +174,18 @@ def test_large_offsets_shift_as_they_did_in_training(tmp_path: Path) -> None:
     np.testing.assert_allclose(predicted, regressor.predict(rows), atol=1e-4, rtol=0)
 
 
+def test_columns_of_each_kind_are_scaled_as_in_training_and_end_where_they_did(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = np.stack([random.normal(size=300), random.standard_cauchy(300), random.lognormal(0, 3, 300)], axis=1)
+    classifier = Classifier(**SMALL).fit(rows, rows[:, 0] + rows[:, 1] > 0)
+    far = np.concatenate([scale * rows for scale in (1, 30, -30)] + [np.full((1, 3), 1e9), np.full((1, 3), -1e9)])
+    far = far.astype(np.float32)
+    expected = classifier.predict_proba(far)
+    single, double = deployed(tmp_path, classifier), deployed(tmp_path, classifier, double=True)
+    np.testing.assert_allclose(single(far), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(double(far.astype(np.float64)), expected, atol=1e-5, rtol=0)
+
+
 def test_column_names_travel_along(tmp_path: Path) -> None:
     frame = pd.DataFrame(X, columns=["a", "b", "c", "ü"])
     exported = deployed(tmp_path, Classifier(**SMALL).fit(frame, Y))
