@@ -213,7 +213,7 @@ def saved_file(path: Path, argument: str, kinds: Mapping[str, str], script: str)
                 f"{argument}: the directory {str(path)!r} holds {others}, expected one {wanted} (from {script}); "
                 "name the file, or another directory"
             )
-        return found[0]
+        path = found[0]
     if not path.exists():
         raise FileNotFoundError(f"{argument}: no file or directory {str(path)!r}")
     try:

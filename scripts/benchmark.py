@@ -330,7 +330,9 @@ print(time.perf_counter() - wall, time.process_time() - cpu)
 """
 
 
-def one_thread(repeats: int = 3, timesteps: int = 20_000) -> None:
+def one_thread(
+    repeats: int = 3, timesteps: Annotated[int, tyro.conf.arg(aliases=["--total-timesteps"])] = 20_000
+) -> None:
     """Wall and CPU seconds of a small training by the user's number of threads, with the library's limit and without.
 
     Each training runs in a fresh process, and all of them take turns, so that the load of the machine is the same.

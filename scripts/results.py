@@ -421,7 +421,7 @@ def run(
                   "output": path}  # fmt: skip
         flags = [text for name, value in values.items() for text in (f"--{name}", str(value))]
         python = str(ROOT / PEERS) if contender.is_peer else sys.executable
-        commands[path.with_suffix(".log")] = [python, "-m", "scripts.results", "one", *flags]
+        commands[path.with_suffix(".log")] = [python, "-m", "scripts.results", "one", "--debug", *flags]
         labels[path.with_suffix(".log")] = f"{stage}: {contender.task}, {contender.name}, seed {seed}"
     failed: list[str] = []
     try:

@@ -62,7 +62,7 @@ class Arguments:
     """balanced: all classes count the same, however many rows they have."""
     imbalanced: bool = False
     """Find rows of rare classes although some labels are wrong: logit adjustment and generalised cross-entropy; no rows
-    are held out. It is not for correct labels, probabilities or macro-F1: docs/imbalanced.md has what to use when."""
+    are held out. With correct labels other remedies are better: docs/imbalanced.md has what to use when."""
     cost: Literal["squared", "absolute", "huber", "quantile", "gaussian"] | None = None
     """The cost of a regression, by default squared; quantile and gaussian give intervals."""
     validation_split: float | None = None

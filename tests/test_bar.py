@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -86,15 +85,17 @@ def test_without_an_end_there_is_no_time_left(monkeypatch: pytest.MonkeyPatch) -
     assert frames(monkeypatch, 80, total=None)[-2] == "4.00k steps, return 20.02, 1.33 steps/s, 50:00"
 
 
-def test_elsewhere_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    with Bar(10, label="loss", every=0.3) as made:
+def test_elsewhere_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    monkeypatch.setattr("rlce.bar.time.perf_counter", lambda: now)
+    with Bar(10, label="loss", every=0.5) as made:
         for step in range(1, 11):
+            now = step / 8
             made.update(step, 1.0 / step)
-            time.sleep(0.1)
     said = capsys.readouterr().err
     assert "\r" not in said
-    assert 2 <= len(said.splitlines()) <= 5  # ten updates
-    assert re.fullmatch(r"100%, loss 0\.1, .* steps/s, in 0:0\d", said.splitlines()[-1])
+    assert len(said.splitlines()) == 3  # of ten updates those after 4/8 and 8/8 seconds, and the end
+    assert re.fullmatch(r"100%, loss 0\.1, .* steps/s, in 0:01", said.splitlines()[-1])
 
 
 def test_a_warning_stands_in_one_plain_line(

@@ -93,10 +93,10 @@ def board(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boar
     pictures.mkdir(parents=True, exist_ok=True)
     command = (sys.executable, "-m", "tensorboard.main", "--logdir", str(runs), "--host", "127.0.0.1", "--port", "0")
     with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server,
         sync_playwright() as playwright,
         # Without 3-D, TensorBoard draws SVG. It would draw WebGL in software, which takes far longer.
         playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-3d-apis"], timeout=PATIENCE) as browser,
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server,
     ):
         try:
             assert server.stderr is not None

@@ -521,8 +521,8 @@ def test_a_class_with_a_single_row_is_learnt_from(tmp_path: Path) -> None:
     assert "warning: y: only one row of 'perhaps': kept in training" in said
 
 
-def test_imbalanced_is_what_was_measured_best(tmp_path: Path) -> None:
-    """The settings that scripts/reweighting.py calls recommended, and only where no flag says otherwise."""
+def test_imbalanced_is_the_rule_of_that_name(tmp_path: Path) -> None:
+    """With all rows to train on, and only where no flag says otherwise."""
     train = ("-m", "scripts.train_classifier", "--data", "iris", "--quiet", "--log-dir", str(tmp_path))
     run(*train, "--imbalanced")
     fitted = Classifier.load(tmp_path / "classifier.safetensors")

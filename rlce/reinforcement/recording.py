@@ -385,7 +385,7 @@ def _without_a_display() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ["SDL_VIDEODRIVER"]
+        os.environ.pop("SDL_VIDEODRIVER", None)
 
 
 def _class_bars(actions: Any, probabilities: Sequence[float], taken: NDArray[Any]) -> tuple[Bar, ...]:

@@ -41,8 +41,8 @@ class Classifier(ClassifierMixin, Estimator):
         rule: changes the loss from cross-entropy: a rule of `rlce.targets` or its name, such as "focal", a function of
             your own, or a sequence of these (they are applied in the order documented there). "imbalanced" is
             "logit_adjusted" and "generalized_cross_entropy" with q = 0.4, which is for finding rows of rare classes
-            although some labels are wrong; with correct labels "logit_adjusted" alone finds more of them, and for
-            probabilities or macro-F1 no rule was better than None (docs/imbalanced.md). "two_class_rows" gives every
+            although some labels are wrong. With correct labels "logit_adjusted" alone finds more of them, and None was
+            as good as any rule in macro-F1 and probabilities (docs/imbalanced.md). "two_class_rows" gives every
             class its own sigmoid instead of one softmax.
         class_weight: a factor for the rows of each class: a dict from label to number (1 for labels not in it), or
             "balanced" for N / (K n_k). Weights that a rule computes from the class counts, such as "class_balanced",
