@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 import scripts
 from rlce import Classifier, calibration, targets, threads
-from scripts.benchmark_tables import Data, Runs, measured
+from scripts.benchmark_tables import Data, Runs, check_names, mean_of, measured, paired
 from scripts.reweighting import imbalanced_digits
 
 Weighted = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]  # X, [N, D]; y, [N]; weights of the rows, [N]
@@ -236,17 +236,6 @@ def measures(estimator: Any, X: NDArray[Any], y: NDArray[Any], weights: NDArray[
 # The tables.
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
-    """Mean difference, ours less theirs, and its standard error.
-
-    Example:
-        >>> paired([2.0, 4.0], [1.0, 1.0])
-        (2.0, 1.0)
-    """
-    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
-    return statistics.fmean(differences), statistics.stdev(differences) / len(differences) ** 0.5
-
-
 def values(runs: Runs, who: str, measure: str) -> list[float]:
     """A contender's results, seed by seed."""
     return [one[measure] for one in runs[who]]
@@ -258,8 +247,7 @@ def by_set(everything: Mapping[str, Runs], measure: str) -> list[str]:
     for who in dict.fromkeys(who for runs in everything.values() for who in runs):
         cells = []
         for runs in everything.values():
-            mean, error = paired(values(runs, who, measure), [0.0] * len(runs[who])) if who in runs else (None, None)
-            cells.append("" if mean is None else f"{mean:.3f} ± {error:.3f}")
+            cells.append("{:.3f} ± {:.3f}".format(*mean_of(values(runs, who, measure))) if who in runs else "")
         lines.append(f"| {who} | {' | '.join(cells)} |")
     return lines
 
@@ -283,9 +271,7 @@ def summary(everything: Mapping[str, Runs]) -> list[str]:
             means = [mean for mean, _ in differences]
             sign = -1.0 if measure in LOWER_IS_BETTER else 1.0
             better, worse = (sum(side * mean > 2.0 * error for mean, error in differences) for side in (sign, -sign))
-            cell = f"{statistics.fmean(means):+.3f}"
-            if len(means) > 1:
-                cell += f" ± {statistics.stdev(means) / len(means) ** 0.5:.3f}"
+            cell = "{:+.3f} ± {:.3f}".format(*mean_of(means)) if len(means) > 1 else f"{means[0]:+.3f}"
             cells.append(f"{cell} ({better} better, {worse} worse)".replace("-", "−"))
         lines.append(f"| {who} | {len(of)} | {' | '.join(cells)} |")
     return lines
@@ -311,10 +297,8 @@ def imbalance(
     if seeds < 2:
         raise ValueError(f"--seeds must be at least 2 for a spread, got {seeds}")
     scripts.check_writable(output, "--output")
-    for flag, chosen, known in (("--data", data, SETS), ("--labels", labels, LABELS)):
-        for name in chosen:
-            if name not in known:
-                raise ValueError(f"{flag} must be some of {', '.join(known)}, got {name!r}")
+    check_names("--data", data, SETS)
+    check_names("--labels", labels, LABELS)
     results: dict[str, dict[str, Runs]] = {}
     with threadpool_limits(1):  # gradient boosting has threads of its own
         for kind in labels:

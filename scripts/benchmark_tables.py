@@ -10,7 +10,7 @@ import functools
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -267,11 +267,11 @@ def of_intervals(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> dict[str, 
     }
 
 
-def check_names(data: Sequence[str]) -> None:
-    """Refuse a name that no data set has."""
-    for name in data:
-        if name not in TABLES:
-            raise ValueError(f"--data must be some of {', '.join(TABLES)}, got {name!r}")
+def check_names(flag: str, chosen: Sequence[str], known: Collection[str]) -> None:
+    """Refuse a name that is not known."""
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"{flag} must be some of {', '.join(known)}, got {name!r}")
 
 
 Runs = dict[str, list[dict[str, float]]]  # contender → its measures, seed by seed
@@ -303,6 +303,26 @@ def measured(
 # The tables.
 
 
+def mean_of(values: Sequence[float]) -> tuple[float, float]:
+    """The mean over seeds, at least two, and its standard error.
+
+    Example:
+        >>> mean_of([1.0, 3.0])
+        (2.0, 1.0)
+    """
+    return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """Mean difference on the same seeds, ours less theirs, and its standard error.
+
+    Example:
+        >>> paired([2.0, 4.0], [1.0, 1.0])
+        (2.0, 1.0)
+    """
+    return mean_of([one - other for one, other in zip(ours, theirs, strict=True)])
+
+
 def behind(losses: Mapping[str, Sequence[float]], who: str) -> float:
     """How far a contender's mean loss is behind the best mean, in standard errors of the difference over seeds.
 
@@ -320,11 +340,9 @@ def behind(losses: Mapping[str, Sequence[float]], who: str) -> float:
         0.0
     """
     best = min(losses, key=lambda name: statistics.fmean(losses[name]))
-    differences = [ours - theirs for ours, theirs in zip(losses[who], losses[best], strict=True)]
-    mean = statistics.fmean(differences)
+    mean, error = paired(losses[who], losses[best])
     if mean == 0.0:
         return 0.0
-    error = statistics.stdev(differences) / len(differences) ** 0.5
     return mean / error if error else float("inf")
 
 
@@ -340,7 +358,7 @@ def rows_of(name: str, runs: Runs) -> list[str]:
             form = ".2f" if measure == "CPU s" else ".4g"
             cell = f"{statistics.fmean(values):{form}}"
             if measure == main and len(values) > 1:
-                cell += f" ± {statistics.stdev(values) / len(values) ** 0.5:.2g}"
+                cell += f" ± {mean_of(values)[1]:.2g}"
             cells.append(cell)
         distance = f"{behind(losses, who):.1f}" if len(results) > 1 else "—"
         lines.append(f"| {name}{' *' * TABLES[name].chosen_on} | {who} | {' | '.join(cells)} | {distance} |")
@@ -376,7 +394,7 @@ def tables(
         output: File for all results, as JSON.
     """
     scripts.check_writable(output, "--output")
-    check_names(data)
+    check_names("--data", data, TABLES)
     numbers = range(first_seed, first_seed + seeds)
     everything: dict[str, Runs] = {}
     intervals: dict[str, Runs] = {}
@@ -417,7 +435,7 @@ def scaling(
         output: File for all results, as JSON.
     """
     scripts.check_writable(output, "--output")
-    check_names(data)
+    check_names("--data", data, TABLES)
     everything: dict[str, Runs] = {}
     for regression, measure in ((False, of_classes), (True, of_numbers)):
         make = functools.partial(scalings, regression)

@@ -321,7 +321,7 @@ def main(arguments: Arguments) -> None:
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"--out: cannot create the folder {str(arguments.out)!r}: {error}") from error
+        raise ValueError(f"--out: cannot create the folder {str(arguments.out)!r}: {error.strerror}") from error
     for group, folder in zip(groups, folders, strict=True):
         write_aggregate(group, tag, folder, layout_of(groups, tag))
     files = [arguments.out / f"compare.{suffix}" for suffix in ("png", "svg", "md")]

@@ -11,6 +11,7 @@ does what is missing, and repeats the runs whose settings have changed since.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import platform
@@ -425,18 +426,19 @@ def run(
         labels[path.with_suffix(".log")] = f"{stage}: {contender.task}, {contender.name}, seed {seed}"
     failed: list[str] = []
     try:
-        for left, (log, status) in zip(reversed(range(len(commands))), finished(commands, jobs, ROOT), strict=True):
-            if status:
-                failed.append(labels[log])
-                print(f"failed: {labels[log]}; see {log}", flush=True)
-                continue
-            log.unlink()
-            done = json.loads(log.with_suffix(".json").read_text())
-            print(
-                f"{labels[log]}: greedy {score(done, 'greedy'):.2f}, sampled {score(done, 'sampled'):.2f}, "
-                f"{done['cpu_seconds']:.1f} CPU s, {left} left",
-                flush=True,
-            )
+        with contextlib.closing(finished(commands, jobs, ROOT)) as ended:
+            for number_done, (log, status) in enumerate(ended, start=1):
+                if status:
+                    failed.append(labels[log])
+                    print(f"failed: {labels[log]}; see {log}", flush=True)
+                    continue
+                log.unlink()
+                done = json.loads(log.with_suffix(".json").read_text())
+                print(
+                    f"{labels[log]}: greedy {score(done, 'greedy'):.2f}, sampled {score(done, 'sampled'):.2f}, "
+                    f"{done['cpu_seconds']:.1f} CPU s, {len(commands) - number_done} left",
+                    flush=True,
+                )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the finished runs are kept; the same command goes on") from None
     if failed:

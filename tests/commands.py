@@ -11,12 +11,13 @@ import subprocess
 import sys
 import traceback
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments: str, ok: bool = True, apart: bool = False) -> str:
+def run(*arguments: str, ok: bool = True, apart: bool = False, environment: Mapping[str, str] | None = None) -> str:
     """Run ``python ARGUMENTS...`` in the repository's root; returns standard output and then standard error.
 
     ``-m MODULE ...`` runs in this process, as the module ``__main__`` with arguments of its own: a new process would
@@ -26,11 +27,14 @@ def run(*arguments: str, ok: bool = True, apart: bool = False) -> str:
         *arguments: all that comes after ``python``.
         ok: the command must succeed; if False, it must fail.
         apart: a process of its own, also for a module.
+        environment: variables for a process of its own; without those that are empty.
     """
-    if arguments[0] == "-m" and not apart:
+    if arguments[0] == "-m" and not apart and environment is None:
         code, said = _run_here(arguments[1], arguments[2:])
     else:
-        done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+        variables = {name: value for name, value in {**os.environ, **(environment or {})}.items() if value}
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables)
         code, said = done.returncode, done.stdout + done.stderr
     assert (code == 0) == ok, said
     return said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
 import re
 import shlex
 import subprocess
@@ -27,6 +26,7 @@ from rlce.reinforcement import pictures, recording, window
 from rlce.reinforcement.pictures import Frame
 from rlce.reinforcement.recording import Shown, playing, select
 from scripts import watch
+from tests import commands
 
 ROOT = Path(__file__).parents[1]
 
@@ -544,13 +544,9 @@ def test_a_display_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str, ok: bool = True, **environment: str) -> str:
-    command = [sys.executable, "-m", *arguments]
-    environment = {**os.environ, "SDL_VIDEODRIVER": "dummy", **environment}
-    environment = {name: value for name, value in environment.items() if value}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert (done.returncode == 0) == ok, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    said = commands.run("-m", *arguments, ok=ok, environment={"SDL_VIDEODRIVER": "dummy", **environment})
+    assert "Traceback" not in said
+    return said
 
 
 def test_from_a_training_to_pictures(tmp_path: Path) -> None:
