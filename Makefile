@@ -32,7 +32,6 @@ mutants: $(READY)           ## break the library on purpose: do the tests notice
 	$(RUN) -m scripts.mutants
 
 results: $(READY) peers     ## run the table of results (hours; a rerun goes on), then write docs/results.md
-	$(RUN) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[mujoco]'
 	$(RUN) -m scripts.results run a a-other b c d sb3 zoo
 	$(RUN) -m scripts.results write
 

@@ -45,6 +45,19 @@ def test_a_recipe_is_complete(name: str) -> None:
     assert recipe["rescale_actions"] is not None
 
 
+@pytest.mark.parametrize("name", [name for name in WRITTEN if name.endswith("/ppo")])
+def test_a_recipe_fits_its_environment(name: str) -> None:
+    """One short round each: the environment is there, and takes what the recipe says."""
+    agent = PolicyGradient(recipe=name, num_envs=1, steps=4, seed=0).learn(1)
+    assert agent.steps > 0
+    agent.close()
+    env_id, env_kwargs = agent.trained_in
+    env = gymnasium.make(env_id, **env_kwargs)
+    observation, _ = env.reset(seed=0)
+    assert env.action_space.contains(agent.predict(observation))
+    env.close()
+
+
 def test_a_recipe_trains_with_its_numbers_for_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipes.get("CartPole-v1/ppo").timesteps == WRITTEN["CartPole-v1/ppo"]["timesteps"] == 50_000
     shorter = {**WRITTEN, "CartPole-v1/ppo": {**WRITTEN["CartPole-v1/ppo"], "timesteps": 1_500}}
