@@ -670,8 +670,8 @@ shows:
 * MiB: the median peak memory of the process.
 
 A target is met if the greedy scores meet it. The published numbers of Hopper, HalfCheetah and Walker2d are of Gym's
-v3. In v5 a fallen Hopper or Walker2d earns nothing in its last step, and both feet of Walker2d have the same friction,
-so that these are not quite the same tasks.
+v3. In v5 a Hopper or Walker2d gets no reward for being upright in the step in which it falls, and both feet of Walker2d
+have the same friction, so that these are not quite the same tasks.
 """
 
 
