@@ -46,8 +46,8 @@ SCALARS = (
         "train/loss",
         "PCR",
         "the loss: −(1/Z) Σ w log p, for a regression the mean cost in standardised units; for a policy the policy's "
-        "objective with bonus and penalty, plus `value_weight` times the critic's. With signed weights, an entropy "
-        "bonus or a penalty its value is no measure of progress",
+        "objective with bonus and penalty, plus `value_weight` times the critic's (in the critic's own passes only the "
+        "latter). With signed weights, an entropy bonus or a penalty its value is no measure of progress",
     ),
     Shown("train/policy_loss", "P", "−(1/Z) Σ w log π(a\\|s), mean over the gradient steps of the round"),
     Shown("train/value_loss", "P", "mean ½(V − target)², before `value_weight`"),

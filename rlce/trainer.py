@@ -217,7 +217,8 @@ class Trainer:
         Args:
             rounds: the source of data.
             loss: batch → (scalar to minimise, detached tensors to log by name: scalars, or one number per row). Their
-                means over the round are logged; a batch counts by the length of its first tensor.
+                means over the round are logged; a batch counts by the length of its first tensor, and only for the
+                names that it has.
             total: the position on the x-axis where ``rounds`` will end, for the progress bar and for the schedule,
                 which goes from the start of this call to there unless there are ``schedule_timesteps``.
             monitor: the scalar to watch, for stop conditions, "plateau" and the best parameters.
@@ -452,17 +453,21 @@ def _shape(batch: Any) -> Sequence[int]:
 
 
 def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
-    """The mean of each scalar over the gradient steps of a round, weighted by rows, in one transfer from the device."""
+    """The mean of each scalar over the gradient steps of a round that log it, weighted by rows.
+
+    In one transfer from the device.
+    """
     if not logged:
         return {}
-    names, like = list(logged[0][1]), next(iter(logged[0][1].values()))  # the loss comes first
-    weights = torch.tensor([float(rows) for rows, _ in logged], device=like.device, dtype=like.dtype)
-    weights /= weights.sum()
-    means = []
-    for name in names:
-        values = [torch.as_tensor(scalars[name]) for _, scalars in logged]
+    like = next(iter(logged[0][1].values()))  # the loss comes first
+    counts = torch.tensor([float(rows) for rows, _ in logged], device=like.device, dtype=like.dtype)
+    means = {}
+    for name in dict.fromkeys(name for _, scalars in logged for name in scalars):
+        having = [step for step, (_, scalars) in enumerate(logged) if name in scalars]
+        values = [torch.as_tensor(logged[step][1][name]) for step in having]
         if values[0].ndim == 0:
-            means.append(torch.stack(values).to(like) @ weights)
+            weights = counts if len(having) == len(logged) else counts[having]
+            means[name] = torch.stack(values).to(like) @ (weights / weights.sum())
         else:  # one number per row
-            means.append((torch.cat(values) if len(values) > 1 else values[0]).to(like).mean())
-    return dict(zip(names, torch.stack(means).tolist(), strict=True))
+            means[name] = (torch.cat(values) if len(values) > 1 else values[0]).to(like).mean()
+    return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))

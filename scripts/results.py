@@ -5,8 +5,8 @@
     python -m scripts.results run a b --jobs 2
     python -m scripts.results write
 
-Every run is a process of its own, so that its CPU seconds and its peak memory are its own, and one JSON file. A rerun
-does what is missing, and repeats the runs whose settings have changed since.
+Every run is a process of its own, so that its CPU seconds and its peak memory are its own, and one JSON file. The files
+are part of the repository: a rerun does what is missing there, and repeats the runs whose settings have changed since.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from scripts.curves import Curve, common, draw, ending, interquartile_mean, inte
 from scripts.processes import finished
 
 ROOT = Path(__file__).parents[1]
-FOLDER, PAGE = Path("runs/results"), Path("docs/results.md")
+FOLDER, PAGE = Path("docs/results/records"), Path("docs/results.md")
 PEERS = Path(".venv-peers/bin/python")
 EVALUATIONS, EPISODES, CLOSING = 20, 20, 100
 

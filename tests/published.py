@@ -74,6 +74,7 @@ class Published:
         entropy_weight: c.
         kl_weight: β.
         value_weight: v.
+        value_epochs: further passes for the critic alone.
     """
 
     credit: Callable[[Known], tuple[Advantages, Targets]]
@@ -90,6 +91,7 @@ class Published:
     entropy_weight: float = 0.0
     kl_weight: float = 0.0
     value_weight: float = 0.5
+    value_epochs: int = 0
 
 
 # ------------------------------------------------------------------------------------------------------------- losses
@@ -498,9 +500,21 @@ def repeat(method: Published, setting: Setting, run: Run) -> Repeated:
             parameters = Parameters(*moved)
             logged.append((len(states), scalars))
             rows.append(batch)
-    total = sum(count for count, _ in logged)
-    scalars = {name: sum(count * each[name] for count, each in logged) / total for name in logged[0][1]}
-    scalars |= {"train/n_updates": len(rows), "train/advantage_mean": gathered.mean_advantage}
+        # The rounds of these tests are so short that a pass of the critic alone is one gradient step.
+        assert list(map(sorted, record.passes)) == [sorted(gathered.steps)] * method.value_epochs
+        for states in record.passes:
+            assert parameters.critic is not None
+            critic = parameters.critic.clone().requires_grad_()
+            cost = critic_cost(critic, gathered, states)
+            (gradient,) = torch.autograd.grad(method.value_weight * cost, critic)
+            parameters = parameters._replace(critic=(critic - setting.learning_rate * gradient).detach())
+            logged.append((len(states), {"train/value_loss": float(cost.detach())}))
+    scalars = {}
+    for name in logged[0][1]:
+        having = [(count, each[name]) for count, each in logged if name in each]
+        scalars[name] = sum(count * value for count, value in having) / sum(count for count, _ in having)
+    updates = sum(len(record.minibatches) + len(record.passes) for record in run.rounds)
+    scalars |= {"train/n_updates": updates, "train/advantage_mean": gathered.mean_advantage}
     if deviation is not None:
         scalars["train/action_std"] = deviation
     if gathered.targets:
@@ -579,11 +593,16 @@ def loss_of(
         scalars["train/approx_kl"] = float((ratio - 1.0 - ratio.log()).mean())
         scalars["train/clip_fraction"] = float(((weight == 0) & (batch.advantage != 0)).double().mean())
     if now.critic is not None:
-        target = torch.tensor([data.targets[state] for state in states], dtype=torch.float64)
-        cost = (0.5 * ((data.inputs[states] @ now.critic.T)[:, 0] - target) ** 2).mean()
+        cost = critic_cost(now.critic, data, states)
         loss = loss + method.value_weight * cost
         scalars["train/value_loss"] = float(cost.detach())
     return batch, loss, scalars
+
+
+def critic_cost(critic: Tensor, data: Gathered, states: list[int]) -> Tensor:
+    """The mean of ½(V − target)²."""
+    target = torch.tensor([data.targets[state] for state in states], dtype=torch.float64)
+    return (0.5 * ((data.inputs[states] @ critic.T)[:, 0] - target) ** 2).mean()
 
 
 def outputs_of(parameters: Parameters, inputs: Tensor, states: list[int]) -> Tensor:

@@ -14,6 +14,7 @@ import pytest
 import tyro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rlce.reinforcement.loss import CRITIC_ROWS
 from rlce.reinforcement.settings import Settings, resolved
 from scripts import compare, scalars, train, watch
 from tests.methods_table import PATH, page
@@ -146,10 +147,13 @@ def test_reinforcement_page_states_the_defaults() -> None:
     assert [each.method.epochs for each in others.values()] == [1, 1]
     assert [each.method.minibatch_size for each in others.values()] == [None, None]
     critic, reinforce = others["actor_critic"], others["reinforce"]
-    assert f'"actor_critic" takes rounds of {critic.method.steps} steps, λ = 1 and' in page
-    assert (critic.method.arguments or {})["trace"] == 1.0
-    assert f'"reinforce" takes rounds of {reinforce.method.steps} steps' in page
-    assert reinforce.optimization.learning_rate == 1.2e-2
+    text = " ".join(page.split())
+    trace = (critic.method.arguments or {})["trace"]
+    assert f'"actor_critic" takes rounds of {critic.method.steps} steps and λ = {trace}, ' in text
+    assert f'"reinforce" rounds of {reinforce.method.steps} steps' in text
+    assert critic.method.value_epochs == reinforce.method.value_epochs == 8
+    assert f"{critic.method.value_epochs} more times (`value_epochs`), in minibatches of {CRITIC_ROWS}" in text
+    assert critic.optimization == reinforce.optimization == optimization
 
 
 def test_command_lines_of_the_reinforcement_page_are_understood() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import rlce
-from rlce import methods
+from rlce import Optimization, methods
 from rlce.reinforcement.methods import Experience, Method
 from tests.enumeration import weights_of
 
@@ -232,6 +232,9 @@ def test_equal_rewards_give_exactly_no_gradient(episodes: int, baseline: Any, wh
         (lambda: dataclasses.replace(methods.actor_critic(), epochs=2), "epochs=2.*a weight rule with a ratio"),
         (lambda: dataclasses.replace(methods.actor_critic(), minibatch_size=8), "minibatch_size=8.*with a ratio"),
         (lambda: dataclasses.replace(methods.ppo(), per_episode=True), "Z = episodes needs whole episodes"),
+        (lambda: methods.actor_critic(value_epochs=-1), "value_epochs must be a whole number of at least 0, got -1"),
+        (lambda: methods.actor_critic(value_epochs=1.5), "value_epochs must be a whole number of at least 0, got 1.5"),
+        (lambda: dataclasses.replace(methods.rloo(), value_epochs=2), "rloo: value_epochs=2 needs a critic"),
         (lambda: methods.ppo(epochs=0), "epochs must be at least 1, got 0"),
         (lambda: methods.ppo(steps=-3), "steps must be at least 1, got -3"),
         (lambda: methods.ppo(minibatch_size=0), "minibatch_size must be at least 1, got 0"),
@@ -266,6 +269,61 @@ def test_named_takes_hyphens_and_arguments(name: str) -> None:
     assert (method.name, method.steps) == ("actor_critic", 7)
     assert methods.named("reinforce", {"baseline": "mean"}).episodes == 16
     assert methods.named("ppo").ratio
+
+
+# --------------------------------------------------------------------------------------- the critic's own passes
+
+
+def first_round(method: Method, optimizer: str = "sgd") -> tuple[rlce.PolicyGradient, list[Tensor], list[Tensor]]:
+    """An agent after one round of 600 rows, and the rows of each gradient step of its policy and of its critic."""
+    seen: dict[str, list[Tensor]] = {"policy": [], "critic": []}
+    optimization = Optimization(optimizer, 0.01, momentum=0.0)  # type: ignore[arg-type]
+    agent = rlce.PolicyGradient("CartPole-v1", method, num_envs=10, hidden=(8,), seed=3, optimization=optimization)
+    assert agent.critic is not None
+    for name, network in (("policy", agent.policy), ("critic", agent.critic)):
+        network.register_forward_hook(lambda _, inputs, __, name=name: seen[name].append(inputs[0].clone()))
+    agent.learn(500)
+    assert agent.trainer.progress.rounds == 1
+    return agent, seen["policy"], seen["critic"]
+
+
+@pytest.mark.parametrize("make", [methods.actor_critic, methods.reinforce])
+def test_the_critic_goes_over_every_row_again_in_minibatches_and_the_policy_does_not(make: Any) -> None:
+    agent, policy, critic = first_round(make(steps=61, value_epochs=2))
+    plain, *_ = first_round(make(steps=61, value_epochs=0))
+    rows = agent.trainer.progress.scalars["train/n_updates"], len(policy), [len(part) for part in critic]
+    (whole,), (first, *passes) = policy, critic
+    count = len(whole)
+    assert 512 < count < 768
+    assert rows == (7, 1, [count, 256, 256, count - 512, 256, 256, count - 512])
+    assert torch.equal(first, whole)
+    for one in (torch.cat(passes[:3]), torch.cat(passes[3:])):
+        assert not torch.equal(one, whole)  # in random order
+        assert torch.equal(one.unique(dim=0, return_counts=True)[0], whole.unique(dim=0))
+        torch.testing.assert_close(one.double().sum(dim=0), whole.double().sum(dim=0), rtol=1e-9, atol=1e-9)
+    assert not torch.equal(passes[0], passes[3])
+    for network, same in (("policy", True), ("critic", False)):
+        after = [torch.cat([p.flatten() for p in getattr(each, network).parameters()]) for each in (agent, plain)]
+        assert torch.equal(*after) == same
+    # The policy's scalars are those of its one step; the critic's cost falls from pass to pass.
+    for name in ("policy_loss", "entropy"):
+        assert agent.trainer.progress.scalars[f"train/{name}"] == plain.trainer.progress.scalars[f"train/{name}"]
+    assert agent.trainer.progress.scalars["train/value_loss"] < plain.trainer.progress.scalars["train/value_loss"]
+
+
+def test_methods_without_a_critic_have_no_passes_of_it() -> None:
+    for baseline in ("none", "mean", "leave-one-out"):
+        assert methods.reinforce(baseline=baseline).value_epochs == 0  # type: ignore[arg-type]
+    assert methods.reinforce().value_epochs == methods.actor_critic().value_epochs == 8
+    assert methods.ppo().value_epochs == 0
+
+
+def test_a_file_of_before_has_no_passes_of_the_critic() -> None:
+    for method in (methods.actor_critic(), methods.reinforce(), methods.ppo(), methods.reinforce(baseline="none")):
+        saved = methods.to_json(method)
+        assert methods.from_json(saved).value_epochs == method.value_epochs
+        earlier = {name: value for name, value in saved["arguments"].items() if name != "value_epochs"}
+        assert methods.from_json({**saved, "arguments": earlier}).value_epochs == 0
 
 
 # ------------------------------------------------------------------------------------------------ a rule of one's own

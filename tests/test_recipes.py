@@ -149,13 +149,16 @@ def test_the_learning_rate_alone_is_replaced() -> None:
 
 
 def test_methods_of_one_step_a_round_take_larger_steps_where_none_are_given() -> None:
-    mine, larger = Optimization("sgd", 0.3), LARGER_STEPS["reinforce"]
+    mine, larger, usual = Optimization("sgd", 0.3), LARGER_STEPS["reinforce"], Settings().optimization.learning_rate
+    assert larger > usual
     for arguments, rate in (
-        ({"method": "reinforce"}, larger),
-        ({"method": methods.reinforce()}, larger),
-        ({"method": "ppo"}, Settings().optimization.learning_rate),
-        ({"method": "reinforce", "learning_rate": 0.2}, 0.2),
-        ({"method": "reinforce", "optimization": mine}, 0.3),
+        ({"method": "reinforce", "baseline": "none"}, larger),
+        ({"method": methods.reinforce(value_epochs=0)}, larger),
+        ({"method": "rloo"}, LARGER_STEPS["rloo"]),
+        ({"method": "reinforce"}, usual),
+        ({"method": "ppo"}, usual),
+        ({"method": "reinforce", "baseline": "none", "learning_rate": 0.2}, 0.2),
+        ({"method": "reinforce", "baseline": "none", "optimization": mine}, 0.3),
         ({"method": "reinforce", "recipe": "CartPole-v1/cispo"}, 5e-3),
     ):
         assert PolicyGradient(Identity, **arguments).optimization.learning_rate == rate

@@ -602,6 +602,21 @@ def test_scalars_are_means_over_the_gradient_steps_of_a_round() -> None:
     assert "given" not in last
 
 
+def test_a_scalar_that_some_steps_log_is_their_mean_by_rows() -> None:
+    trainer = Trainer(one_weight(), PLAIN)
+    logged: list[dict[str, float]] = []
+
+    def loss(x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        number = x[0, 0].detach()
+        at_times = {} if number == 1.0 else {"late": number, "rows": x[:, 0]}
+        return trainer.module(x).mean(), {**at_times, "always": number}
+
+    batches = [torch.full((rows, 1), x) for rows, x in ((5, 1.0), (3, 2.0), (1, 6.0))]
+    trainer.fit([Round(batches, 9)], loss, callback=lambda progress: logged.append(dict(progress.scalars)))
+    assert logged[0]["always"] == pytest.approx((5 + 3 * 2 + 6) / 9)
+    assert logged[0]["late"] == logged[0]["rows"] == pytest.approx((3 * 2 + 6) / 4)
+
+
 def test_the_gradient_norm_is_logged_before_clipping() -> None:
     trainer = Trainer(one_weight(), Optimization("sgd", 1.0, momentum=0.0, max_gradient_norm=0.5))
     progress = trainer.fit([Round([torch.full((1, 1), 8.0)], 1)], slope_one(trainer))

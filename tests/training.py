@@ -172,6 +172,7 @@ class Round(NamedTuple):
 
     steps: list[list[Step]]  # of each copy
     minibatches: list[list[int]]  # the states of each gradient step's rows
+    passes: list[list[int]]  # the same of the steps that the critic alone takes after those
     scalars: Mapping[str, float]
 
 
@@ -244,10 +245,12 @@ def record(method: Method, setting: Setting) -> Run:
     before, rounds = parameters(), []
 
     def at_the_end(progress: rlce.Progress) -> bool:
-        minibatches = [_states(inputs) for inputs in tables[0].seen]
+        minibatches, passes = [_states(inputs) for inputs in tables[0].seen], []
         if method.critic:
-            assert [_states(inputs) for inputs in tables[1].seen] == minibatches
-        rounds.append(Round([copy.steps for copy in copies], minibatches, dict(progress.scalars)))
+            of_critic = [_states(inputs) for inputs in tables[1].seen]
+            assert of_critic[: len(minibatches)] == minibatches
+            passes = of_critic[len(minibatches) :]
+        rounds.append(Round([copy.steps for copy in copies], minibatches, passes, dict(progress.scalars)))
         for copy in copies:
             copy.steps = []
         for table in tables:

@@ -50,7 +50,10 @@ class Case:
         if self.method in USERS:
             return USERS[self.method](**self.arguments)
         # As published, unless a case says otherwise; the library's defaults may be others.
-        plain = {"reinforce": {"entropy_weight": 0.0}, "actor_critic": {"standardize": False}}.get(self.method, {})
+        plain = {
+            "reinforce": {"entropy_weight": 0.0, "value_epochs": 0},
+            "actor_critic": {"standardize": False, "value_epochs": 0},
+        }.get(self.method, {})
         return rlce.methods.named(self.method, {**plain, **self.arguments})
 
     @property
@@ -109,7 +112,7 @@ def value_beside(advantage: Tensor, value: Tensor, log_prob: Tensor, share: floa
 
 def value_method(share: float, **rest: Any) -> rlce.Method:
     """An actor-critic under `value_beside`."""
-    method = rlce.methods.actor_critic(standardize=False, entropy_weight=0.0, **rest)
+    method = rlce.methods.actor_critic(**{"standardize": False, "entropy_weight": 0.0, "value_epochs": 0} | rest)
     return replace(method, weight=partial(value_beside, share=share), name="with_value")
 
 
@@ -141,7 +144,7 @@ def sampled_entropy_method(coefficient: float, **rest: Any) -> rlce.Method:
     def weight(log_prob: Tensor) -> Tensor:
         return -coefficient * log_prob
 
-    method = rlce.methods.actor_critic(standardize=False, entropy_weight=0.0, **rest)
+    method = rlce.methods.actor_critic(**{"standardize": False, "entropy_weight": 0.0, "value_epochs": 0} | rest)
     return replace(method, weight=weight, name="sampled_entropy")
 
 
@@ -236,6 +239,41 @@ CASES = (
             "value_weight": 0.5,
         },
         learning_rate=0.1,
+    ),
+    _case(
+        "passes of the critic",
+        "reinforce",
+        stream(LABELS, mode=SAME),
+        {
+            "discount": 0.9,
+            "baseline": "value",
+            "steps": 9,
+            "entropy_weight": 0.2,
+            "value_weight": 0.4,
+            "value_epochs": 3,
+        },
+        learning_rate=0.3,
+    ),
+    _case(
+        "passes of the critic",
+        "actor_critic",
+        stream(BOX),
+        {**_GAE, "entropy_weight": 0.2, "value_weight": 0.3, "standardize": True, "value_epochs": 2},
+        learning_rate=0.1,
+    ),
+    _case(
+        "passes of the critic, Z = episodes",
+        "reinforce",
+        whole(),
+        {
+            "discount": 0.9,
+            "baseline": "value",
+            "episodes": 6,
+            "per_episode": True,
+            "value_weight": 0.7,
+            "value_epochs": 2,
+        },
+        learning_rate=0.3,
     ),
     _case(
         "two components",

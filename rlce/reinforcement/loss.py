@@ -30,6 +30,7 @@ from rlce.reinforcement.rollout import Rollout
 from rlce.rules import returns, weights
 
 CRITIC = Point()  # a regression on the credit's target: ½(V − target)²
+CRITIC_ROWS = 256  # of a gradient step of the critic alone
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Batch(NamedTuple):
     transitions: Transitions
     normalizer: float  # Z of the policy's loss
     progress: float = 0.0  # the fraction of training done
+    critic_only: bool = False  # the critic alone learns from it
 
 
 def prepare(
@@ -223,11 +225,11 @@ def join(rounds: Sequence[tuple[Rollout, NDArray[Any]]]) -> tuple[Rollout, NDArr
 def batches(
     rows: Transitions, method: Method, generator: torch.Generator, learner: Learner, progress: float = 0.0
 ) -> Iterator[Batch]:
-    """The method's epochs of minibatches, drawn while the learner trains on them.
+    """The method's epochs of minibatches, then those of the critic alone, drawn while the learner trains on them.
 
     Args:
         rows: of one round.
-        method: its epochs, minibatch size, normaliser and ``target_kl``.
+        method: its epochs, minibatch size, normaliser, ``target_kl`` and ``value_epochs``.
         generator: the source of the order.
         learner: the networks; at the start of each epoch but the first they are compared with the policy that acted.
         progress: the fraction of training done.
@@ -243,15 +245,23 @@ def batches(
         if method.target_kl is not None and epoch > 0:
             drift = _kl_estimate(learner.log_prob_of(rows.observation, rows.action, rows.mask), rows)
             if drift.mean() > method.target_kl:
-                return
+                break
         if method.takes("episode"):
             parts = _whole_episodes(rows, size, generator)
         elif size >= count:
             parts = iter([Batch(rows, count * share)])
         else:
-            drawn = minibatches(count, size, generator)
-            parts = (Batch(rows.rows(index.to(rows.action.device)), len(index) * share) for index in drawn)
+            parts = (Batch(part, len(part.action) * share) for part in _parts(rows, size, generator))
         yield from (batch._replace(progress=progress) for batch in parts)
+    for _ in range(method.value_epochs):
+        for part in _parts(rows, CRITIC_ROWS, generator):
+            yield Batch(part, float(len(part.action)), progress, critic_only=True)
+
+
+def _parts(rows: Transitions, size: int, generator: torch.Generator) -> Iterator[Transitions]:
+    """Rows in random order, in parts of ``size``."""
+    for index in minibatches(len(rows.action), size, generator):
+        yield rows.rows(index.to(rows.action.device))
 
 
 def _whole_episodes(rows: Transitions, size: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -293,14 +303,17 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
 
     Returns:
         A scalar to descend: `rlce.objective.objective` of the policy plus ``value_weight`` times that of the critic,
-        whose Z is the number of rows. And detached values to log.
+        whose Z is the number of rows; for a batch of the critic alone only the latter. And detached values to log.
 
     Raises:
         ValueError: the method's weight rule does not give shape ``[B]``, or gives a negative weight although the method
             is ``nonnegative``.
         FloatingPointError: the weight rule gives NaN or infinity; the message names the rule and the row.
     """
-    rows, normalizer, progress = batch
+    if batch.critic_only:
+        value_loss = _value_loss(batch.transitions, learner)
+        return method.value_weight * value_loss, {"train/value_loss": value_loss.detach()}
+    rows, normalizer, progress, _ = batch
     rows = _within_minibatch(rows, method)
     bonus = scheduled("entropy_weight", method.entropy_weight, progress)
     head = learner.head
@@ -326,10 +339,16 @@ def loss(batch: Batch, method: Method, learner: Learner) -> tuple[Tensor, dict[s
         scalars["train/approx_kl"] = _kl_estimate(log_prob, rows)
         scalars["train/clip_fraction"] = (weight == 0) & (rows.advantage != 0)
     if learner.critic is not None:
-        value_loss = objective(CRITIC.cost, learner.critic(rows.observation), rows.target)
+        value_loss = _value_loss(rows, learner)
         total = total + method.value_weight * value_loss
         scalars["train/value_loss"] = value_loss.detach()
     return total, scalars
+
+
+def _value_loss(rows: Transitions, learner: Learner) -> Tensor:
+    """The critic's objective; Z is the number of rows."""
+    assert learner.critic is not None
+    return objective(CRITIC.cost, learner.critic(rows.observation), rows.target)
 
 
 def weighed(rows: Transitions, method: Method, learner: Learner, progress: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -402,7 +421,7 @@ def _regularized(
     A class head has a weight for every class. The objective is linear in the weights, so those of the action, the
     entropy and the penalty are added. A density has no classes: its closed forms are further costs of the row.
     """
-    rows, normalizer, _ = batch
+    rows, normalizer = batch.transitions, batch.normalizer
     bonus, penalty = coefficients
     share = rows.row_weight if len(rows.row_weight) else torch.ones_like(weight)
     logits = head.logits(outputs.detach())

@@ -48,11 +48,16 @@ The methods below share these numbers, each with its own defaults (``help(rlce.m
 ``entropy_weight``  c in the bonus c·H(π): a number or a schedule
 ``kl_weight``       β >= 0 in the penalty β·KL(π‖reference)
 ``value_weight``    factor of the critic's cost. There is no value clipping: it does not fit the objective
+``value_epochs``    passes over a round after those, for the critic alone, in minibatches of 256
 ==================  ======================================================================================
 
 A schedule (of ``entropy_weight``, and of the ``clip`` of ppo and grpo) is a pair (start, end), between which the
 number goes linearly with ``progress``, or a function of ``progress``. A file holds a pair, but no function: to learn
 again, pass the method to ``load``.
+
+Methods that use each action once take one gradient step a round, which is little for a critic: ``value_epochs`` gives
+it more. The policy's gradient is zero in them, but the optimiser is one for both networks, so that its momentum carries
+the policy's step on.
 
 ``target_kl`` is compared before each epoch of a round but the first, with the estimate that ``train/approx_kl`` logs:
 the mean of (ρ − 1) − log ρ, here over all rows of the round and with the policy as it is then. If the mean exceeds
@@ -74,7 +79,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlce.optimization import Scheduled, check, check_number, scheduled
+from rlce.optimization import Scheduled, check, check_number, check_whole, scheduled
 from rlce.reinforcement.credit import (
     Baseline,
     elite_episodes,
@@ -90,6 +95,8 @@ from rlce.rules.binding import Bound, Rule, bind
 from rlce.rules.ranges import not_negative
 from rlce.rules.weights import clipped_ratio as clipped_ratio
 from rlce.rules.weights import score as score
+
+_BEFORE = {"value_epochs": 0}  # what a file means that was written before a method had this number
 
 CreditRule = Callable[[Experience], Credit]
 OFFERED = "advantage", "log_prob", "behaviour_log_prob", "episode", "value", "progress"
@@ -122,6 +129,7 @@ class Method:
             fraction of training done.
         kl_weight: β >= 0 in the penalty β·KL(π‖reference); the reference is the policy before training.
         value_weight: factor of the critic's cost.
+        value_epochs: passes over a round after those, for the critic alone (see `rlce.methods`). Needs a critic.
         arguments: the arguments of the constructor of a named method (see `arguments_of`); None for a method made
             by hand.
 
@@ -146,6 +154,7 @@ class Method:
     entropy_weight: Scheduled = 0.0
     kl_weight: float = 0.0
     value_weight: float = 0.5
+    value_epochs: int = 0
     target_kl: float | None = None
     arguments: Mapping[str, Any] | None = field(default=None, compare=False)
 
@@ -155,6 +164,9 @@ class Method:
             if number is not None and number < least:
                 raise ValueError(f"{name} must be at least {least}, got {number}")
         not_negative(replay=self.replay, kl_weight=self.kl_weight)
+        check_whole("value_epochs", self.value_epochs, least=0)
+        if self.value_epochs and not self.critic:
+            raise ValueError(f"{self.name}: value_epochs={self.value_epochs} needs a critic")
         for progress in (0.0, 1.0):
             scheduled("entropy_weight", self.entropy_weight, progress)
         known = self.standardize in (True, False, "minibatch")
@@ -212,6 +224,7 @@ class Numbers(TypedDict, total=False):
     entropy_weight: Scheduled
     kl_weight: float
     value_weight: float
+    value_epochs: int
     target_kl: float | None
 
 
@@ -335,7 +348,8 @@ def _made(name: str, credit: Callable[..., Credit], weight: Rule, numbers: Numbe
 
 
 @_library(
-    discount=0.99, episodes=None, steps=128, per_episode=False, standardize=False, entropy_weight=0.01, value_weight=0.5
+    discount=0.99, episodes=None, steps=128, per_episode=False, standardize=False, entropy_weight=0.01,
+    value_weight=0.5, value_epochs=8,
 )  # fmt: skip
 def reinforce(
     *,
@@ -351,7 +365,8 @@ def reinforce(
         whole_return: use the return from the episode's start instead of the reward-to-go.
         exact_discount: multiply the weight by γ^t.
         numbers: with baseline "value" ``episodes`` may be None: each round then collects ``steps`` steps, and the
-            critic's value continues the cut episodes. Without a critic the default is 16.
+            critic's value continues the cut episodes. Without a critic the default is 16, and there are no
+            ``value_epochs``.
 
     Raises:
         ValueError: the baseline is unknown, ``whole_return`` lacks whole episodes, or a baseline that compares
@@ -371,15 +386,20 @@ def reinforce(
         episodes = 16
     if whole_return and episodes is None:
         raise ValueError("whole_return needs whole episodes: set episodes")
+    if not critic:
+        numbers["value_epochs"] = 0
     credit = partial(monte_carlo, baseline=baseline, whole_return=whole_return, exact_discount=exact_discount)
     return _made("reinforce", credit, score, numbers, critic=critic, episodes=episodes)
 
 
-@_library(discount=0.99, trace=1.0, steps=8, standardize=True, entropy_weight=0.01, value_weight=0.5)
+@_library(
+    discount=0.99, trace=0.95, steps=64, standardize=True, entropy_weight=0.01, value_weight=0.5, value_epochs=8
+)  # fmt: skip
 def actor_critic(**numbers: Unpack[Numbers]) -> Method:
     """Advantage actor-critic: w = A_t from GAE on the action taken, each action used once (tier B).
 
-    With λ = 1, the default, the advantage is that of Mnih et al.: rewards to the end of the round, then the critic.
+    With λ = 1 the advantage is that of Mnih et al.: rewards to the end of the round, then the critic. They take rounds
+    of 5 steps and no ``value_epochs``.
 
     Args:
         numbers: see `rlce.methods`.
@@ -388,8 +408,8 @@ def actor_critic(**numbers: Unpack[Numbers]) -> Method:
         Mnih et al. (2016), arXiv 1602.01783; Schulman et al. (2016), arXiv 1506.02438.
 
     Example:
-        >>> actor_critic(steps=8).epochs
-        1
+        >>> actor_critic(steps=8).value_epochs
+        8
     """
     return _made("actor_critic", generalized_advantage, score, numbers, critic=True)
 
@@ -665,7 +685,9 @@ def from_json(saved: Mapping[str, Any]) -> Method:
         TypeError: the method has no such argument.
     """
     if saved["arguments"] is not None:
-        return named(saved["name"], saved["arguments"])
+        takes = inspect.signature(_MAKERS[saved["name"]]).parameters if saved["name"] in _MAKERS else ()
+        earlier = {name: value for name, value in _BEFORE.items() if name in takes}
+        return named(saved["name"], {**earlier, **saved["arguments"]})
     return Method(saved["name"], absent, absent, saved["critic"], kl_weight=saved["kl_weight"])
 
 

@@ -12,7 +12,7 @@ from rlce.reinforcement import methods
 from rlce.reinforcement.methods import Method
 
 OPTIMIZATION = Optimization(learning_rate=2e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
-# These take one gradient step on a long round. The few steps of a training must then be larger.
+# These take one gradient step on a long round, unless the critic goes on. The few steps of a training must be larger.
 LARGER_STEPS = {"reinforce": 1.2e-2, "rloo": 1.2e-2}
 
 
@@ -103,7 +103,8 @@ def resolved(recipe: Settings | None, given: Mapping[str, Any], numbers: Mapping
     elif numbers:
         chosen["method"] = methods.named(base.method.name, {**(base.method.arguments or {}), **numbers})
     if recipe is None and learning_rate is None and "optimization" not in chosen:
-        learning_rate = LARGER_STEPS.get(getattr(chosen.get("method"), "name", ""))
+        taken = chosen.get("method")
+        learning_rate = None if getattr(taken, "value_epochs", 0) else LARGER_STEPS.get(getattr(taken, "name", ""))
     if learning_rate is not None:
         chosen["optimization"] = replace(chosen.get("optimization", base.optimization), learning_rate=learning_rate)
     return replace(base, **chosen)
