@@ -107,9 +107,9 @@ def test_the_page_says_what_is_met_missed_and_not_run(tmp_path: Path, monkeypatc
     assert "| CartPole-v1 | 500.0 [500.0, 500.0] | 300.0 [300.0, 300.0] | better | 2.0 | 2.0 |" in text
     assert "| CartPole-v1/ppo | 2/2 | 1,000 (1,000 to 1,000) | 0.50 (0.50 to 0.50) |" in text
     assert "| ppo | 0/2 | — | — |" in text  # sampled evaluations are below 475
-    assert "* Defaults: CartPole-v1 (ppo: 2 of 3 seeds)" in text
-    assert "* Recipes: Acrobot-v1 (Acrobot-v1/ppo: 0 of 2 seeds)" in text
-    assert "* Large: not run" in text
+    assert "* Defaults:\n  - 2 of 3 seeds: CartPole-v1 (ppo)\n" in text
+    assert "* Recipes:\n  - 0 of 2 seeds: Acrobot-v1 (Acrobot-v1/ppo)\n" in text
+    assert "* Large: not run\n" in text
     assert "* commit: abc" in text
     assert "![CartPole-v1: return against steps](results/CartPole-v1.png)" in text
     assert 1_000 < (tmp_path / "results" / "CartPole-v1.png").stat().st_size < 150_000
