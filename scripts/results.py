@@ -191,8 +191,8 @@ TUNED = """\
   when the statistics of observations change.
 * The defaults of `actor_critic` and `reinforce` were chosen anew after the table, on three to five seeds of all ten
   tasks, had shown how weak the first ones were. Only runs of the same six tasks on seeds from 100 on were looked at for
-  the choice, most of them of CartPole, LunarLander and Pendulum: 40 settings of `actor_critic` (1 to 6 seeds each) and 11
-  of `reinforce` (1 or 2). What helped both was more passes of the critic.
+  the choice, most of them of CartPole, LunarLander and Pendulum: 40 settings of `actor_critic` (1 to 6 seeds each) and
+  11 of `reinforce` (1 or 2). What helped both was more passes of the critic.
 * Each recipe was chosen for its own task by hand, on seeds from 100 on; the tables use the seeds 0 to 9. Settings of
   PPO tried (seeds of each): CartPole 14 (6 to 40), LunarLander 14 (1 to 5), continuous LunarLander 16 (1 to 3), Taxi 21
   (1 to 5), MountainCarContinuous 9 (3 to 9), Acrobot 6 (2), CliffWalking 5 (2), Pendulum 4 (1 to 3), FrozenLake 4 (1 to
