@@ -48,7 +48,7 @@ The methods below share these numbers, each with its own defaults (``help(rlce.m
 ``entropy_weight``  c in the bonus c·H(π): a number or a schedule
 ``kl_weight``       β >= 0 in the penalty β·KL(π‖reference)
 ``value_weight``    factor of the critic's cost. There is no value clipping: it does not fit the objective
-``value_epochs``    passes over a round after those, for the critic alone, in minibatches of 256
+``value_epochs``    further passes over a round for the critic alone, in minibatches of 256
 ==================  ======================================================================================
 
 A schedule (of ``entropy_weight``, and of the ``clip`` of ppo and grpo) is a pair (start, end), between which the
@@ -56,12 +56,13 @@ number goes linearly with ``progress``, or a function of ``progress``. A file ho
 again, pass the method to ``load``.
 
 Methods that use each action once take one gradient step a round, which is little for a critic: ``value_epochs`` gives
-it more. The policy's gradient is zero in them, but the optimiser is one for both networks, so that its momentum carries
-the policy's step on.
+it more. The policy's gradient is then zero, but the optimiser is one for both networks: its momentum carries the
+policy's step on, and Adam, whose mean square of past gradients counts the zeros too, makes that step larger (with k
+steps of the critic alone up to √(k + 1) times).
 
 ``target_kl`` is compared before each epoch of a round but the first, with the estimate that ``train/approx_kl`` logs:
 the mean of (ρ − 1) − log ρ, here over all rows of the round and with the policy as it is then. If the mean exceeds
-``target_kl``, the round makes no more gradient steps. (Stable-Baselines3 looks at each minibatch, and stops at 1.5
+``target_kl``, the remaining epochs are skipped. (Stable-Baselines3 looks at each minibatch, and stops at 1.5
 times the number.)
 """
 
@@ -129,7 +130,7 @@ class Method:
             fraction of training done.
         kl_weight: β >= 0 in the penalty β·KL(π‖reference); the reference is the policy before training.
         value_weight: factor of the critic's cost.
-        value_epochs: passes over a round after those, for the critic alone (see `rlce.methods`). Needs a critic.
+        value_epochs: further passes over a round for the critic alone (see `rlce.methods`). Needs a critic.
         arguments: the arguments of the constructor of a named method (see `arguments_of`); None for a method made
             by hand.
 
