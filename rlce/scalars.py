@@ -49,7 +49,7 @@ SCALARS = (
         "objective with bonus and penalty, plus `value_weight` times the critic's (in the critic's own passes only the "
         "latter). With signed weights, an entropy bonus or a penalty its value is no measure of progress",
     ),
-    Shown("train/policy_loss", "P", "−(1/Z) Σ w log π(a\\|s), mean over the gradient steps of the round"),
+    Shown("train/policy_loss", "P", "−(1/Z) Σ w log π(a\\|s), mean over the policy's gradient steps of the round"),
     Shown("train/value_loss", "P", "mean ½(V − target)², before `value_weight`"),
     Shown("train/entropy", "P", "mean entropy of the policy, nats"),
     Shown("train/approx_kl", "P", "mean of ρ − 1 − log ρ over the round, ρ = π now / π when the action was taken"),
@@ -83,9 +83,9 @@ SCALARS = (
         "mean weighted cross-entropy of the targets, nats; logged if a rule depends on the outputs, because "
         "`train/loss` then differs from it",
     ),
-    Shown("train/n_updates", "PCR", "the number of gradient steps so far"),
+    Shown("train/n_updates", "PCR", "the number of gradient steps so far, those of the critic alone among them"),
     Shown("train/learning_rate", "PCR", "the optimiser's step size in the round (or epoch)"),
-    Shown("train/gradient_norm", "PCR", "mean Euclidean norm of the gradient before clipping"),
+    Shown("train/gradient_norm", "PCR", "mean Euclidean norm of the gradient before clipping, over all gradient steps"),
     Shown(
         "val/loss",
         "CR",

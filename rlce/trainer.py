@@ -217,8 +217,8 @@ class Trainer:
         Args:
             rounds: the source of data.
             loss: batch → (scalar to minimise, detached tensors to log by name: scalars, or one number per row). Their
-                means over the round are logged; a batch counts by the length of its first tensor, and only for the
-                names that it has.
+                means over the round are logged, each over the batches that have its name; a batch counts by the
+                length of its first tensor.
             total: the position on the x-axis where ``rounds`` will end, for the progress bar and for the schedule,
                 which goes from the start of this call to there unless there are ``schedule_timesteps``.
             monitor: the scalar to watch, for stop conditions, "plateau" and the best parameters.
@@ -453,10 +453,7 @@ def _shape(batch: Any) -> Sequence[int]:
 
 
 def _means(logged: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
-    """The mean of each scalar over the gradient steps of a round that log it, weighted by rows.
-
-    In one transfer from the device.
-    """
+    """The mean of each scalar over the steps of a round that log it, by rows, in one transfer from the device."""
     if not logged:
         return {}
     like = next(iter(logged[0][1].values()))  # the loss comes first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import shlex
@@ -153,7 +154,12 @@ def test_reinforcement_page_states_the_defaults() -> None:
     assert f'"reinforce" rounds of {reinforce.method.steps} steps' in text
     assert critic.method.value_epochs == reinforce.method.value_epochs == 8
     assert f"{critic.method.value_epochs} more times (`value_epochs`), in minibatches of {CRITIC_ROWS}" in text
-    assert critic.optimization == reinforce.optimization == optimization
+    assert "does not standardise advantages" in text
+    assert (critic.method.standardize, reinforce.method.standardize) == (True, False)
+    for each in others.values():
+        assert dataclasses.replace(each, method=settings.method) == settings
+        assert each.method.entropy_weight == ppo.entropy_weight
+        assert (each.method.arguments or {})["discount"] == numbers["discount"]
 
 
 def test_command_lines_of_the_reinforcement_page_are_understood() -> None:

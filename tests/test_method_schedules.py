@@ -83,7 +83,7 @@ def test_a_scheduled_clip_is_the_clip_of_that_time(name: str) -> None:
 @pytest.mark.parametrize("env", [lambda: Identity(n=3, length=5), lambda: IdentityBox((2,))], ids=["classes", "Box"])
 def test_a_scheduled_entropy_weight_is_the_weight_of_that_time(env: Any) -> None:
     """The gradient of one batch equals that under the number, and a pair trains as its function does."""
-    base = methods.actor_critic(steps=8)
+    base = methods.actor_critic(steps=8, value_epochs=0)
     agent = trained(base, 0, env=env)
     rounds = agent._rounds(agent._collector, 32)  # type: ignore[arg-type]
     (batch,) = next(rounds).batches
@@ -197,6 +197,13 @@ def test_a_round_ends_once_the_policy_is_too_far_from_the_one_that_acted() -> No
     assert len(stops) >= 3
     held, agent = kl_before_each_epoch(dataclasses.replace(method, target_kl=2.0 * max(free)), 1)
     assert held == free
+
+
+def test_the_critic_s_own_passes_follow_a_round_that_ended_early() -> None:
+    method = dataclasses.replace(methods.ppo(steps=8, epochs=7, minibatch_size=None, target_kl=1e-12), value_epochs=3)
+    agent = trained(method, 1)
+    assert agent.trainer.progress.rounds == 1
+    assert agent.trainer.progress.updates == 1 + 3
 
 
 @pytest.mark.parametrize("name", ["ppo", "cispo", "grpo"])

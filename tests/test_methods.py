@@ -234,6 +234,7 @@ def test_equal_rewards_give_exactly_no_gradient(episodes: int, baseline: Any, wh
         (lambda: dataclasses.replace(methods.ppo(), per_episode=True), "Z = episodes needs whole episodes"),
         (lambda: methods.actor_critic(value_epochs=-1), "value_epochs must be a whole number of at least 0, got -1"),
         (lambda: methods.actor_critic(value_epochs=1.5), "value_epochs must be a whole number of at least 0, got 1.5"),
+        (lambda: methods.reinforce(baseline="none", value_epochs=-3), "value_epochs must be a whole number .*, got -3"),
         (lambda: dataclasses.replace(methods.rloo(), value_epochs=2), "rloo: value_epochs=2 needs a critic"),
         (lambda: methods.ppo(epochs=0), "epochs must be at least 1, got 0"),
         (lambda: methods.ppo(steps=-3), "steps must be at least 1, got -3"),
@@ -274,10 +275,10 @@ def test_named_takes_hyphens_and_arguments(name: str) -> None:
 # --------------------------------------------------------------------------------------- the critic's own passes
 
 
-def first_round(method: Method, optimizer: str = "sgd") -> tuple[rlce.PolicyGradient, list[Tensor], list[Tensor]]:
+def first_round(method: Method) -> tuple[rlce.PolicyGradient, list[Tensor], list[Tensor]]:
     """An agent after one round of 600 rows, and the rows of each gradient step of its policy and of its critic."""
     seen: dict[str, list[Tensor]] = {"policy": [], "critic": []}
-    optimization = Optimization(optimizer, 0.01, momentum=0.0)  # type: ignore[arg-type]
+    optimization = Optimization("sgd", 0.01, momentum=0.0)
     agent = rlce.PolicyGradient("CartPole-v1", method, num_envs=10, hidden=(8,), seed=3, optimization=optimization)
     assert agent.critic is not None
     for name, network in (("policy", agent.policy), ("critic", agent.critic)):
@@ -291,16 +292,16 @@ def first_round(method: Method, optimizer: str = "sgd") -> tuple[rlce.PolicyGrad
 def test_the_critic_goes_over_every_row_again_in_minibatches_and_the_policy_does_not(make: Any) -> None:
     agent, policy, critic = first_round(make(steps=61, value_epochs=2))
     plain, *_ = first_round(make(steps=61, value_epochs=0))
-    rows = agent.trainer.progress.scalars["train/n_updates"], len(policy), [len(part) for part in critic]
+    steps = agent.trainer.progress.scalars["train/n_updates"], len(policy), [len(part) for part in critic]
     (whole,), (first, *passes) = policy, critic
     count = len(whole)
     assert 512 < count < 768
-    assert rows == (7, 1, [count, 256, 256, count - 512, 256, 256, count - 512])
+    assert steps == (7, 1, [count, 256, 256, count - 512, 256, 256, count - 512])
     assert torch.equal(first, whole)
     for one in (torch.cat(passes[:3]), torch.cat(passes[3:])):
         assert not torch.equal(one, whole)  # in random order
-        assert torch.equal(one.unique(dim=0, return_counts=True)[0], whole.unique(dim=0))
-        torch.testing.assert_close(one.double().sum(dim=0), whole.double().sum(dim=0), rtol=1e-9, atol=1e-9)
+        for found, known in zip(*(rows.unique(dim=0, return_counts=True) for rows in (one, whole)), strict=True):
+            assert torch.equal(found, known)
     assert not torch.equal(passes[0], passes[3])
     for network, same in (("policy", True), ("critic", False)):
         after = [torch.cat([p.flatten() for p in getattr(each, network).parameters()]) for each in (agent, plain)]

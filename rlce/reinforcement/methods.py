@@ -56,9 +56,10 @@ number goes linearly with ``progress``, or a function of ``progress``. A file ho
 again, pass the method to ``load``.
 
 Methods that use each action once take one gradient step a round, which is little for a critic: ``value_epochs`` gives
-it more. The policy's gradient is then zero, but the optimiser is one for both networks: its momentum carries the
-policy's step on, and Adam, whose mean square of past gradients counts the zeros too, makes that step larger (with k
-steps of the critic alone up to √(k + 1) times).
+it more. In these steps the policy's gradient is zero (unless the networks share a trunk), but the optimiser is one for
+both: momentum carries the policy's step on, weight decay acts on it, and Adam and RMSprop, whose mean square of past
+gradients counts the zeros too, make it larger. With k steps of the critic alone a round, Adam's is about √(k + 1) times
+as large; by default k is 32 for actor_critic and 64 for reinforce.
 
 ``target_kl`` is compared before each epoch of a round but the first, with the estimate that ``train/approx_kl`` logs:
 the mean of (ρ − 1) − log ρ, here over all rows of the round and with the policy as it is then. If the mean exceeds
@@ -97,7 +98,7 @@ from rlce.rules.ranges import not_negative
 from rlce.rules.weights import clipped_ratio as clipped_ratio
 from rlce.rules.weights import score as score
 
-_BEFORE = {"value_epochs": 0}  # what a file means that was written before a method had this number
+_BEFORE = {"value_epochs": 0}  # what files mean that were written before methods had these numbers
 
 CreditRule = Callable[[Experience], Credit]
 OFFERED = "advantage", "log_prob", "behaviour_log_prob", "episode", "value", "progress"
@@ -366,8 +367,8 @@ def reinforce(
         whole_return: use the return from the episode's start instead of the reward-to-go.
         exact_discount: multiply the weight by γ^t.
         numbers: with baseline "value" ``episodes`` may be None: each round then collects ``steps`` steps, and the
-            critic's value continues the cut episodes. Without a critic the default is 16, and there are no
-            ``value_epochs``.
+            critic's value continues the cut episodes. Without a critic ``episodes`` is 16 by default, and
+            ``value_weight`` and ``value_epochs`` have no effect.
 
     Raises:
         ValueError: the baseline is unknown, ``whole_return`` lacks whole episodes, or a baseline that compares
@@ -388,6 +389,7 @@ def reinforce(
     if whole_return and episodes is None:
         raise ValueError("whole_return needs whole episodes: set episodes")
     if not critic:
+        check_whole("value_epochs", numbers["value_epochs"], least=0)
         numbers["value_epochs"] = 0
     credit = partial(monte_carlo, baseline=baseline, whole_return=whole_return, exact_discount=exact_discount)
     return _made("reinforce", credit, score, numbers, critic=critic, episodes=episodes)

@@ -12,9 +12,9 @@ one hidden layer; each agent gets a layer of its own, and the gradients of both 
 
     agent = PolicyGradient("CartPole-v1", network=SharedTrunk())
 
-``value_weight`` then also says how much the critic's loss changes the trunk, and the critic's own passes
-(``value_epochs``) change it, too: set them to 0 if the policy suffers. A gradient step computes the trunk twice, once
-for each network. A file holds it twice; `PolicyGradient.load` calls the factory again, and so shares it again.
+``value_weight`` then also says how much the critic's loss changes the trunk. The critic's own passes change it, too:
+``value_epochs=0`` leaves them out. A gradient step of both networks computes the trunk twice. A file holds it twice;
+`PolicyGradient.load` calls the factory again, and so shares it again.
 """
 
 from __future__ import annotations

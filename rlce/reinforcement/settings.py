@@ -12,7 +12,8 @@ from rlce.reinforcement import methods
 from rlce.reinforcement.methods import Method
 
 OPTIMIZATION = Optimization(learning_rate=2e-3, schedule="linear", floor=0.1, max_gradient_norm=0.5)
-# These take one gradient step on a long round, unless the critic goes on. The few steps of a training must be larger.
+# These take one gradient step on a long round, so that each must be larger. Not with `value_epochs`: under Adam, those
+# make the policy's step larger.
 LARGER_STEPS = {"reinforce": 1.2e-2, "rloo": 1.2e-2}
 
 
