@@ -160,6 +160,7 @@ def test_methods_of_one_step_a_round_take_larger_steps_where_none_are_given() ->
         ({"method": "reinforce", "baseline": "none", "learning_rate": 0.2}, 0.2),
         ({"method": "reinforce", "baseline": "none", "optimization": mine}, 0.3),
         ({"method": "reinforce", "recipe": "CartPole-v1/cispo"}, 5e-3),
+        ({"method": "reinforce", "baseline": "none", "recipe": "CartPole-v1/cispo"}, 5e-3),
     ):
         assert PolicyGradient(Identity, **arguments).optimization.learning_rate == rate
 
