@@ -262,20 +262,6 @@ CASES = (
         learning_rate=0.1,
     ),
     _case(
-        "passes of the critic, Z = episodes",
-        "reinforce",
-        whole(),
-        {
-            "discount": 0.9,
-            "baseline": "value",
-            "episodes": 6,
-            "per_episode": True,
-            "value_weight": 0.7,
-            "value_epochs": 2,
-        },
-        learning_rate=0.3,
-    ),
-    _case(
         "two components",
         "actor_critic",
         stream(PAIR),
