@@ -202,8 +202,8 @@ TUNED = """\
   and 0 to 4 of the table before the better one there was chosen.
 * The recipes of PPO for Pendulum, FrozenLake and MountainCar, and those of REINFORCE for Acrobot, LunarLander and Taxi,
   are the defaults with more steps. Settings of REINFORCE tried (seeds of each): Pendulum 5 (1 or 2), LunarLander 3 (1),
-  FrozenLake 4 (5 or 6, after the defaults had ended at 0.52 in this table). CartPole's recipe of REINFORCE has no passes
-  of the critic; it is older than they are.
+  FrozenLake 4 (5 or 6, after the defaults had ended at 0.52 in this table). CartPole's recipe of REINFORCE has no
+  passes of the critic; it is older than they are.
 * The search for the recipes of CliffWalking and both continuous tasks came before most runs of the defaults' table. No
   default of `ppo` was changed after that search began.
 """
@@ -331,8 +331,13 @@ def peak_memory() -> float:
 
 def versions() -> dict[str, str]:
     """What ran: the commit, Python and the libraries, those of environments and of the peer if they were imported."""
-    git = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    # Records are in docs: those of the runs before do not make the code another one.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+    commit = git("describe", "--always", "--abbrev=10") + ("-dirty" if changed else "")
     where_used = {"box2d": "Box2D", "mujoco": "mujoco", "stable-baselines3": "stable_baselines3"}
     names = "torch", "gymnasium", "numpy", *(name for name, module in where_used.items() if module in sys.modules)
     return {"commit": commit, "python": platform.python_version(), **{name: version(name) for name in names}}
