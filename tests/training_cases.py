@@ -112,7 +112,7 @@ def value_beside(advantage: Tensor, value: Tensor, log_prob: Tensor, share: floa
 
 def value_method(share: float, **rest: Any) -> rlce.Method:
     """An actor-critic under `value_beside`."""
-    method = rlce.methods.actor_critic(**{"standardize": False, "entropy_weight": 0.0, "value_epochs": 0} | rest)
+    method = rlce.methods.actor_critic(standardize=False, entropy_weight=0.0, value_epochs=0, **rest)
     return replace(method, weight=partial(value_beside, share=share), name="with_value")
 
 
@@ -144,7 +144,7 @@ def sampled_entropy_method(coefficient: float, **rest: Any) -> rlce.Method:
     def weight(log_prob: Tensor) -> Tensor:
         return -coefficient * log_prob
 
-    method = rlce.methods.actor_critic(**{"standardize": False, "entropy_weight": 0.0, "value_epochs": 0} | rest)
+    method = rlce.methods.actor_critic(standardize=False, entropy_weight=0.0, value_epochs=0, **rest)
     return replace(method, weight=weight, name="sampled_entropy")
 
 
