@@ -276,7 +276,7 @@ def test_named_takes_hyphens_and_arguments(name: str) -> None:
 
 
 def first_round(method: Method) -> tuple[rlce.PolicyGradient, list[Tensor], list[Tensor]]:
-    """An agent after one round of about 600 rows, and the rows of each gradient step of its policy and of its critic."""
+    """An agent after a round of about 600 rows, and the rows of each gradient step of its policy and of its critic."""
     seen: dict[str, list[Tensor]] = {"policy": [], "critic": []}
     optimization = Optimization("sgd", 0.01, momentum=0.0)
     agent = rlce.PolicyGradient("CartPole-v1", method, num_envs=10, hidden=(8,), seed=3, optimization=optimization)
