@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,26 @@ def test_every_contender_names_a_task_and_a_file_of_its_own(tmp_path: Path) -> N
         for one in stage.contenders:
             assert one.timesteps is not None or one.is_recipe
     assert dataclasses.replace(CARTPOLE, name="CartPole-v1/ppo").is_recipe
+
+
+def test_records_of_other_runs_leave_the_commit_clean_and_changed_code_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        author = "-c", "user.name=author", "-c", "user.email=author@example.org"
+        subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    code, written = tmp_path / "code.py", tmp_path / "docs" / "record.json"
+    written.parent.mkdir()
+    code.write_text("first = 1")
+    written.write_text("{}")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    commit = results.versions()["commit"]
+    assert len(commit) == 10
+    written.write_text('{"seed": 0}')
+    assert results.versions()["commit"] == commit
+    code.write_text("first = 2")
+    assert results.versions()["commit"] == f"{commit}-dirty"
