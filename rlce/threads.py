@@ -41,7 +41,7 @@ from torch import nn
 LARGE = 2**25
 
 _lock = threading.Lock()
-_calls = 0  # that hold the BLAS at one thread
+_calls = 0  # Python threads that hold the BLAS at one thread
 _blas_limit: Any = None  # restores the numbers that the first of them found
 
 
@@ -57,15 +57,27 @@ def multiply_adds(network: nn.Module, width: int) -> int:
     return times * sum(one.numel() for one in parameters)
 
 
-@contextlib.contextmanager
-def one_thread(work: float = 0, *, numpy_alone: bool = False) -> Iterator[None]:
-    """A context in which torch (in this Python thread) and the BLAS have one thread.
+class _Mine(threading.local):
+    """What the contexts of this Python thread have set."""
 
-    Contexts may overlap in several Python threads and be left in any order, also by an exception: torch's number of
-    each thread is restored when that thread leaves, the BLAS's number when the last one leaves.
+    everything = False  # within a context that holds for everything inside
+    torch: int | None = None  # the user's number while torch is limited
+    blas = False  # holds the BLAS at one thread
+
+
+_mine = _Mine()
+
+
+@contextlib.contextmanager
+def one_thread(work: float | None = None, *, numpy_alone: bool = False) -> Iterator[None]:
+    """A context in which torch (in this Python thread) and the BLAS have one thread, or the user's for large work.
+
+    The innermost context with ``work`` decides; one without ``work`` holds for everything inside. Contexts may overlap
+    in several Python threads and be left in any order, also by an exception: torch's number of each thread is restored
+    when that thread leaves, the BLAS's number when the last one leaves.
 
     Args:
-        work: rows × `multiply_adds`; above `LARGE` nothing is changed.
+        work: rows × `multiply_adds`; above `LARGE` the user's numbers hold. None: one thread, whatever the work is.
         numpy_alone: leave torch alone, because NumPy computes everything.
 
     Example:
@@ -73,24 +85,34 @@ def one_thread(work: float = 0, *, numpy_alone: bool = False) -> Iterator[None]:
         ...     torch.get_num_threads()
         1
     """
-    if work > LARGE:
+    if _mine.everything:
         yield
         return
-    with _blas_at_one(), contextlib.nullcontext() if numpy_alone else _torch_at_one():
-        yield
-
-
-@contextlib.contextmanager
-def _torch_at_one() -> Iterator[None]:
-    before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
+    small, before = work is None or work <= LARGE, (_mine.torch is not None, _mine.blas)
     try:
-        _set_in_this_thread(1)
+        _mine.everything = work is None
+        _limit_torch(before[0] if numpy_alone else small)
+        _limit_blas(small)
         yield
     finally:
-        _set_in_this_thread(before)
+        _mine.everything = False
+        try:
+            _limit_torch(before[0])
+        finally:
+            _limit_blas(before[1])
+
+
+def _limit_torch(limited: bool) -> None:
+    """Set torch's number for this Python thread: 1, or the user's."""
+    users = _mine.torch
+    if limited and users is None:
+        _mine.torch = torch.get_num_threads()
+        if _mine.torch > 1:
+            _set_in_this_thread(1)
+    elif users is not None and not limited:
+        _mine.torch = None
+        if users > 1:
+            _set_in_this_thread(users)
 
 
 def _set_in_this_thread(number: int) -> None:
@@ -103,22 +125,20 @@ def _set_in_this_thread(number: int) -> None:
             new_thread.submit(torch.set_num_threads, default).result()
 
 
-@contextlib.contextmanager
-def _blas_at_one() -> Iterator[None]:
+def _limit_blas(limited: bool) -> None:
+    """Hold the BLAS at one thread, or no longer; when no Python thread holds it, it has the user's number."""
     global _calls, _blas_limit
+    if limited == _mine.blas:
+        return
     with _lock:
-        _calls += 1
-        if _calls == 1:
+        if limited and _calls == 0:
             _blas_limit = _blas().limit(limits=1)
             _release()
-    try:
-        yield
-    finally:
-        with _lock:
-            _calls -= 1
-            if _calls == 0:
-                _blas_limit.restore_original_limits()
-                _release()
+        _mine.blas = limited
+        _calls += 1 if limited else -1
+        if _calls == 0:
+            _blas_limit.restore_original_limits()
+            _release()
 
 
 def _release() -> None:

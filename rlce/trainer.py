@@ -277,23 +277,19 @@ class Trainer:
         watched, label = ("", "") if monitor is None else (monitor.name, monitor.label)
         label = watched.rpartition("/")[2].replace("_", " ") if label is None else label
         remaining = None if total is None else total - first_step
-        with (
-            Bar(remaining, unit, label) if progress_bar else contextlib.nullcontext() as bar,
-            contextlib.ExitStack() as one,
-        ):
-            one.enter_context(threads.one_thread())
+        with Bar(remaining, unit, label) if progress_bar else contextlib.nullcontext() as bar, threads.one_thread(0):
             ready = time.perf_counter()
             for round_ in rounds:
                 gathered = time.perf_counter()
                 learning_rate = self._learning_rate()
                 before = self.flat.value.clone() if stopping.smallest_step else None
-                logged = []
+                logged, largest = [], 0
                 for batch in round_.batches:
                     rows, *row = _shape(batch)
                     work = work or threads.multiply_adds(self.module, math.prod(row))
-                    logged.append((rows, self._step(batch, loss, learning_rate)))
-                    if work * rows > threads.LARGE:
-                        one.close()
+                    largest = max(largest, work * rows)
+                    with threads.one_thread(work * rows):
+                        logged.append((rows, self._step(batch, loss, learning_rate)))
                 learnt = time.perf_counter()
                 progress.rounds += 1
                 progress.step = round_.step
@@ -303,15 +299,16 @@ class Trainer:
                 progress.scalars |= {"train/learning_rate": learning_rate, "time/fps": speed}
                 progress.scalars |= {"time/gather_seconds": gathered - ready, "time/learn_seconds": learnt - gathered}
                 progress.episodes = round_.episodes
-                stop = monitor is not None and self._watch(monitor, stopping)
-                if stopping.smallest_step and before is not None and logged:  # an empty round moves nothing
-                    moved = torch.linalg.vector_norm(self.flat.value - before)
-                    stop |= bool(moved < stopping.smallest_step * torch.linalg.vector_norm(before))
-                try:
-                    if callback is not None and callback(progress):
-                        stop = True
-                finally:  # with what the callback added, and also if it was interrupted
-                    self.tracker.scalars(progress.scalars, progress.step)
+                with threads.one_thread(largest):  # evaluating a large network is large work, too
+                    stop = monitor is not None and self._watch(monitor, stopping)
+                    if stopping.smallest_step and before is not None and logged:  # an empty round moves nothing
+                        moved = torch.linalg.vector_norm(self.flat.value - before)
+                        stop |= bool(moved < stopping.smallest_step * torch.linalg.vector_norm(before))
+                    try:
+                        if callback is not None and callback(progress):
+                            stop = True
+                    finally:  # with what the callback added, and also if it was interrupted
+                        self.tracker.scalars(progress.scalars, progress.step)
                 if bar is not None:
                     bar.update(progress.step - first_step, progress.scalars.get(watched))
                 if stop or (stopping.seconds is not None and progress.seconds >= stopping.seconds):

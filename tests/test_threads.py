@@ -198,27 +198,103 @@ class Convolution(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("network", "rows", "expected"),
+    ("network", "sizes", "expected"),
     [
-        (nn.Linear(2, 2), 10, [1, 1, 1]),
-        (nn.Linear(2, 2), 11, [1, 2, 2]),  # the first step shows the number of rows
-        (Convolution(), 7, [1, 1, 1]),  # 2 numbers a row × 4 parameters
-        (Convolution(), 8, [1, 2, 2]),
+        (nn.Linear(2, 2), [10, 10], [1, 1, 1]),
+        (nn.Linear(2, 2), [11, 11], [2, 2, 2]),
+        (nn.Linear(2, 2), [10, 11], [1, 2, 2]),  # the last number is the callback's
+        (nn.Linear(2, 2), [11, 10], [2, 1, 2]),
+        (Convolution(), [7, 7], [1, 1, 1]),  # 2 numbers a row × 4 parameters
+        (Convolution(), [8, 7], [2, 1, 2]),
     ],
 )
-def test_training_a_large_network_keeps_the_users_numbers(
-    network: nn.Module, rows: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+def test_each_gradient_step_is_judged_by_its_own_work(
+    network: nn.Module, sizes: list[int], expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "LARGE", 60)
     seen: list[int] = []
+    between: list[tuple[int, int]] = []
 
     def loss(batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         seen.append(torch.get_num_threads())
         return network(batch).square().mean(), {}
 
-    batch = torch.ones(rows, 2)
-    Trainer(network).fit([Round([batch, batch], 1), Round([batch], 2)], loss)
-    assert seen == expected
+    def rounds() -> Iterator[Round]:
+        for step in (1, 2):
+            between.append(numbers())
+            yield Round([torch.ones(rows, 2) for rows in sizes], step)
+
+    Trainer(network).fit(rounds(), loss, callback=lambda _: seen.append(torch.get_num_threads()))
+    assert seen == expected * 2
+    assert between == [(1, 1), (1, 1)]
+    assert numbers() == USERS
+
+
+def test_each_part_of_a_round_is_judged_by_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acting in 2 environments is less work than a gradient step of a round's 8 rows."""
+    seen: dict[int, set[tuple[int, int]]] = {}
+
+    class Policy(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.setdefault(len(x), set()).add(numbers())
+            return super().forward(x)
+
+    def agent() -> rlce.PolicyGradient:
+        """No episode of CartPole-v1 ends in the four steps of a round."""
+        method = rlce.methods.reinforce(steps=4, value_epochs=0)
+        return rlce.PolicyGradient("CartPole-v1", method, num_envs=2, network=(Policy, nn.Linear))
+
+    parameters = sum(one.numel() for one in agent().trainer.module.parameters())
+    for large, acting, learning in (
+        (8 * parameters, (1, 1), (1, 1)),
+        (8 * parameters - 1, (1, 1), USERS),
+        (2 * parameters, (1, 1), USERS),
+        (2 * parameters - 1, USERS, USERS),
+    ):
+        monkeypatch.setattr(threads, "LARGE", large)
+        one = agent()
+        seen.clear()  # what has been tried when it was made
+        one.learn(8)
+        assert seen == {2: {acting}, 8: {learning}}
+
+
+def test_the_innermost_work_decides_unless_a_context_holds_for_everything() -> None:
+    large = threads.LARGE + 1
+    with threads.one_thread(0):
+        assert numbers() == (1, 1)
+        with threads.one_thread(large):
+            assert numbers() == numbers_of_a_new_thread() == USERS
+            with threads.one_thread(0, numpy_alone=True):
+                assert numbers() == (2, 1)
+            with threads.one_thread():
+                assert numbers() == (1, 1)
+                with threads.one_thread(large):
+                    assert numbers() == (1, 1)
+                assert numbers() == (1, 1)
+            assert numbers() == USERS
+        assert numbers() == (1, 1)
+        with threads.one_thread(large, numpy_alone=True):
+            assert numbers() == (1, 2)
+        assert numbers() == (1, 1)
+    with ThreadPoolExecutor(1) as executor:  # what another thread holds stays held
+        other = Learner(executor).started()
+        with threads.one_thread(0), threads.one_thread(large):
+            assert numbers() == (2, 1)
+        other.ended()
+
+
+def test_a_limit_that_fails_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def limit(self, limits: int) -> None:
+            raise OSError(limits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_blas", Broken)
+        with pytest.raises(OSError, match="1"), threads.one_thread():
+            pass
+    assert numbers() == USERS
+    with threads.one_thread():
+        assert numbers() == (1, 1)
 
 
 @pytest.mark.parametrize(

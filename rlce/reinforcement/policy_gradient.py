@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from rlce import checkpoint
+from rlce import checkpoint, threads
 from rlce.data import ReturnScale, Standardizer
 from rlce.network import WithLogStd, checked_device, numpy_forward
 from rlce.optimization import Optimization, check, check_kind, check_number
@@ -309,22 +309,19 @@ class PolicyGradient:
 
     def _rounds(self, collector: Collector, end: int) -> Iterator[Round]:
         method, normalizer = self.method, self.normalizer
+        a_row = threads.multiply_adds(self.trainer.module, collector.environments.width)
         while self.steps < end:
             if normalizer is not None and self._unseen.count > 0 and self._unseen.count >= normalizer.count:
                 # Not earlier: acting, learning and evaluating must see the same statistics throughout a round. And
                 # seldom: the networks must learn anew what their inputs mean, and late in training that does harm.
                 normalizer.merge(self._unseen.moments)
                 self._unseen = Standardizer(normalizer.width)
-            policy = numpy_forward(self.policy)
-            act = policy if normalizer is None else lambda x, f=policy: f(self.learner.seen(x))
-            rollout = (
-                collector.steps(act, method.steps)
-                if method.episodes is None
-                else collector.episodes(act, method.episodes, method.group_size or 1)
-            )
+            with threads.one_thread(collector.environments.n * a_row):
+                rollout = self._gather(collector)
             if not rollout.valid.any():
                 continue  # a single step that fell on ghost steps alone
-            rows, scalars = self._prepare(rollout)
+            with threads.one_thread(rollout.valid.size * a_row):
+                rows, scalars = self._prepare(rollout)
             self._round = rows
             scalars |= collector.scalars()
             if isinstance(self.policy, WithLogStd):
@@ -332,6 +329,14 @@ class PolicyGradient:
             self._unseen.update(rollout.observation[rollout.valid])
             batches = loss.batches(rows, method, self._minibatch_generator, self.learner, self.trainer.fraction)
             yield Round(batches, self.steps, scalars, collector.ended)
+
+    def _gather(self, collector: Collector) -> Rollout:
+        """What the policy does in a round."""
+        method, policy = self.method, numpy_forward(self.policy)
+        act = policy if self.normalizer is None else lambda x: policy(self.learner.seen(x))
+        if method.episodes is None:
+            return collector.steps(act, method.steps)
+        return collector.episodes(act, method.episodes, method.group_size or 1)
 
     def _prepare(self, rollout: Rollout) -> tuple[loss.Transitions, dict[str, float]]:
         """Rows of this round and of the earlier rounds that the method uses again."""
