@@ -272,7 +272,7 @@ class Trainer:
             self._without_improvement = 0
         if monitor is not None and self.best is not None and self._best_score == _WORST:  # `best` is from a file
             self._best_score = self.best[0] if monitor.maximize else -self.best[0], math.inf  # a tie is no improvement
-        self._patience_used = 0
+        self._patience_used, self._last_evaluation = 0, first_step
         work: int | None = None  # of a row; the first batch shows its width
         watched, label = ("", "") if monitor is None else (monitor.name, monitor.label)
         label = watched.rpartition("/")[2].replace("_", " ") if label is None else label

@@ -127,11 +127,19 @@ class Contender:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the table."""
+    """A part of the table.
+
+    Attributes:
+        title: its heading on the page.
+        contenders: its rows.
+        seeds: number of seeds, from 0 on.
+        note: what a reader of its rows must know.
+    """
 
     title: str
     contenders: tuple[Contender, ...]
     seeds: int = 10
+    note: str = ""
 
 
 CHOSEN_ON = {
@@ -162,15 +170,29 @@ def _recipes(tasks: Iterable[str], *methods: str) -> tuple[Contender, ...]:
 
 
 STAGES = {
-    "a": Stage("The defaults of PPO", _defaults("ppo")),
-    "a-other": Stage("The defaults of the other methods", _defaults("actor_critic") + _defaults("reinforce")),
-    "b": Stage("Recipes: the best REINFORCE and the best method", _recipes(CHOSEN_ON, "reinforce", "ppo")),
+    "a": Stage(
+        "The defaults of PPO",
+        _defaults("ppo"),
+        note="They were chosen on the first six tasks. The other four had not been looked at before.",
+    ),
+    "a-other": Stage(
+        "The defaults of the other methods",
+        _defaults("actor_critic") + _defaults("reinforce"),
+        note="They were chosen anew on the first six tasks, after weaker ones had been run on all ten.",
+    ),
+    "b": Stage(
+        "Recipes: the best REINFORCE and the best method",
+        _recipes(CHOSEN_ON, "reinforce", "ppo"),
+        note="The policy of `reinforce` uses each action in one gradient step. Its critic goes over a round 8 more "
+        "times, but not in CartPole's recipe.",
+    ),
     "c": Stage("Recipes: more tasks", _recipes(MORE, "ppo")),
     "d": Stage("Recipes: large tasks", _recipes(LARGE, "ppo"), seeds=3),
     "sb3": Stage(
         "The defaults beside those of Stable-Baselines3's PPO",
         tuple(Contender(task, name, steps) for task, steps in CHOSEN_ON.items() for name in ("ppo", "sb3 defaults")),
         seeds=3,
+        note="Stable-Baselines3's defaults are as they are: it has one set for all tasks.",
     ),
     "zoo": Stage(
         "Recipes beside Stable-Baselines3's PPO with RL Zoo's settings",
@@ -180,6 +202,7 @@ STAGES = {
             for contender in (Contender(task, f"{task}/ppo"), Contender(task, "sb3 zoo", steps))
         ),
         seeds=3,
+        note="RL Zoo's settings are as published, and ours were tuned for these tasks (see below).",
     ),
 }
 
@@ -193,17 +216,18 @@ TUNED = """\
   tasks, had shown how weak the first ones were. Only runs of the same six tasks on seeds from 100 on were looked at for
   the choice, most of them of CartPole, LunarLander and Pendulum: 40 settings of `actor_critic` (1 to 6 seeds each) and
   11 of `reinforce` (1 or 2). What helped both was more passes of the critic.
-* Each recipe was chosen for its own task by hand, on seeds from 100 on; the tables use the seeds 0 to 9. Settings of
-  PPO tried (seeds of each): CartPole 14 (6 to 40), LunarLander 14 (1 to 5), continuous LunarLander 16 (1 to 3), Taxi 21
-  (1 to 5), MountainCarContinuous 9 (3 to 9), Acrobot 6 (2), CliffWalking 5 (2), Pendulum 4 (1 to 3), FrozenLake 4 (1 to
-  3), Blackjack 3 (2), HalfCheetah 7 (1), Walker2d 4 (1), BipedalWalker 3 (1), Hopper 1 (1). MountainCarContinuous's
+* Each other recipe was chosen for its own task by hand, on seeds from 100 on; the tables use seeds from 0 on. Settings
+  of PPO tried (seeds of each): CartPole 14 (6 to 40), LunarLander 14 (1 to 5), continuous LunarLander 16 (1 to 3), Taxi
+  21 (1 to 5), MountainCarContinuous 9 (3 to 9), Acrobot 6 (2), CliffWalking 5 (2), Pendulum 4 (1 to 3), FrozenLake 4 (1
+  to 3), Blackjack 3 (2), HalfCheetah 7 (1), Walker2d 4 (1), BipedalWalker 3 (1), Hopper 1 (1). MountainCarContinuous's
   recipe lies between two of those. HalfCheetah's began as RL Zoo's setting; larger batches and a higher learning rate
   were better. Two settings of LunarLander were equally good on seeds from 100 on; they had been seen on seeds 0 to 2
   and 0 to 4 of the table before the better one there was chosen.
 * The recipes of PPO for Pendulum, FrozenLake and MountainCar, and those of REINFORCE for Acrobot, LunarLander and Taxi,
   are the defaults with more steps. Settings of REINFORCE tried (seeds of each): Pendulum 5 (1 or 2), LunarLander 3 (1),
-  FrozenLake 4 (5 or 6, after the defaults had ended at 0.52 in this table). CartPole's recipe of REINFORCE has no
-  passes of the critic; it is older than they are.
+  FrozenLake 4 (5 or 6, after 300,000 steps with the defaults had ended at 0.52 on the table's seeds). CartPole's recipe
+  of REINFORCE has no passes of the critic; it is older than they are, and comes from a random search.
+* No setting comes from `scripts/sweep.py`.
 * The search for the recipes of CliffWalking and both continuous tasks came before most runs of the defaults' table. No
   default of `ppo` was changed after that search began.
 """
@@ -352,12 +376,15 @@ def file_of(folder: Path, stage: str, contender: Contender, seed: int) -> Path:
     return folder / stage / (re.sub(r"[^\w.-]+", "-", name) + ".json")
 
 
-def read_runs(folder: Path, stage: str, contender: Contender) -> list[dict[str, Any]]:
-    """The finished runs of a contender, by seed, without those of settings that it had earlier."""
+def read_runs(folder: Path, stage: str, contender: Contender, timesteps: int | None = None) -> list[dict[str, Any]]:
+    """The finished runs of a contender, by seed, without those of settings and lengths that it had earlier."""
     pattern = file_of(folder, stage, contender, 0).name.replace("--0.json", "--*.json")
     runs = [json.loads(path.read_text()) for path in (folder / stage).glob(pattern)]
-    setting = setting_of(contender) if runs else None  # a contender without runs may lack its recipe or environment
-    return sorted((one for one in runs if one["setting"] == setting), key=lambda one: int(one["seed"]))
+    if not runs:
+        return []  # it may lack its recipe or environment
+    wanted = setting_of(contender), timesteps or timesteps_of(contender)
+    runs = [one for one in runs if (one["setting"], one["timesteps"]) == wanted]
+    return sorted(runs, key=lambda one: int(one["seed"]))
 
 
 def missing_runs(
@@ -417,13 +444,15 @@ def run(
         stages: Names of stages: a, a-other, b, c, d, sb3, zoo.
         jobs: Processes at a time.
         seeds: Number of seeds, from 0 on; by default the stage's.
-        timesteps: Environment steps of every run, to try the table quickly.
+        timesteps: Environment steps of every run, to try the table quickly, in another --out.
         only: Only the contenders whose task and name contain this text.
         out: Folder of the runs.
     """
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown or not stages:
         raise ValueError(f"stages must be some of {', '.join(STAGES)}, got {' '.join(stages) or 'none'}")
+    if timesteps is not None and out.absolute() == ROOT / FOLDER:
+        raise ValueError(f"--timesteps: short runs would take the place of the table's in {FOLDER}; pass another --out")
     waiting = [(stage, *each) for stage in stages for each in missing_runs(stage, out, seeds, timesteps, only)]
     print(f"{len(waiting)} runs to do", flush=True)
     commands: dict[Path, Sequence[str]] = {}
@@ -683,22 +712,27 @@ shows:
 * greedy, sampled: the interquartile mean of the scores over seeds and its 95 % bootstrap interval. Three seeds have no
   quarters to leave out, so that their interquartile mean is the mean;
 * worst seed: the lowest score, greedy / sampled;
-* closing: the mean of {CLOSING} more episodes each way after training, greedy / sampled;
+* closing: the mean of {CLOSING} more episodes (Blackjack: {TASKS["Blackjack-v1"].episodes:,}) each way after training,
+  greedy / sampled;
 * CPU s: the median CPU seconds of training alone, one thread, without evaluations;
 * MiB: the median peak memory of the process.
 
-A target is met if the greedy scores meet it. The published numbers of Hopper, HalfCheetah and Walker2d are of Gym's
-v3. In v5 a Hopper or Walker2d gets no reward for being upright in the step in which it falls, and both feet of Walker2d
-have the same friction, so that these are not quite the same tasks.
+A target is met if the greedy scores meet it. Its number of steps is what a run asks for; the run completes its last
+round, so that it makes a few more.
+
+The published numbers of Hopper, HalfCheetah and Walker2d are of Gym's v3. In v5 a Hopper or Walker2d gets no reward for
+being upright in the step in which it falls, and both feet of Walker2d have the same friction, so that these are not
+quite the same tasks.
 """
 
 
-def page(folder: Path, plots: dict[str, str]) -> str:
+def page(folder: Path, plots: dict[str, str], timesteps: int | None = None) -> str:
     """The page ``docs/results.md``.
 
     Args:
         folder: the folder of the runs.
         plots: task → the path of its plot, relative to the page.
+        timesteps: environment steps of every run; None for the table's.
     """
     lines = [INTRODUCTION]
     everything: list[tuple[str, Contender, list[dict[str, Any]]]] = []
@@ -707,7 +741,7 @@ def page(folder: Path, plots: dict[str, str]) -> str:
         runs: Runs = {}
         unfinished: dict[int, list[str]] = {}
         for contender in stage.contenders:
-            records = read_runs(folder, name, contender)
+            records = read_runs(folder, name, contender, timesteps)
             everything.append((name, contender, records))
             if records:
                 runs[contender] = records
@@ -719,7 +753,7 @@ def page(folder: Path, plots: dict[str, str]) -> str:
             absent += [f"  - {seeds} of {stage.seeds} seeds: {', '.join(each)}" for seeds, each in unfinished.items()]
         if not runs:
             continue
-        lines += [f"## {stage.title}\n"]
+        lines += [f"## {stage.title}\n", *([f"{stage.note}\n"] if stage.note else [])]
         if name == "sb3":
             lines += [*peers_lines(runs), ""]
         if name == "zoo":
@@ -750,12 +784,13 @@ def page(folder: Path, plots: dict[str, str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def write(out: Path = FOLDER, output: Path = PAGE) -> None:
+def write(out: Path = FOLDER, output: Path = PAGE, timesteps: int | None = None) -> None:
     """Write the page and the plots from the finished runs.
 
     Args:
         out: Folder of the runs.
         output: The page; plots go into a folder of the same name beside it.
+        timesteps: Environment steps of every run, if they were run with --timesteps.
     """
     scripts.check_writable(output, "--output")
     plots = {}
@@ -765,13 +800,13 @@ def write(out: Path = FOLDER, output: Path = PAGE) -> None:
             for name, stage in STAGES.items()
             for contender in stage.contenders
             if contender.task == task and (name not in ("sb3", "zoo") or contender.is_peer)
-            and (records := read_runs(out, name, contender))
+            and (records := read_runs(out, name, contender, timesteps))
         }  # fmt: skip
         if runs:
             path = output.with_suffix("") / f"{task.replace(' ', '-')}.png"
             plot(task, runs, path)
             plots[task] = path.relative_to(output.parent).as_posix()
-    output.write_text(page(out, plots))
+    output.write_text(page(out, plots, timesteps))
     print(f"wrote {output} and {len(plots)} plots")
 
 

@@ -42,6 +42,7 @@ CHOICES: dict[str, list[Any]] = {
     "discount": [0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0],
     "trace": [0.8, 0.9, 0.95, 0.98, 1.0],
     "epochs": [2, 4, 6, 10, 20],
+    "value_epochs": [0, 4, 8, 16],
     "minibatch_size": [64, 128, 256, 512, 1_024],
     "standardize": [False, True],
     "clip": [0.1, 0.2, 0.3],
@@ -231,6 +232,7 @@ def recipe(arguments: Arguments, study: optuna.Study) -> dict[str, Any]:
 def main(arguments: Arguments) -> None:
     """Search, then print the best settings."""
     seeds_of(arguments.seeds)
+    arguments = replace(arguments, method=methods.named(arguments.method).name)  # "actor-critic" is a name, too
     task = task_of(arguments)
     PolicyGradient(task.env, arguments.method, env_kwargs=task.env_kwargs).close()  # bad input ends here
     study = study_of(arguments)

@@ -165,9 +165,13 @@ def changed(arguments: Arguments) -> str:
     Example:
         >>> changed(Arguments("CartPole-v1", discount=0.98, learning_rate=3e-3))
         ', changed: discount=0.98, learning_rate=0.003'
+        >>> changed(Arguments("FrozenLake-v1", env_kwargs='{"is_slippery": false}'))
+        ", changed: env_kwargs={'is_slippery': False}"
     """
     others = "learning_rate", "normalize_observations", "scale_rewards"
     numbers = numbers_of(arguments) | {name: getattr(arguments, name) for name in others}
+    if arguments.env_kwargs is not None:
+        numbers["env_kwargs"] = scripts.keywords(arguments.env_kwargs, "--env-kwargs")
     texts = [f"{name}={value}" for name, value in numbers.items() if value is not None]
     return f", changed: {', '.join(texts)}" if texts else ""
 

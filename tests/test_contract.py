@@ -120,7 +120,7 @@ def learn(env: Any, **more: Any) -> None:
 @pytest.mark.parametrize("case", STEPS)
 def test_a_step_that_breaks_the_contract(case: str) -> None:
     space, spoil, message = STEPS[case]
-    expected = rf"env: environment 2 broke Gymnasium's contract in step 3 after its reset: {message}"
+    expected = rf"env: environment 2 of Task broke Gymnasium's contract in step 3 after its reset: {message}"
     with pytest.raises(ValueError, match=expected):
         learn(only_the_third(Task, space, spoil))
     with pytest.raises(ValueError, match=expected):
@@ -136,7 +136,7 @@ def test_a_step_that_breaks_the_contract(case: str) -> None:
     ],
 )
 def test_a_reset_that_breaks_the_contract(spoil: Any, message: str) -> None:
-    expected = f"env: environment 2 broke Gymnasium's contract in a reset: .*{message}"
+    expected = f"env: environment 2 of Task broke Gymnasium's contract in a reset: .*{message}"
     with pytest.raises(ValueError, match=expected):
         learn(only_the_third(Task, BOX, None, spoil))
     with pytest.raises(ValueError, match=expected):
@@ -152,7 +152,7 @@ def test_workers_name_their_environment(index: int, value: Any, message: str) ->
     envs, _ = make_environments(partial(Task, BOX, put(index, value)), 3, vectorization="async")
     assert envs.get_attr("_rlce_index") == (0, 1, 2)  # type: ignore[attr-defined]
     environments.close(envs)
-    expected = rf"env: environment [012] broke Gymnasium's contract in step 3 after its reset: {message}"
+    expected = rf"env: environment [012] of Task broke Gymnasium's contract in step 3 after its reset: {message}"
     with pytest.raises(ValueError, match=expected):
         learn(partial(Task, BOX, put(index, value)), vectorization="async")
 
@@ -171,7 +171,9 @@ def registered() -> Iterator[Callable[..., str]]:
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 def test_ids_are_checked_too(registered: Callable[..., str], vectorization: str) -> None:
     name = registered(spoil=put(2, "False"))
-    with pytest.raises(ValueError, match=r"env: environment \d broke .* step 3 .* terminated must be True or False"):
+    with pytest.raises(
+        ValueError, match=r"env: environment \d of Spoilt-v0 broke .* step 3 .* terminated must be True"
+    ):
         learn(name, vectorization=vectorization)
 
 
@@ -180,12 +182,16 @@ def test_what_gymnasium_s_wrappers_stumble_over_is_named(registered: Callable[..
     """A TimeLimit unpacks five values itself."""
     name = registered(spoil=lambda returned: tuple(returned[:4]))
     with pytest.raises(
-        ValueError, match=r"env: environment 0 .* in step 3 after its reset: step must .*expected 5, got 4"
+        ValueError,
+        match=r"env: environment 0 of Spoilt-v0 .* in step 3 after its reset: step must .*expected 5, got 4",
     ):
         learn(name)
     gymnasium.registry.pop(name)
     name = registered(spoil_reset=lambda returned: returned[0])
-    with pytest.raises(ValueError, match=r"env: environment 0 .* in a reset: reset must return \(observation, info\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"env: environment 0 of Spoilt-v0 .* in a reset: reset must return \(obs.*, info\)",
+    ):
         evaluate_policy(Anything(), name, 3)
 
 

@@ -266,6 +266,29 @@ def test_load_takes_optimization_and_number_of_environments(tmp_path: Path) -> N
     assert PolicyGradient.load(tmp_path / "b").optimization == constant
     with pytest.raises(ValueError, match="num_envs must be"):
         PolicyGradient.load(tmp_path / "a", num_envs=0)
+    with pytest.raises(ValueError, match=r"env_kwargs: they belong to env; pass both, got \{'max_episode_steps': 9\}"):
+        PolicyGradient.load(tmp_path / "a", env_kwargs={"max_episode_steps": 9})
+
+
+def test_a_loaded_agent_is_evaluated_when_the_next_evaluation_is_due(tmp_path: Path) -> None:
+    def evaluated_at(agent: PolicyGradient, steps: int) -> list[int]:
+        found: list[int] = []
+
+        def callback(progress: Progress) -> None:
+            if "eval/mean_reward" in progress.scalars:
+                found.append(progress.step)
+
+        agent.learn(steps, callback=callback)
+        return found
+
+    method = methods.ppo(steps=25, epochs=1)
+    agent = PolicyGradient("CartPole-v1", method, num_envs=4, evaluation=Evaluation(every=1_000, episodes=1), seed=0)
+    (first,) = evaluated_at(agent, 1_100)
+    assert 1_000 <= first < 1_100 <= agent.steps
+    agent.save(tmp_path / "a")
+    loaded = PolicyGradient.load(tmp_path / "a")
+    assert evaluated_at(loaded, 500) == evaluated_at(agent, 500) == []
+    assert len(evaluated_at(loaded, 500)) == len(evaluated_at(agent, 500)) == 1
 
 
 def test_stop_conditions_and_callback() -> None:

@@ -79,7 +79,7 @@ def test_the_page_says_what_is_met_missed_and_not_run(tmp_path: Path, monkeypatc
     theirs = Contender("CartPole-v1", "sb3 defaults", 50_000)
     stages = {
         "a": Stage("Defaults", (CARTPOLE,), 3),
-        "b": Stage("Recipes", (recipe, absent), 2),
+        "b": Stage("Recipes", (recipe, absent), 2, "Tuned by hand."),
         "sb3": Stage("Peers", (CARTPOLE, theirs), 2),
         "d": Stage("Large", (Contender("Hopper-v5", "Hopper-v5/ppo"),), 3),
     }
@@ -98,6 +98,8 @@ def test_the_page_says_what_is_met_missed_and_not_run(tmp_path: Path, monkeypatc
             path.write_text(json.dumps(record(seed, scores)))
     earlier = record(2, [-1e6] * 3) | {"setting": {"num_envs": 1}}  # of another setting: left out
     results.file_of(tmp_path / "runs", "a", CARTPOLE, 2).write_text(json.dumps(earlier))
+    short = record(3, [-3e6, -2e6, -1e6], timesteps=1_000)  # of another length: left out, too
+    results.file_of(tmp_path / "runs", "a", CARTPOLE, 3).write_text(json.dumps(short))
     page = tmp_path / "results.md"
     results.write(tmp_path / "runs", page)
     text = page.read_text()
@@ -112,11 +114,20 @@ def test_the_page_says_what_is_met_missed_and_not_run(tmp_path: Path, monkeypatc
     assert "* Recipes:\n  - 0 of 2 seeds: Acrobot-v1 (Acrobot-v1/ppo)\n" in text
     assert "* Large: not run\n" in text
     assert "* commit: abc" in text
+    assert "## Recipes\n\nTuned by hand.\n\n| task" in text
     assert "![CartPole-v1: return against steps](results/CartPole-v1.png)" in text
     assert 1_000 < (tmp_path / "results" / "CartPole-v1.png").stat().st_size < 150_000
     stages["b"] = Stage("Recipes", (recipe, absent), 3)
     results.write(tmp_path / "runs", page)
     assert f"| 500 (100k–500k) | {goal} | not finished |" in page.read_text()
+    results.write(tmp_path / "runs", page, timesteps=1_000)
+    assert "| CartPole-v1 | ppo | 1 | 1,048 |" in page.read_text()
+
+
+def test_short_runs_do_not_take_the_place_of_the_table_s() -> None:
+    for out in (results.FOLDER, results.ROOT / results.FOLDER):
+        with pytest.raises(ValueError, match=r"--timesteps: short runs .* in docs/results/records; pass another --out"):
+            results.run(("a",), timesteps=1_000, out=out)
 
 
 def test_a_run_is_measured_and_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

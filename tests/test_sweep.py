@@ -80,7 +80,27 @@ def test_only_numbers_that_the_method_takes_are_searched() -> None:
     assert "initial_deviation" in sweep.suggest(study.ask(), "ppo", continuous=True)
     chosen = sweep.suggest(study.ask(), "reinforce", continuous=False)
     assert not {"trace", "epochs", "clip", "minibatch_size", "initial_deviation"} & set(chosen)
-    assert {"steps", "discount", "entropy_weight"} <= set(chosen)
+    assert {"steps", "discount", "entropy_weight", "value_epochs"} <= set(chosen)
+
+
+def test_a_method_has_the_names_that_it_has_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers would fail, and the search would be another than that of the usual name."""
+    asked: list[str] = []
+
+    class EnoughError(Exception):
+        pass
+
+    def study_of(arguments: sweep.Arguments) -> optuna.Study:
+        asked.append(arguments.method)
+        raise EnoughError
+
+    monkeypatch.setattr(sweep, "study_of", study_of)
+    for method in ("actor-critic", "Actor_Critic"):
+        with pytest.raises(EnoughError):
+            sweep.main(arguments(tmp_path, method=method))
+    assert asked == ["actor_critic"] * 2
+    with pytest.raises(ValueError, match="method must be one of"):
+        sweep.main(arguments(tmp_path, method="actor"))
 
 
 @pytest.mark.parametrize("seeds", ["0-1", "99", "102-101", "many", "-5"])

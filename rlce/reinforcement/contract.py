@@ -67,7 +67,9 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             if not _raised_by_gymnasium(error):
                 raise
             raise self._broken(f"reset must return {_listed(_RESET)}: {error}") from error
-        observation, info = unpacked(result, f"environment {self._rlce_index}", 0)
+        if type(result) is not tuple or len(result) != 2:
+            unpacked(result, self._rlce_who(), 0)
+        observation, info = result
         if not (self._rlce_accepts(observation) and type(info) is dict):
             self._examine(observation, 0.0, False, False, info)
         return observation, info
@@ -82,7 +84,7 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
                 raise
             raise self._broken(f"step must return {_listed(_STEP)}: {error}") from error
         if type(result) is not tuple or len(result) != 5:
-            unpacked(result, f"environment {self._rlce_index}", self._rlce_steps)
+            unpacked(result, self._rlce_who(), self._rlce_steps)
         observation, reward, terminated, truncated, info = result
         if not (
             self._rlce_accepts(observation)
@@ -107,7 +109,11 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._broken(f"info must be a dict, got {_shown(info)}")
 
     def _broken(self, what: str) -> ValueError:
-        return broken(f"environment {self._rlce_index}", self._rlce_steps, what)
+        return broken(self._rlce_who(), self._rlce_steps, what)
+
+    def _rlce_who(self) -> str:
+        name = type(self.unwrapped).__name__ if self.spec is None else self.spec.id
+        return f"environment {self._rlce_index} of {name}"
 
 
 def _raised_by_gymnasium(error: BaseException) -> bool:

@@ -63,6 +63,8 @@ def load(
 
     Of ``given``, arguments that are not None replace saved ones.
     """
+    if env is None and env_kwargs:
+        raise ValueError(f"env_kwargs: they belong to env; pass both, got {dict(env_kwargs)} without env")
     config, tensors = checkpoint.load(path, "PolicyGradient")
     if config.get("foreign_network") and network is None:
         raise checkpoint.foreign_network(path)

@@ -224,7 +224,7 @@ class PolicyGradient:
         A second call continues with the same parameters, optimiser, environments and counters. Each call has a
         learning-rate schedule of its own, from its start to its end; with ``optimization.schedule_timesteps`` one
         schedule covers all calls, also those after `load`, and when it is over the rate stays where it ended. Each call
-        completes its last round, so many short calls make more steps than their sum; they train as well as a long one.
+        completes its last round, so many short calls make more steps than their sum; they train about as well as one.
 
         Small networks are trained in one thread, whatever numbers torch and the BLAS have; see `rlce.threads`.
 
@@ -483,7 +483,8 @@ class PolicyGradient:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is of another kind or damaged, needs ``network``, or does not fit the other arguments.
+            ValueError: the file is of another kind or damaged, needs ``network``, or does not fit the other arguments;
+                or ``env_kwargs`` came without ``env``.
         """
         given = {"method": method, "evaluation": evaluation, "optimization": optimization, "num_envs": num_envs}
         agent: Self = files.load(cls, path, env, env_kwargs, network, given, checked_device(device))
