@@ -150,13 +150,14 @@ def description(agent: PolicyGradient, arguments: Arguments) -> str:
     """What is trained, in one line."""
     (env, env_kwargs), (_, recipe) = agent.trained_in, task_of(arguments)
     method = agent.method.name
+    made = f"{env} ({', '.join(f'{name}={value}' for name, value in env_kwargs.items())})" if env_kwargs else env
     if recipe is not None:
         other = "" if arguments.method is None else f", but with {method} and its defaults"
-        return f"{env} with the recipe {recipe}{other}{changed(arguments)}"
+        return f"{made} with the recipe {recipe}{other}{changed(arguments)}"
     known = [name for name in recipes.names(env) if dict(recipes.get(name).env_kwargs) == env_kwargs]
     known = [name for name in known if recipes.get(name).settings.method.name == method]
     there_is = f" (there is a recipe: --recipe {known[0]})" if known else ""
-    return f"{env} with {method} and its defaults{changed(arguments)}{there_is}"
+    return f"{made} with {method} and its defaults{changed(arguments)}{there_is}"
 
 
 def changed(arguments: Arguments) -> str:
@@ -165,13 +166,9 @@ def changed(arguments: Arguments) -> str:
     Example:
         >>> changed(Arguments("CartPole-v1", discount=0.98, learning_rate=3e-3))
         ', changed: discount=0.98, learning_rate=0.003'
-        >>> changed(Arguments("FrozenLake-v1", env_kwargs='{"is_slippery": false}'))
-        ", changed: env_kwargs={'is_slippery': False}"
     """
     others = "learning_rate", "normalize_observations", "scale_rewards"
     numbers = numbers_of(arguments) | {name: getattr(arguments, name) for name in others}
-    if arguments.env_kwargs is not None:
-        numbers["env_kwargs"] = scripts.keywords(arguments.env_kwargs, "--env-kwargs")
     texts = [f"{name}={value}" for name, value in numbers.items() if value is not None]
     return f", changed: {', '.join(texts)}" if texts else ""
 

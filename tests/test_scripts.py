@@ -228,7 +228,10 @@ with scripts.saving(path, slowly, lambda: True):
             {"task": "CartPole-v1/ppo", "method": "elite"},
             "CartPole-v1 with the recipe CartPole-v1/ppo, but with elite and its defaults",
         ),
-        ({"task": "CartPole-v1", "env_kwargs": '{"max_episode_steps": 9}'}, "CartPole-v1 with ppo and its defaults"),
+        (
+            {"task": "CartPole-v1", "env_kwargs": '{"max_episode_steps": 9}'},
+            "CartPole-v1 (max_episode_steps=9) with ppo and its defaults",
+        ),
         (
             {"task": "CartPole-v1", "learning_rate": 0.1, "discount": 0.5, "method_kwargs": '{"clip": 0.3}'},
             "CartPole-v1 with ppo and its defaults, changed: clip=0.3, discount=0.5, learning_rate=0.1 "
