@@ -693,7 +693,8 @@ def plot(task: str, runs: Runs, path: Path) -> None:
 
 # Measured before records were part of the repository. The page leads there until the stages are run anew.
 EARLIER = """\
-Recipes for large tasks, and the comparisons with Stable-Baselines3, were measured before records were kept: [results of earlier runs](results_earlier.md) has their tables.
+Recipes for large tasks, and the comparisons with Stable-Baselines3, were measured before records were kept:
+[results of earlier runs](results_earlier.md) has their tables.
 """
 
 INTRODUCTION = f"""\
