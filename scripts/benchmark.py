@@ -22,7 +22,9 @@ from sklearn.model_selection import train_test_split
 import scripts
 from agents import cartpole, digits
 from rlce import PolicyGradient, evaluate_policy, plots, recipes, threads, tracking
+from rlce.network import MLP
 from rlce.scalars import POLICY_LAYOUT, SCALARS
+from rlce.trainer import Round, Trainer
 
 EVALUATE_EVERY = 2_048
 SOLVED = 475.0
@@ -368,6 +370,50 @@ def one_thread(
         print(f"| {' | '.join(case)} | {wall} | {cpu} |")
 
 
+STEPS = ((256, 4, 64), (1_024, 4, 64), (4_096, 4, 64), (256, 500, 64), (1_024, 500, 64), (2_048, 500, 64),
+         (256, 64, 256), (1_024, 64, 256), (256, 64, 1_024), (1_024, 64, 1_024))  # fmt: skip
+
+
+def large(repeats: int = 5, seconds: float = 0.3) -> None:
+    """Wall milliseconds of a gradient step by its size, with one thread and with a thread per core.
+
+    Args:
+        repeats: How often each is measured, in turns.
+        seconds: For how long each time.
+    """
+    cores = os.cpu_count() or 1
+    if cores == 1:
+        raise ValueError("this machine has a single core")
+    print(f"| rows | numbers in a row | hidden | rows × parameters | ms, 1 thread | ms, {cores} threads | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    before, threads.LARGE = (torch.get_num_threads(), threads.LARGE), -1  # all steps take the user's number
+    try:
+        for rows, width, hidden in STEPS:
+            network = MLP(width, 4, hidden=(hidden, hidden))
+            trainer, batch = Trainer(network), torch.randn(rows, width)
+            found: dict[int, list[float]] = {1: [], cores: []}
+            for number in [1, cores] * (repeats + 1):
+                torch.set_num_threads(number)
+                found[number].append(1_000 * _seconds_a_step(trainer, network, batch, seconds))
+            one, all_of_them = (each[1:] for each in found.values())  # the first is to warm up
+            ratio = [one_step / other for one_step, other in zip(one, all_of_them, strict=True)]
+            work = rows * threads.multiply_adds(network, width)
+            times = " | ".join((spread(one, ".2f"), spread(all_of_them, ".2f"), spread(ratio, ".2f")))
+            print(f"| {rows:,} | {width} | {hidden}, {hidden} | {work / 1e6:.1f} million | {times} |", flush=True)
+    finally:
+        torch.set_num_threads(before[0])
+        threads.LARGE = before[1]
+
+
+def _seconds_a_step(trainer: Trainer, network: MLP, batch: torch.Tensor, seconds: float) -> float:
+    """Wall seconds of a gradient step, from as many as fit into this time."""
+    steps, spent, began = 0, 0.0, time.perf_counter()
+    while steps == 0 or spent < seconds:
+        trainer.fit([Round([batch] * 5, 1)], lambda rows: (network(rows).square().mean(), {}))
+        steps, spent = steps + 5, time.perf_counter() - began
+    return spent / steps
+
+
 # Wraps what training calls of the tracker, and adds up the CPU seconds inside.
 TIMED = """
 from rlce.tracking import Tracker
@@ -475,6 +521,7 @@ if __name__ == "__main__":
         "digits": classify,
         "startup": startup,
         "threads": one_thread,
+        "large": large,
         "logging": logging,
         "writes": writes,
     }

@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from rlce import Classifier, PolicyGradient, checkpoint, evaluate_policy, methods, tables
+from rlce import Classifier, PolicyGradient, checkpoint, evaluate_policy, methods, tables, threads
 from rlce.reinforcement.settings import Settings
 from rlce.supervised.tables import Columns
+from rlce.trainer import Trainer
 from scripts import benchmark, reweighting, train, train_cartpole
 from tests.commands import run
 
@@ -663,6 +665,31 @@ def test_held_benchmark_evaluates_each_2048_steps(tmp_path: Path) -> None:
         assert all(8 < one[kind] <= 500 for kind in ("greedy", "sampled"))
     assert f"at {last:,}: greedy {evaluations[-1]['greedy']:5.1f}" in said
     assert 0 < evaluations[0]["cpu_seconds"] < evaluations[1]["cpu_seconds"]
+
+
+def test_the_benchmark_of_large_steps_sets_the_numbers_of_threads_and_gives_them_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = torch.get_num_threads(), threads.LARGE
+    seen: list[int] = []
+    step = Trainer._step
+
+    def watched(self: Trainer, *arguments: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(benchmark, "STEPS", ((8, 2, 3),))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    benchmark.large(repeats=2, seconds=1e-9)
+    assert seen == [number for number in [1, 2] * 3 for _ in range(5)]
+    assert (torch.get_num_threads(), threads.LARGE) == before
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert header.startswith("| rows | numbers in a row | hidden | rows × parameters | ms, 1 thread | ms, 2 threads |")
+    assert row.startswith("| 8 | 2 | 3, 3 | 0.0 million | ")
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    with pytest.raises(ValueError, match="a single core"):
+        benchmark.large()
 
 
 def test_held_benchmark_s_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
