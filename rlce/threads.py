@@ -1,23 +1,25 @@
 """One thread while a small network is trained or evaluated; afterwards the user's numbers of threads are back.
 
-Torch and NumPy's BLAS use a thread per core by default. A gradient step of a small network is so short that the threads
-mostly wait for each other: on two cores, PPO took three times the wall time and six times the CPU time of one thread,
-and more on a busy machine. So `rlce.trainer.Trainer.fit` (all training), `rlce.evaluate_policy` and the predictions of
-estimators use one thread, and leave large networks alone. `rlce.PolicyGradient.predict` changes nothing: one
-observation is too little work for a second thread.
+Torch and NumPy's BLAS use a thread per core by default. A gradient step of a small network is so short that the
+threads mostly wait for each other: on two idle cores, PPO took nearly twice the wall time and more than three times
+the CPU time of one thread, and more on a busy machine. So `rlce.trainer.Trainer.fit` (all training),
+`rlce.evaluate_policy` and the predictions of estimators use one thread for small work, and leave large work alone.
+`rlce.PolicyGradient.predict` changes nothing: one observation is too little work for a second thread.
 
-**The rule.** A network is large if rows × parameters, the multiply-adds of a forward pass of fully connected layers,
-exceed `LARGE` = 2²⁵ (about 10 ms a gradient step in one thread). A convolution uses a parameter again at each place of
-a row, so a network with a parameter of more than two dimensions is counted as if it used all of them once for each
-number of a row: an upper bound. A network that uses its matrices many times in one row (recurrent, or attention) is
-counted as if it used them once.
+**The rule.** Work is large if rows × parameters, the multiply-adds of a forward pass of fully connected layers, exceed
+`LARGE` = 2²⁵ (2 to 10 ms a gradient step in one thread). Each gradient step, rollout and evaluation is judged by
+itself: a round's one gradient step may be large where acting in a few environments is small. A convolution uses a
+parameter again at each place of a row, so a network with a parameter of more than two dimensions is counted as if it
+used all of them once for each number of a row: an upper bound. A network that uses its matrices many times in one row
+(recurrent, or attention) is counted as if it used them once.
 
-**Why this number.** Measured on two cores that other programs used as well, one against two threads in turns. At 0.3
-million multiply-adds a step, two threads took 1.2 to 10 times as long. From 1 to 10 million they took between 0.7 and
-10 times as long, by how busy the cores were. At 33 million and beyond, they took at least 1.7 times as long, because
-the cores were never idle for so long: how much two idle cores gain there (at most a factor of 2) was not measured.
-Predicting 100 rows with NumPy in a network of 10,000 parameters took 8 times as long with two threads, or longer. PPO
-with two small convolutions on images of 8 × 8 (23 million by this count) took 15 to 30 times as long.
+**Why this number.** Two threads against one, in turns, on two cores (``python -m scripts.benchmark large``; the table
+is in docs/benchmarks.md). On idle cores two threads were slower at a million, 1.3 to 1.6 times as fast from 5 to 40
+million, and 1.2 to 2 times beyond. While two other programs used the cores, two threads took 3 to 7 times as long up
+to 90 million, and nearly twice as long at a thousand million. So small work gains less than it may lose, and the
+larger the work, the less there is to lose. Predicting 100 rows with NumPy in a network of 10,000 parameters took 8
+times as long with two threads on a busy machine, and PPO with two small convolutions on images of 8 × 8 (23 million by
+this count) 15 to 30 times.
 
 **What is limited.** Each Python thread has its own number for torch; another number waits for Python threads that have
 not used torch yet. Only the calling thread's is set to 1, so other Python threads keep theirs. The number of a BLAS
