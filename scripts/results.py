@@ -691,12 +691,6 @@ def plot(task: str, runs: Runs, path: Path) -> None:
     pyplot.close(figure)
 
 
-# Measured before records were part of the repository. The page leads there until the stages are run anew.
-EARLIER = """\
-Recipes for large tasks, and the comparisons with Stable-Baselines3, were measured before records were kept:
-[results of earlier runs](results_earlier.md) has their tables.
-"""
-
 INTRODUCTION = f"""\
 # Results
 
@@ -777,7 +771,7 @@ def page(folder: Path, plots: dict[str, str], timesteps: int | None = None) -> s
         lines += ["## Learning curves\n", "The start of a curve may lie below the plot.\n"]
         lines += [*(f"![{task}: return against steps]({path})" for task, path in plots.items()), ""]
     lines += ["## What was tuned, and on what\n", TUNED]
-    lines += ["## Not run, or not finished\n", *([EARLIER, *absent] if absent else ["Nothing."]), ""]
+    lines += ["## Not run, or not finished\n", *(absent or ["Nothing."]), ""]
     found = [one["versions"] for _, _, records in everything for one in records]
     used = {name: sorted({one[name] for one in found if name in one}) for each in found for name in each}
     lines += ["## Versions\n", *(f"* {name}: {', '.join(values)}" for name, values in used.items())]
