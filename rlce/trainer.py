@@ -284,11 +284,16 @@ class Trainer:
                 learning_rate = self._learning_rate()
                 before = self.flat.value.clone() if stopping.smallest_step else None
                 logged, largest = [], 0
-                for batch in round_.batches:
-                    rows, *row = _shape(batch)
-                    work = work or threads.multiply_adds(self.module, math.prod(row))
-                    largest = max(largest, work * rows)
-                    with threads.one_thread(work * rows):
+                with contextlib.ExitStack() as alike:  # steps in a row share a context: to lift the limit takes 0.5 ms
+                    large = False
+                    for batch in round_.batches:
+                        rows, *row = _shape(batch)
+                        work = work or threads.multiply_adds(self.module, math.prod(row))
+                        largest = max(largest, work * rows)
+                        was, large = large, work * rows > threads.LARGE
+                        if large != was:
+                            alike.close()
+                            alike.enter_context(threads.one_thread(work * rows))
                         logged.append((rows, self._step(batch, loss, learning_rate)))
                 learnt = time.perf_counter()
                 progress.rounds += 1

@@ -386,7 +386,8 @@ def large(repeats: int = 5, seconds: float = 0.3) -> None:
         raise ValueError("this machine has a single core")
     print(f"| rows | numbers in a row | hidden | rows × parameters | ms, 1 thread | ms, {cores} threads | ratio |")
     print("|---|---|---|---|---|---|---|")
-    before, threads.LARGE = (torch.get_num_threads(), threads.LARGE), -1  # all steps take the user's number
+    users, limit = torch.get_num_threads(), threads.LARGE
+    threads.LARGE = -1  # all steps take the user's number
     try:
         for rows, width, hidden in STEPS:
             network = MLP(width, 4, hidden=(hidden, hidden))
@@ -401,8 +402,8 @@ def large(repeats: int = 5, seconds: float = 0.3) -> None:
             times = " | ".join((spread(one, ".2f"), spread(all_of_them, ".2f"), spread(ratio, ".2f")))
             print(f"| {rows:,} | {width} | {hidden}, {hidden} | {work / 1e6:.1f} million | {times} |", flush=True)
     finally:
-        torch.set_num_threads(before[0])
-        threads.LARGE = before[1]
+        torch.set_num_threads(users)
+        threads.LARGE = limit
 
 
 def _seconds_a_step(trainer: Trainer, network: MLP, batch: torch.Tensor, seconds: float) -> float:

@@ -223,8 +223,8 @@ TUNED = """\
   recipe lies between two of those. HalfCheetah's began as RL Zoo's setting; larger batches and a higher learning rate
   were better. Two settings of LunarLander were equally good on seeds from 100 on; they had been seen on seeds 0 to 2
   and 0 to 4 of the table before the better one there was chosen. So its row has ten more seeds, 10 to 19, which had not
-  been looked at: they alone ended at 248.2 [214.8, 266.9] greedy, below the target, and seeds 0 to 9 at 261.1 [244.3,
-  269.3].
+  been looked at (`run b --seeds 20 --only LunarLander-v3/ppo`): they alone ended at 248.2 [214.8, 266.9] greedy, below
+  the target, and seeds 0 to 9 at 261.1 [244.3, 269.3].
 * The recipes of PPO for Pendulum, FrozenLake and MountainCar, and those of REINFORCE for Acrobot, LunarLander and Taxi,
   are the defaults with more steps. Settings of REINFORCE tried (seeds of each): Pendulum 5 (1 or 2), LunarLander 3 (1),
   FrozenLake 4 (5 or 6, after 300,000 steps with the defaults had ended at 0.52 on the table's seeds). CartPole's recipe

@@ -171,9 +171,8 @@ def registered() -> Iterator[Callable[..., str]]:
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 def test_ids_are_checked_too(registered: Callable[..., str], vectorization: str) -> None:
     name = registered(spoil=put(2, "False"))
-    with pytest.raises(
-        ValueError, match=r"env: environment \d of Spoilt-v0 broke .* step 3 .* terminated must be True"
-    ):
+    expected = r"env: environment \d of Spoilt-v0 broke .* step 3 .* terminated must be True or False"
+    with pytest.raises(ValueError, match=expected):
         learn(name, vectorization=vectorization)
 
 
@@ -188,10 +187,8 @@ def test_what_gymnasium_s_wrappers_stumble_over_is_named(registered: Callable[..
         learn(name)
     gymnasium.registry.pop(name)
     name = registered(spoil_reset=lambda returned: returned[0])
-    with pytest.raises(
-        ValueError,
-        match=r"env: environment 0 of Spoilt-v0 .* in a reset: reset must return \(obs.*, info\)",
-    ):
+    expected = r"env: environment 0 of Spoilt-v0 .* in a reset: reset must return \(observation, info\)"
+    with pytest.raises(ValueError, match=expected):
         evaluate_policy(Anything(), name, 3)
 
 

@@ -230,6 +230,21 @@ def test_each_gradient_step_is_judged_by_its_own_work(
     assert numbers() == USERS
 
 
+def test_large_steps_in_a_row_need_no_switch_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch takes half a millisecond, and a large step may take but two."""
+    network, switches, switch = nn.Linear(2, 2), list[int](), threads._set_in_this_thread
+
+    def counted(number: int) -> None:
+        switches.append(number)
+        switch(number)
+
+    monkeypatch.setattr(threads, "LARGE", 60)
+    monkeypatch.setattr(threads, "_set_in_this_thread", counted)
+    batches = [torch.ones(rows, 2) for rows in (10, *[11] * 20, *[10] * 20, *[11] * 20)]
+    Trainer(network).fit([Round(batches, 1)], lambda batch: (network(batch).square().mean(), {}))
+    assert switches == [1, 2, 1, 2, 1, 2, 1, 2]  # the whole, twice the large ones, and the round's end
+
+
 def test_each_part_of_a_round_is_judged_by_its_own_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Acting in 2 environments is less work than a gradient step of a round's 8 rows."""
     seen: dict[int, set[tuple[int, int]]] = {}
